@@ -1,0 +1,73 @@
+//! A change: the baseline's entry against what is there.
+
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Aspect, Entry, Found};
+use super::path::RelPath;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    Created,
+    Modified,
+    Deleted,
+    Renamed,
+    Attributes,
+    Type,
+}
+
+impl ChangeKind {
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Modified, Self::Deleted, Self::Renamed, Self::Attributes, Self::Type];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Modified => "modified",
+            Self::Deleted => "deleted",
+            Self::Renamed => "renamed",
+            Self::Attributes => "attributes",
+            Self::Type => "type",
+        }
+    }
+}
+
+/// One path that is not what the baseline says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub kind: ChangeKind,
+    pub path: RelPath,
+    /// The approved name; renames only.
+    pub old_path: Option<RelPath>,
+    /// Approved state; `None` when nothing was approved under this name.
+    pub before: Option<Entry>,
+    /// Present state; `None` when nothing is there.
+    pub after: Option<Found>,
+    pub aspects: Vec<Aspect>,
+}
+
+/// What the two states of one path amount to; `None` when nothing differs.
+pub fn compare(path: &RelPath, before: Option<&Entry>, after: Option<&Found>) -> Option<Change> {
+    let (kind, aspects) = match (before, after) {
+        (None, None) => return None,
+        (None, Some(_)) => (ChangeKind::Created, Vec::new()),
+        (Some(_), None) => (ChangeKind::Deleted, Vec::new()),
+        (Some(b), Some(a)) => {
+            let aspects = b.differences(&a.entry);
+            let kind = match aspects.first()? {
+                Aspect::Type => ChangeKind::Type,
+                Aspect::Content | Aspect::Target | Aspect::Device => ChangeKind::Modified,
+                _ => ChangeKind::Attributes,
+            };
+            (kind, aspects)
+        }
+    };
+    Some(Change {
+        kind,
+        path: path.clone(),
+        old_path: None,
+        before: before.cloned(),
+        after: after.cloned(),
+        aspects,
+    })
+}

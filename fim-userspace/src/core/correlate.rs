@@ -1,0 +1,1 @@
+//! From observations to looks: which paths must be compared, and who was there.

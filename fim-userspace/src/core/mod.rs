@@ -1,0 +1,11 @@
+//! Decisions, purely: no files, no clock, no async, no kernel. Everything here can be tested in a table.
+
+pub mod actor;
+pub mod change;
+pub mod correlate;
+pub mod entry;
+pub mod event;
+pub mod observation;
+pub mod path;
+pub mod plan;
+pub mod policy;

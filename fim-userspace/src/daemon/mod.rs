@@ -1,0 +1,1 @@
+//! The task graph: who feeds whom, start order, drain.

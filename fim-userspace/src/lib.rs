@@ -1,0 +1,11 @@
+//! fim: a file integrity monitor that knows what every watched file must be, who changed it, and puts it back.
+
+pub mod config;
+pub mod core;
+pub mod daemon;
+pub mod respond;
+pub mod sensor;
+pub mod sink;
+pub mod store;
+pub mod sys;
+pub mod tree;

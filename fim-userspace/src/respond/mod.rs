@@ -1,0 +1,1 @@
+//! Carries out response plans: restore, quarantine, delete.

@@ -1,0 +1,1 @@
+//! Witnesses: fanotify, eBPF, the scan, and recorded observations.

@@ -1,0 +1,1 @@
+//! Readers of the ledger, each with its own durable cursor.

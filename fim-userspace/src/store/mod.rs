@@ -1,0 +1,1 @@
+//! SQLite: baseline, ledger, cursors; and the vault.

@@ -1,0 +1,1 @@
+//! Descriptor-relative access to watched trees. Nothing here follows a path twice.
