@@ -1,1 +1,4 @@
 //! Witnesses: fanotify, eBPF, the scan, and recorded observations.
+
+pub mod actor;
+pub mod marks;

@@ -1,0 +1,11 @@
+//! From a pid in a sensor's report to a full [`Actor`].
+
+use std::os::fd::BorrowedFd;
+
+use crate::core::actor::Actor;
+
+/// Names the process behind a report that carries only its pid.
+pub trait Identify: Send + Sync {
+    /// `pid` is a thread group id; `pidfd` proves, where the sensor has one, that /proc/PID is still that process.
+    fn identify(&self, pid: u32, pidfd: Option<BorrowedFd<'_>>) -> Actor;
+}
