@@ -1,7 +1,8 @@
 //! From observations to looks: which paths must be compared with their baseline, when, and who was there.
 //!
-//! fanotify reports after the operation, so a look is due at once. eBPF reports before it and mostly says who; alone it
-//! makes a look due a little later, so that nothing depends on the other witness.
+//! fanotify reports after the operation, so a look is due at once; only a file that is still being written gets a few
+//! milliseconds to be closed, so that the evidence is whole. eBPF reports before the operation and mostly says who;
+//! alone it makes a look due a little later, so that nothing depends on the other witness.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use super::path::RelPath;
 
 /// Nanoseconds after which an operation that only eBPF reported is looked at: it has happened by then.
 pub const EBPF_SETTLE_NS: u64 = 20_000_000;
+/// Nanoseconds that a writer has to finish before its file is looked at all the same.
+pub const UNFINISHED_SETTLE_NS: u64 = 10_000_000;
 /// The same for a file that was merely opened or mapped for writing.
 pub const OPENED_SETTLE_NS: u64 = 500_000_000;
 /// Paths whose writers through a mapping are remembered; the oldest are forgotten first.
@@ -242,6 +245,8 @@ impl Correlator {
         let delay = match (seen.source, &seen.deed) {
             (Source::Ebpf, Deed::OpenedForWrite | Deed::MappedForWrite) => OPENED_SETTLE_NS,
             (Source::Ebpf, _) => EBPF_SETTLE_NS,
+            (Source::Fanotify, Deed::Written) => UNFINISHED_SETTLE_NS,
+            (Source::Fanotify, Deed::Created) if !seen.directory => UNFINISHED_SETTLE_NS,
             _ => 0,
         };
         let deeds = Deeds::of(&seen.deed);
@@ -382,7 +387,9 @@ mod tests {
         c.observe(seen(Source::Ebpf, "f", Deed::OpenedForWrite, 10), 0);
         assert!(c.due(EBPF_SETTLE_NS).is_empty());
         c.observe(seen(Source::Fanotify, "f", Deed::Written, 10), 5);
-        let looks = c.due(5);
+        assert!(c.due(6).is_empty(), "the writer is not done");
+        c.observe(seen(Source::Fanotify, "f", Deed::Closed, 10), 7);
+        let looks = c.due(7);
         assert_eq!(looks.len(), 1);
         assert_eq!(looks[0].sources.list(), [Source::Fanotify, Source::Ebpf]);
         assert!(c.next_due().is_none());

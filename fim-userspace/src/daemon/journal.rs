@@ -1,0 +1,93 @@
+//! The way into the ledger: batches, and patience when the disk is full.
+
+use crate::core::event::{Event, Record};
+use crate::respond::Evidence;
+use crate::store::{IntentId, NewRecord, Store, StoreError};
+
+use super::clock::boottime_ns;
+use super::progress::Progress;
+
+/// Nanoseconds between attempts to write when the database refuses.
+const RETRY_NS: u64 = 1_000_000_000;
+
+/// A record on its way into the ledger.
+pub struct Entry {
+    pub event: Event,
+    pub closes: Option<IntentId>,
+    pub evidence: Vec<Evidence>,
+}
+
+impl Entry {
+    /// A record without response.
+    pub fn plain(event: Event) -> Self {
+        Self { event, closes: None, evidence: Vec::new() }
+    }
+}
+
+/// Called with what has just become part of the ledger.
+pub type Announce = Box<dyn FnMut(&[Record]) + Send>;
+
+pub struct Journal {
+    entries: Vec<Entry>,
+    announce: Announce,
+    /// When to try again, nanoseconds since boot; `None` while all is well.
+    blocked_until: Option<u64>,
+}
+
+impl Journal {
+    pub fn new(announce: Announce) -> Self {
+        Self { entries: Vec::new(), announce, blocked_until: None }
+    }
+
+    pub fn add(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    pub fn unwritten(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether records can be written, as far as is known. While they cannot, nothing is acted on.
+    pub fn healthy(&self) -> bool {
+        self.blocked_until.is_none()
+    }
+
+    /// The database refused; says so once and waits.
+    pub fn failed(&mut self, error: &StoreError) {
+        if self.blocked_until.is_none() {
+            tracing::error!("{error}; responses wait until it works again, nothing is forgotten");
+        }
+        self.blocked_until = Some(boottime_ns() + RETRY_NS);
+    }
+
+    /// Writes what has gathered, as one transaction.
+    pub fn write(&mut self, store: &mut Store, progress: &Progress) {
+        if self.blocked_until.is_some_and(|until| boottime_ns() < until) {
+            return;
+        }
+        if self.entries.is_empty() && self.blocked_until.is_none() {
+            return;
+        }
+        let batch: Vec<NewRecord<'_>> = self
+            .entries
+            .iter()
+            .map(|e| NewRecord { event: &e.event, closes: e.closes, evidence: &e.evidence })
+            .collect();
+        match store.append(&batch) {
+            Ok(records) => {
+                if self.blocked_until.take().is_some() {
+                    tracing::info!("the database can be written again; {} records were kept back", records.len());
+                }
+                progress.trouble(None);
+                self.entries.clear();
+                if !records.is_empty() {
+                    (self.announce)(&records);
+                }
+            }
+            Err(error) => {
+                progress.trouble(Some(error.to_string()));
+                self.failed(&error);
+            }
+        }
+    }
+}
