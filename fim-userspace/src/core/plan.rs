@@ -12,9 +12,17 @@ use super::policy::{OnAltered, OnCreated, WatchPolicy};
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Put the approved file in the place of what is there (`expected`; `None`: nothing), keeping that as evidence.
-    Replace { path: RelPath, approved: Entry, expected: Option<Found> },
+    Replace {
+        path: RelPath,
+        approved: Entry,
+        expected: Option<Found>,
+    },
     /// Content is right: put only the attributes back, on the file that is there.
-    Reattribute { path: RelPath, approved: Entry, expected: Found },
+    Reattribute {
+        path: RelPath,
+        approved: Entry,
+        expected: Found,
+    },
     /// Move what is there into the vault. Directories are empty by then: what was inside has steps of its own.
     Quarantine { path: RelPath, expected: Found },
     /// Remove what is there; the vault keeps a copy all the same.
@@ -67,7 +75,10 @@ fn put_back(change: &Change, path: &RelPath, on: OnAltered, in_vault: bool, plan
         _ => plan.steps.push(Step::Replace {
             path: path.clone(),
             approved: approved.clone(),
-            expected: change.after.clone().filter(|_| change.kind != ChangeKind::Renamed),
+            expected: change
+                .after
+                .clone()
+                .filter(|_| change.kind != ChangeKind::Renamed),
         }),
     }
 }
@@ -100,6 +111,9 @@ fn remove(change: &Change, policy: &WatchPolicy, plan: &mut ResponsePlan) {
 /// Whether the attributes alone explain the difference.
 pub fn only_attributes(aspects: &[Aspect]) -> bool {
     aspects.iter().all(|a| {
-        matches!(a, Aspect::Mode | Aspect::Owner | Aspect::Group | Aspect::Xattrs | Aspect::Mtime)
+        matches!(
+            a,
+            Aspect::Mode | Aspect::Owner | Aspect::Group | Aspect::Xattrs | Aspect::Mtime
+        )
     })
 }
