@@ -53,7 +53,11 @@ impl Act {
             Response::Quarantined => 1,
             _ => 2,
         };
-        self.done.iter().copied().min_by_key(rank).unwrap_or(Response::None)
+        self.done
+            .iter()
+            .copied()
+            .min_by_key(rank)
+            .unwrap_or(Response::None)
     }
 }
 
@@ -79,7 +83,11 @@ fn order(a: &Step, b: &Step) -> Ordering {
         }
     }
     let ((class_a, path_a), (class_b, path_b)) = (key(a), key(b));
-    let by_path = if class_a == 2 { path_b.cmp(path_a) } else { path_a.cmp(path_b) };
+    let by_path = if class_a == 2 {
+        path_b.cmp(path_a)
+    } else {
+        path_a.cmp(path_b)
+    };
     class_a.cmp(&class_b).then(by_path)
 }
 
@@ -125,15 +133,34 @@ mod tests {
     }
 
     fn found() -> Found {
-        Found { entry: entry(), identity: Identity { dev: 1, ino: 2, ctime_ns: 3, nlink: 1 } }
+        Found {
+            entry: entry(),
+            identity: Identity {
+                dev: 1,
+                ino: 2,
+                ctime_ns: 3,
+                nlink: 1,
+            },
+        }
     }
 
     #[test]
     fn folders_are_made_before_and_removed_after_what_is_in_them() {
         let path = |text: &str| RelPath::new(text).expect("sound");
-        let put = |at: &str| Step::Replace { path: path(at), approved: entry(), expected: None };
-        let take = |at: &str| Step::Quarantine { path: path(at), expected: found() };
-        let back = Step::MoveBack { from: path("x"), to: path("y"), expected: found() };
+        let put = |at: &str| Step::Replace {
+            path: path(at),
+            approved: entry(),
+            expected: None,
+        };
+        let take = |at: &str| Step::Quarantine {
+            path: path(at),
+            expected: found(),
+        };
+        let back = Step::MoveBack {
+            from: path("x"),
+            to: path("y"),
+            expected: found(),
+        };
         let mut steps = vec![take("n"), take("n/f"), put("d/f"), put("d"), back.clone()];
         steps.sort_by(order);
         assert_eq!(steps, [back, put("d"), put("d/f"), take("n/f"), take("n")]);

@@ -42,8 +42,11 @@ impl Examiner<'_> {
         let mut round = Round::default();
         let mut queue: BTreeMap<RelPath, Look> = looks.into_iter().map(|l| (l.path.clone(), l)).collect();
         // Renames first: they explain both of their names.
-        let renamed: Vec<RelPath> =
-            queue.values().filter(|l| l.moved_from.is_some()).map(|l| l.path.clone()).collect();
+        let renamed: Vec<RelPath> = queue
+            .values()
+            .filter(|l| l.moved_from.is_some())
+            .map(|l| l.path.clone())
+            .collect();
         for path in renamed {
             let Some(look) = queue.remove(&path) else { continue };
             if let Err(look) = self.as_rename(look, &mut queue, &mut round)? {
@@ -58,7 +61,9 @@ impl Examiner<'_> {
 
     /// Takes the look for `path` wherever it waits.
     fn claim(&mut self, path: &RelPath, queue: &mut BTreeMap<RelPath, Look>) -> Option<Look> {
-        queue.remove(path).or_else(|| self.correlator.claim(self.watch.id, path))
+        queue
+            .remove(path)
+            .or_else(|| self.correlator.claim(self.watch.id, path))
     }
 
     /// Records a rename as one change; gives the look back when it turns out to be something else.
@@ -68,7 +73,9 @@ impl Examiner<'_> {
         queue: &mut BTreeMap<RelPath, Look>,
         round: &mut Round,
     ) -> Result<Result<(), Look>, StoreError> {
-        let Some(old) = look.moved_from.clone() else { return Ok(Err(look)) };
+        let Some(old) = look.moved_from.clone() else {
+            return Ok(Err(look));
+        };
         let root = &self.watch.root;
         let approved = self.store.baseline_get(self.watch.path(), &old)?;
         let taken = self.store.baseline_get(self.watch.path(), &look.path)?.is_some();
@@ -98,7 +105,10 @@ impl Examiner<'_> {
     }
 
     fn excluded(&self, path: &RelPath, now: &Found) -> bool {
-        self.watch.policy.exclude.excludes(path, now.entry.kind == FileType::Directory)
+        self.watch
+            .policy
+            .exclude
+            .excludes(path, now.entry.kind == FileType::Directory)
     }
 
     fn one(
@@ -157,7 +167,10 @@ impl Examiner<'_> {
         let was = is_dir(change.and_then(|c| c.before.as_ref()).map(|e| e.kind));
         let is = is_dir(now.map(|f| f.entry.kind));
         let came = is && (change.is_some_and(|c| c.before.is_none() || c.kind == ChangeKind::Type));
-        let returned = is && look.deeds.any(Deeds::CREATED.with(Deeds::MOVED_HERE).with(Deeds::MOUNTED));
+        let returned = is
+            && look
+                .deeds
+                .any(Deeds::CREATED.with(Deeds::MOVED_HERE).with(Deeds::MOUNTED));
         let went = was && !is;
         if !(came || returned || went) {
             return Ok(());
@@ -171,8 +184,11 @@ impl Examiner<'_> {
             below.extend(self.names_in(&look.path));
         }
         // Moving a directory away takes what is in it along: its mover is the author, not merely a possible one.
-        let inherited =
-            if went { look.witnessed.clone() } else { look.witnessed.as_possible() };
+        let inherited = if went {
+            look.witnessed.clone()
+        } else {
+            look.witnessed.as_possible()
+        };
         for path in below {
             if round.seen.contains(&path) {
                 continue;
@@ -189,16 +205,25 @@ impl Examiner<'_> {
                 None => child.witnessed = inherited.clone(),
             }
             // A directory inside is as new as this one.
-            child.deeds = child.deeds.with(if is { Deeds::CREATED } else { Deeds::MOVED_AWAY });
+            child.deeds = child
+                .deeds
+                .with(if is { Deeds::CREATED } else { Deeds::MOVED_AWAY });
             queue.insert(path, child);
         }
         Ok(())
     }
 
     fn names_in(&self, path: &RelPath) -> Vec<RelPath> {
-        let Ok(dir) = self.watch.root.open_dir(path) else { return Vec::new() };
-        let Ok(entries) = rustix::fs::Dir::read_from(&dir) else { return Vec::new() };
-        entries.flatten().filter_map(|entry| path.join(entry.file_name().to_bytes())).collect()
+        let Ok(dir) = self.watch.root.open_dir(path) else {
+            return Vec::new();
+        };
+        let Ok(entries) = rustix::fs::Dir::read_from(&dir) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| path.join(entry.file_name().to_bytes()))
+            .collect()
     }
 
     /// Nothing can be put back into a folder that is gone: the folders above are looked at as well.

@@ -1,8 +1,7 @@
 //! The way into the ledger: batches, and patience when the disk is full.
 
 use crate::core::event::{Event, Record};
-use crate::respond::Evidence;
-use crate::store::{IntentId, NewRecord, Store, StoreError};
+use crate::store::{EvidenceRow, IntentId, Store, StoreError};
 
 use super::clock::boottime_ns;
 use super::progress::Progress;
@@ -14,13 +13,17 @@ const RETRY_NS: u64 = 1_000_000_000;
 pub struct Entry {
     pub event: Event,
     pub closes: Option<IntentId>,
-    pub evidence: Vec<Evidence>,
+    pub evidence: Vec<EvidenceRow>,
 }
 
 impl Entry {
     /// A record without response.
     pub fn plain(event: Event) -> Self {
-        Self { event, closes: None, evidence: Vec::new() }
+        Self {
+            event,
+            closes: None,
+            evidence: Vec::new(),
+        }
     }
 }
 
@@ -36,7 +39,11 @@ pub struct Journal {
 
 impl Journal {
     pub fn new(announce: Announce) -> Self {
-        Self { entries: Vec::new(), announce, blocked_until: None }
+        Self {
+            entries: Vec::new(),
+            announce,
+            blocked_until: None,
+        }
     }
 
     pub fn add(&mut self, entry: Entry) {
@@ -68,15 +75,21 @@ impl Journal {
         if self.entries.is_empty() && self.blocked_until.is_none() {
             return;
         }
-        let batch: Vec<NewRecord<'_>> = self
+        let events: Vec<Event> = self.entries.iter().map(|e| e.event.clone()).collect();
+        let closes: Vec<IntentId> = self.entries.iter().filter_map(|e| e.closes).collect();
+        let evidence: Vec<(usize, EvidenceRow)> = self
             .entries
             .iter()
-            .map(|e| NewRecord { event: &e.event, closes: e.closes, evidence: &e.evidence })
+            .enumerate()
+            .flat_map(|(index, e)| e.evidence.iter().map(move |row| (index, row.clone())))
             .collect();
-        match store.append(&batch) {
+        match store.append_with(&events, &closes, &evidence) {
             Ok(records) => {
                 if self.blocked_until.take().is_some() {
-                    tracing::info!("the database can be written again; {} records were kept back", records.len());
+                    tracing::info!(
+                        "the database can be written again; {} records were kept back",
+                        records.len()
+                    );
                 }
                 progress.trouble(None);
                 self.entries.clear();

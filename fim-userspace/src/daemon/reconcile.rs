@@ -6,12 +6,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use crate::core::correlate::{Correlator, Deeds, Look};
+use crate::core::entry::{FileType, Found};
 use crate::core::event::{EventKind, Response};
 use crate::core::observation::{Signal, Source, WatchId};
+use crate::core::path::RelPath;
 use crate::core::plan::{Step, plan};
-use crate::respond::Responder;
+use crate::respond::{Evidence, Responder};
 use crate::store::vault::Vault;
-use crate::store::{Intent, Store, StoreError};
+use crate::store::{EvidenceRow, Intent, Store, StoreError, Upkeep};
 use crate::tree::inspect;
 
 use super::act::{Act, carry_out};
@@ -19,8 +21,8 @@ use super::clock::boottime_ns;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
 use super::progress::Progress;
-use super::record::{Stamp, conclude};
 use super::recent::Recent;
+use super::record::{Stamp, conclude};
 use super::scanner::Scanner;
 use super::watch::Watch;
 
@@ -42,6 +44,8 @@ pub struct Reconciler {
     pub journal: Journal,
     pub recent: Recent,
     pub progress: Arc<Progress>,
+    /// What the database is to note once the records are in.
+    pub upkeep: Vec<(WatchId, Upkeep)>,
 }
 
 impl Reconciler {
@@ -62,7 +66,10 @@ impl Reconciler {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.turn();
-            self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
+            self.progress.queue(
+                signals.len() + self.correlator.waiting(),
+                self.journal.unwritten(),
+            );
         }
         for signal in signals.try_iter() {
             self.take(signal);
@@ -76,7 +83,10 @@ impl Reconciler {
     /// How long nothing needs to be done.
     fn patience(&self) -> Duration {
         let now = boottime_ns();
-        let due = self.correlator.next_due().map(|due| Duration::from_nanos(due.saturating_sub(now)));
+        let due = self
+            .correlator
+            .next_due()
+            .map(|due| Duration::from_nanos(due.saturating_sub(now)));
         // The stop signal and the retry of a full disk are looked for this often.
         due.unwrap_or(Duration::MAX).min(Duration::from_millis(200))
     }
@@ -93,25 +103,46 @@ impl Reconciler {
     fn take(&mut self, signal: Signal) {
         match signal {
             Signal::Observed(seen) => self.correlator.observe(seen, boottime_ns()),
-            Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
-            Signal::Scanned { watch, files, different, unreadable } => {
+            Signal::Gap {
+                source,
+                watch,
+                lost,
+                reason,
+            } => self.gap(source, watch, lost, &reason),
+            Signal::Scanned {
+                watch,
+                files,
+                different,
+                unreadable,
+            } => {
                 self.scanned(watch, files, different, &unreadable);
             }
             Signal::Stopped { source, reason } => {
-                let message = format!("the {source:?} sensor has stopped: {reason}; changes are found by scans only");
-                self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
+                let message =
+                    format!("the {source:?} sensor has stopped: {reason}; changes are found by scans only");
+                self.journal
+                    .add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
             }
         }
     }
 
     /// What may have been missed is recorded as a gap, and found by scanning the watch again.
     fn gap(&mut self, source: Source, watch: Option<WatchId>, lost: Option<u64>, reason: &str) {
-        let affected: Vec<Arc<Watch>> =
-            self.watches.iter().filter(|w| watch.is_none_or(|id| id == w.id)).cloned().collect();
+        let affected: Vec<Arc<Watch>> = self
+            .watches
+            .iter()
+            .filter(|w| watch.is_none_or(|id| id == w.id))
+            .cloned()
+            .collect();
         for watch in affected {
             let lost = lost.map(|n| format!(" ({n} reports lost)")).unwrap_or_default();
-            let message = format!("{source:?} may have missed changes{lost}: {reason}; the watch is scanned again");
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
+            let message =
+                format!("{source:?} may have missed changes{lost}: {reason}; the watch is scanned again");
+            self.journal.add(Entry::plain(self.stamp.about_watch(
+                EventKind::CoverageGap,
+                &watch,
+                message,
+            )));
             self.progress.gap();
             self.scanner.rescan(watch.id);
         }
@@ -127,10 +158,18 @@ impl Reconciler {
         };
         if closes_gap {
             let message = format!("{files} files compared, {different} differ{unread}");
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Rescanned, &watch, message)));
+            self.journal.add(Entry::plain(self.stamp.about_watch(
+                EventKind::Rescanned,
+                &watch,
+                message,
+            )));
         } else if !unread.is_empty() {
             let message = format!("{files} files compared{unread}");
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
+            self.journal.add(Entry::plain(self.stamp.about_watch(
+                EventKind::Trouble,
+                &watch,
+                message,
+            )));
         }
     }
 
@@ -149,37 +188,58 @@ impl Reconciler {
             if let Err(error) = self.round(&watch, batch.clone()) {
                 self.journal.failed(&error);
                 let retry = boottime_ns() + 1_000_000_000;
-                batch.into_iter().chain(looks.drain(..)).for_each(|look| self.correlator.schedule(look, retry));
+                batch
+                    .into_iter()
+                    .chain(looks.drain(..))
+                    .for_each(|look| self.correlator.schedule(look, retry));
             }
+            self.write();
         }
     }
 
     fn round(&mut self, watch: &Watch, looks: Vec<Look>) -> Result<(), StoreError> {
-        let mut examiner = Examiner { watch, store: &self.store, correlator: &mut self.correlator };
-        let Round { findings, transient, right, unreadable, .. } = examiner.examine(looks)?;
+        let mut examiner = Examiner {
+            watch,
+            store: &self.store,
+            correlator: &mut self.correlator,
+        };
+        let Round {
+            findings,
+            transient,
+            right,
+            unreadable,
+            ..
+        } = examiner.examine(looks)?;
         let mut acts = Vec::with_capacity(findings.len());
         for finding in findings {
             if !watch.policy.kinds.contains(&finding.change.kind) {
                 continue;
             }
             let change = &finding.change;
-            let in_vault = change.before.as_ref().and_then(|e| e.sha256).is_none_or(|d| self.vault.contains(&d));
+            let in_vault = change
+                .before
+                .as_ref()
+                .and_then(|e| e.sha256)
+                .is_none_or(|d| self.vault.contains(&d));
             let plan = plan(change, &watch.policy, in_vault);
             let event = self.stamp.change(watch, &finding.look, change);
             acts.push(Act::new(finding, plan, event));
         }
         self.announce_intents(watch, &mut acts)?;
         carry_out(&self.responder, watch, &mut acts);
+        let mut upkeep = Upkeep::default();
         for act in acts {
-            self.settle(watch, act)?;
+            self.settle(watch, act, &mut upkeep)?;
         }
         for (look, found) in right {
-            self.right(watch, look, found)?;
+            self.right(watch, look, found, &mut upkeep)?;
         }
+        self.upkeep.push((watch.id, upkeep));
         for (look, kind) in transient {
             let responded = self.recent.responded(watch.id, &look.path, boottime_ns());
             if watch.policy.kinds.contains(&kind) && !responded {
-                self.journal.add(Entry::plain(self.stamp.transient(watch, &look, kind)));
+                self.journal
+                    .add(Entry::plain(self.stamp.transient(watch, &look, kind)));
             }
         }
         for (look, error) in unreadable {
@@ -203,12 +263,15 @@ impl Reconciler {
             })
             .collect();
         let ids = self.store.intents_begin(&intents)?;
-        acting.into_iter().zip(ids).for_each(|(act, id)| act.intent = Some(id));
+        acting
+            .into_iter()
+            .zip(ids)
+            .for_each(|(act, id)| act.intent = Some(id));
         Ok(())
     }
 
     /// Records how an act ended, and makes sure that the file is right now.
-    fn settle(&mut self, watch: &Watch, mut act: Act) -> Result<(), StoreError> {
+    fn settle(&mut self, watch: &Watch, mut act: Act, upkeep: &mut Upkeep) -> Result<(), StoreError> {
         let now = boottime_ns();
         if act.again && act.done.is_empty() && act.error.is_none() {
             let mut look = act.finding.look;
@@ -216,15 +279,18 @@ impl Reconciler {
             if act.filled {
                 look.deeds = look.deeds.with(Deeds::CREATED);
             }
-            if let Some(intent) = act.intent {
-                self.store.intents_close(&[intent])?;
-            }
+            upkeep.closed_intents.extend(act.intent);
             let told = look.attempts == RESTLESS;
             let path = look.path.clone();
             self.retry(look, now);
             if told {
                 act.event.message = Some("it does not keep still; fim goes on restoring it".into());
-                conclude(&mut act.event, &Look::new(watch.id, path, now), Response::Pending, None);
+                conclude(
+                    &mut act.event,
+                    &Look::new(watch.id, path, now),
+                    Response::Pending,
+                    None,
+                );
                 self.journal.add(Entry::plain(act.event));
             }
             return Ok(());
@@ -233,16 +299,19 @@ impl Reconciler {
         let (look, change) = (&act.finding.look, &act.finding.change);
         conclude(&mut act.event, look, response, act.error.clone());
         let after = change.after.as_ref().map(|found| found.entry.clone());
-        let handled = matches!(response, Response::Restored | Response::Quarantined | Response::Deleted);
+        let handled = matches!(
+            response,
+            Response::Restored | Response::Quarantined | Response::Deleted
+        );
         let told = !handled && self.store.open_change(watch.path(), &change.path)? == Some(after.clone());
         if handled {
             self.recent.note(watch.id, &change.path, now);
-            self.store.open_change_clear(watch.path(), &change.path)?;
-            self.verify(watch, &act)?;
+            upkeep.resolved.push(change.path.clone());
+            self.verify(watch, &act, upkeep)?;
         } else {
-            self.store.open_change_put(watch.path(), &change.path, after.as_ref())?;
+            upkeep.open.push((change.path.clone(), after));
             if response == Response::None {
-                self.leave_renamed(watch, &act)?;
+                self.leave_renamed(watch, &act, upkeep)?;
             }
         }
         if response == Response::Failed && !act.plan.steps.is_empty() {
@@ -250,24 +319,25 @@ impl Reconciler {
         }
         let closes = act.intent;
         if told {
-            if let Some(intent) = closes {
-                self.store.intents_close(&[intent])?;
-            }
+            upkeep.closed_intents.extend(closes);
         } else {
-            self.journal.add(Entry { event: act.event, closes, evidence: act.evidence });
+            let evidence = evidence_rows(watch, act.evidence);
+            self.journal.add(Entry {
+                event: act.event,
+                closes,
+                evidence,
+            });
         }
         Ok(())
     }
 
     /// Looks again at what was put right: a writer may go on writing, and a folder has something in it.
-    fn verify(&mut self, watch: &Watch, act: &Act) -> Result<(), StoreError> {
+    fn verify(&mut self, watch: &Watch, act: &Act, upkeep: &mut Upkeep) -> Result<(), StoreError> {
         let now = boottime_ns();
         for step in &act.plan.steps {
             let (path, folder) = match step {
                 Step::Replace { path, .. } | Step::Reattribute { path, .. } => (path, false),
-                Step::MoveBack { to, expected, .. } => {
-                    (to, expected.entry.kind == crate::core::entry::FileType::Directory)
-                }
+                Step::MoveBack { to, expected, .. } => (to, expected.entry.kind == FileType::Directory),
                 Step::Quarantine { .. } | Step::Delete { .. } => continue,
             };
             let approved = self.store.baseline_get(watch.path(), path)?;
@@ -277,7 +347,7 @@ impl Reconciler {
                 _ => false,
             };
             if let Some(found) = found.filter(|_| right) {
-                self.store.baseline_touch(watch.path(), path, &found.identity)?;
+                upkeep.seen.push((path.clone(), found.identity));
             }
             if !right || folder {
                 let mut look = Look::new(watch.id, path.clone(), now);
@@ -287,23 +357,29 @@ impl Reconciler {
                 if folder {
                     look.deeds = Deeds::CREATED;
                 }
-                if right { self.correlator.schedule(look, now) } else { self.retry(look, now) }
+                if right {
+                    self.correlator.schedule(look, now)
+                } else {
+                    self.retry(look, now)
+                }
             }
         }
         Ok(())
     }
 
     /// A renamed folder that is only told about: what is in it is no news of its own.
-    fn leave_renamed(&mut self, watch: &Watch, act: &Act) -> Result<(), StoreError> {
+    fn leave_renamed(&self, watch: &Watch, act: &Act, upkeep: &mut Upkeep) -> Result<(), StoreError> {
         let change = &act.finding.change;
-        let Some(old) = &change.old_path else { return Ok(()) };
+        let Some(old) = &change.old_path else {
+            return Ok(());
+        };
         for (path, _) in self.store.baseline_children(watch.path(), old)? {
-            self.store.open_change_put(watch.path(), &path, None)?;
+            upkeep.open.push((path.clone(), None));
             let tail = path.as_bytes().get(old.as_bytes().len()..).unwrap_or_default();
             let new = [change.path.as_bytes(), tail].concat();
-            let Some(new) = crate::core::path::RelPath::new(new) else { continue };
+            let Some(new) = RelPath::new(new) else { continue };
             let found = inspect::inspect(&watch.root, &new, None).ok().flatten();
-            self.store.open_change_put(watch.path(), &new, found.map(|f| f.entry).as_ref())?;
+            upkeep.open.push((new, found.map(|f| f.entry)));
         }
         Ok(())
     }
@@ -312,13 +388,14 @@ impl Reconciler {
         &mut self,
         watch: &Watch,
         look: Look,
-        found: Option<crate::core::entry::Found>,
+        found: Option<Found>,
+        upkeep: &mut Upkeep,
     ) -> Result<(), StoreError> {
         if let Some(found) = &found {
-            self.store.baseline_touch(watch.path(), &look.path, &found.identity)?;
+            upkeep.seen.push((look.path.clone(), found.identity));
         }
         if self.store.open_change(watch.path(), &look.path)?.is_some() {
-            self.store.open_change_clear(watch.path(), &look.path)?;
+            upkeep.resolved.push(look.path.clone());
             self.journal.add(Entry::plain(self.stamp.resolved(watch, &look)));
         }
         Ok(())
@@ -327,19 +404,49 @@ impl Reconciler {
     fn put_off(&mut self, watch: &Watch, look: Look, why: &str) {
         if look.attempts == RESTLESS {
             let message = format!("{} cannot be compared: {why}", look.path);
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, watch, message)));
+            self.journal.add(Entry::plain(self.stamp.about_watch(
+                EventKind::Trouble,
+                watch,
+                message,
+            )));
         }
         self.retry(look, boottime_ns());
     }
 
     /// The first attempts follow at once; then each waits twice as long, up to a minute.
     fn retry(&mut self, mut look: Look, now_ns: u64) {
-        let wait_ms = if look.attempts < 3 { 0 } else { 1u64 << look.attempts.min(16) };
+        let wait_ms = if look.attempts < 3 {
+            0
+        } else {
+            1u64 << look.attempts.min(16)
+        };
         look.attempts += 1;
-        self.correlator.schedule(look, now_ns + wait_ms.min(60_000) * 1_000_000);
+        self.correlator
+            .schedule(look, now_ns + wait_ms.min(60_000) * 1_000_000);
     }
 
+    /// Records first, notes about them after: a crash in between repeats a record and loses none.
     fn write(&mut self) {
         self.journal.write(&mut self.store, &self.progress);
+        if !self.journal.healthy() {
+            return;
+        }
+        for (id, upkeep) in std::mem::take(&mut self.upkeep) {
+            let Some(watch) = self.watch(id) else { continue };
+            if let Err(error) = self.store.keep_up(watch.path(), &upkeep) {
+                self.journal.failed(&error);
+                self.upkeep.push((id, upkeep));
+            }
+        }
     }
+}
+
+fn evidence_rows(watch: &Watch, evidence: Vec<Evidence>) -> Vec<EvidenceRow> {
+    let row = |e: Evidence| EvidenceRow {
+        watch: watch.path().to_path_buf(),
+        path: e.path,
+        found: e.found,
+        digest: e.digest,
+    };
+    evidence.into_iter().map(row).collect()
 }

@@ -46,8 +46,14 @@ impl Stamp {
 
     /// Changed and changed back: nothing differs, but something was done.
     pub fn transient(&self, watch: &Watch, look: &Look, kind: ChangeKind) -> Event {
-        let change =
-            Change { kind, path: look.path.clone(), old_path: None, before: None, after: None, aspects: Vec::new() };
+        let change = Change {
+            kind,
+            path: look.path.clone(),
+            old_path: None,
+            before: None,
+            after: None,
+            aspects: Vec::new(),
+        };
         let mut event = self.change(watch, look, &change);
         event.transient = true;
         event.severity = Severity::Low;
@@ -67,7 +73,10 @@ impl Stamp {
         (event.actor, event.other_actors) = (Some(actor), others);
         event.seen_by = look.sources.list();
         let live = event.seen_by.iter().any(|s| *s != Source::Scan);
-        event.latency_us = Latency { detected: live.then(|| since_us(look.first_ns)), restored: None };
+        event.latency_us = Latency {
+            detected: live.then(|| since_us(look.first_ns)),
+            restored: None,
+        };
     }
 }
 
@@ -76,7 +85,10 @@ pub fn conclude(event: &mut Event, look: &Look, response: Response, error: Optio
     event.response = response;
     event.error = error;
     if event.latency_us.detected.is_some()
-        && matches!(response, Response::Restored | Response::Quarantined | Response::Deleted)
+        && matches!(
+            response,
+            Response::Restored | Response::Quarantined | Response::Deleted
+        )
     {
         event.latency_us.restored = Some(since_us(look.first_ns));
     }

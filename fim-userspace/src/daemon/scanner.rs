@@ -53,9 +53,15 @@ impl Scanner {
         let (requests, inbox) = bounded(context.watches.len());
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
-        let thread =
-            std::thread::Builder::new().name("fim-scan".into()).spawn(move || serve(&context, &inbox, &flag))?;
-        Ok(Self { requests, states: HashMap::new(), stop, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("fim-scan".into())
+            .spawn(move || serve(&context, &inbox, &flag))?;
+        Ok(Self {
+            requests,
+            states: HashMap::new(),
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// The first scan of a watch: marks every directory and finds what changed while nobody watched.
@@ -81,7 +87,11 @@ impl Scanner {
             state.again |= for_gap;
             return;
         }
-        *state = State { running: true, again: false, for_gap };
+        *state = State {
+            running: true,
+            again: false,
+            for_gap,
+        };
         // Never full: one place for each watch, and none is ordered while it runs.
         if self.requests.try_send(watch).is_err() {
             tracing::error!("the scanning thread is gone; restart fim");
@@ -90,7 +100,9 @@ impl Scanner {
 
     /// A scan has ended; whether it closed a gap. A gap that opened meanwhile starts it again.
     pub fn finished(&mut self, watch: WatchId) -> bool {
-        let Some(state) = self.states.get_mut(&watch) else { return false };
+        let Some(state) = self.states.get_mut(&watch) else {
+            return false;
+        };
         let ended = std::mem::take(state);
         if ended.again {
             self.order(watch, true);
@@ -119,13 +131,31 @@ fn serve(context: &Context, inbox: &Receiver<WatchId>, stop: &AtomicBool) {
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let Some(watch) = context.watches.get(id.0 as usize) else { continue };
+        let Some(watch) = context.watches.get(id.0 as usize) else {
+            continue;
+        };
         let report = match compare_watch(context, watch, stop) {
             Ok(report) => report,
-            Err(sentence) => Report { unreadable: vec![sentence], ..Report::default() },
+            Err(sentence) => Report {
+                unreadable: vec![sentence],
+                ..Report::default()
+            },
         };
-        let Report { files, different, unreadable } = report;
-        send(&context.out, Signal::Scanned { watch: id, files, different, unreadable }, stop);
+        let Report {
+            files,
+            different,
+            unreadable,
+        } = report;
+        send(
+            &context.out,
+            Signal::Scanned {
+                watch: id,
+                files,
+                different,
+                unreadable,
+            },
+            stop,
+        );
     }
 }
 
@@ -142,7 +172,12 @@ pub struct Approved(HashMap<RelPath, (Found, AtomicBool)>);
 impl Approved {
     pub fn load(store: &Store, watch: &Path) -> Result<Self, StoreError> {
         let entries = store.baseline_children(watch, &RelPath::root())?;
-        Ok(Self(entries.into_iter().map(|(path, found)| (path, (found, AtomicBool::new(false)))).collect()))
+        Ok(Self(
+            entries
+                .into_iter()
+                .map(|(path, found)| (path, (found, AtomicBool::new(false))))
+                .collect(),
+        ))
     }
 
     pub fn get(&self, path: &RelPath) -> Option<&Found> {
@@ -159,8 +194,12 @@ impl Approved {
 
     /// Approved paths that were not met, in path order.
     pub fn missing(&self) -> Vec<&RelPath> {
-        let mut missing: Vec<&RelPath> =
-            self.0.iter().filter(|(_, (_, met))| !met.load(Ordering::Relaxed)).map(|(path, _)| path).collect();
+        let mut missing: Vec<&RelPath> = self
+            .0
+            .iter()
+            .filter(|(_, (_, met))| !met.load(Ordering::Relaxed))
+            .map(|(path, _)| path)
+            .collect();
         missing.sort();
         missing
     }
@@ -200,7 +239,9 @@ fn compare_watch(context: &Context, watch: &Watch, stop: &AtomicBool) -> Result<
     let report = scan::walk(&job, &visit).map_err(|e| e.to_string())?;
     for path in approved.missing() {
         // What has been excluded since the baseline was taken is not missing.
-        let folder = approved.get(path).is_some_and(|f| f.entry.kind == crate::core::entry::FileType::Directory);
+        let folder = approved
+            .get(path)
+            .is_some_and(|f| f.entry.kind == crate::core::entry::FileType::Directory);
         if !watch.policy.exclude.excludes(path, folder) {
             tell(path.clone());
         }
@@ -208,7 +249,11 @@ fn compare_watch(context: &Context, watch: &Watch, stop: &AtomicBool) -> Result<
     Ok(Report {
         files: report.files,
         different: different.load(Ordering::Relaxed),
-        unreadable: report.unreadable.into_iter().map(|(path, why)| format!("{path}: {why}")).collect(),
+        unreadable: report
+            .unreadable
+            .into_iter()
+            .map(|(path, why)| format!("{path}: {why}"))
+            .collect(),
     })
 }
 
