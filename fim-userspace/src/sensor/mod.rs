@@ -1,4 +1,5 @@
 //! Witnesses: fanotify, eBPF, the scan, and recorded observations.
 
 pub mod actor;
+pub mod dirs;
 pub mod marks;
