@@ -63,23 +63,7 @@ impl Store {
 
     /// Notes the identities of files that were seen equal to their entries. Paths that are not approved are passed over.
     pub fn baseline_touch(&mut self, watch: &Path, seen: &[(RelPath, Identity)]) -> Result<(), StoreError> {
-        self.transact("writing the baseline", |db| {
-            let sql = format!(
-                "UPDATE baseline SET dev = ?3, ino = ?4, ctime_ns = ?5, nlink = ?6 WHERE {OF_WATCH} AND path = ?2"
-            );
-            let mut update = db.prepare_cached(&sql)?;
-            for (path, id) in seen {
-                update.execute(params![
-                    watch.as_os_str().as_bytes(),
-                    path.as_bytes(),
-                    signed(id.dev),
-                    signed(id.ino),
-                    id.ctime_ns,
-                    signed(id.nlink)
-                ])?;
-            }
-            Ok(())
-        })
+        self.transact("writing the baseline", |db| touch(db, watch, seen))
     }
 
     /// `path` and everything below it, by path; a folder comes before what it holds.
@@ -147,7 +131,7 @@ impl Store {
         let tx = db
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(failed)?;
-        tx.execute_batch("DELETE FROM baseline; DELETE FROM watch")
+        tx.execute_batch("DELETE FROM baseline; DELETE FROM watch; DELETE FROM open_change")
             .map_err(failed)?;
         Ok(Rebuild { tx, file })
     }
@@ -188,6 +172,24 @@ fn inside(path: &RelPath) -> (Vec<u8>, Option<Vec<u8>>) {
     }
     let with = |last| [path.as_bytes(), &[last]].concat();
     (with(b'/'), Some(with(b'0')))
+}
+
+pub(super) fn touch(db: &Connection, watch: &Path, seen: &[(RelPath, Identity)]) -> rusqlite::Result<()> {
+    let sql = format!(
+        "UPDATE baseline SET dev = ?3, ino = ?4, ctime_ns = ?5, nlink = ?6 WHERE {OF_WATCH} AND path = ?2"
+    );
+    let mut update = db.prepare_cached(&sql)?;
+    for (path, id) in seen {
+        update.execute(params![
+            watch.as_os_str().as_bytes(),
+            path.as_bytes(),
+            signed(id.dev),
+            signed(id.ino),
+            id.ctime_ns,
+            signed(id.nlink)
+        ])?;
+    }
+    Ok(())
 }
 
 fn put(db: &Connection, watch: &Path, entries: &[(RelPath, Found)]) -> rusqlite::Result<()> {

@@ -13,6 +13,7 @@ mod schema;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod verify;
 
 use std::fs::{DirBuilder, OpenOptions};
@@ -28,6 +29,7 @@ pub use error::StoreError;
 pub use intent::{Intent, IntentId};
 pub use ledger::{EvidenceRow, Head};
 pub use lock::Lock;
+pub use upkeep::Upkeep;
 pub use verify::{Fault, VerifyReport};
 
 use error::explain;
