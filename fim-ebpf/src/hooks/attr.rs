@@ -10,14 +10,7 @@ use crate::context::Arguments;
 use crate::maps::{offset, seen};
 use crate::{emit, filter, kernel};
 
-shells!(
-    InodeSetattr,
-    lsm_setattr,
-    fentry_setattr,
-    "inode_setattr",
-    "security_inode_setattr",
-    setattr
-);
+shells!(InodeSetattr, lsm_setattr, fentry_setattr, "inode_setattr", "security_inode_setattr", setattr);
 shells!(InodeSetxattr, lsm_setxattr, fentry_setxattr, "inode_setxattr", "security_inode_setxattr", named);
 shells!(
     InodeRemovexattr,

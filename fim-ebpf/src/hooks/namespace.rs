@@ -59,7 +59,8 @@ fn rename(hook: Hook, arguments: Arguments) -> Option<()> {
 fn both(hook: Hook, arguments: Arguments) -> Option<(Subject, Subject)> {
     let old = filter::describe(arguments.wanted(hook, 0)?)?;
     let new = filter::describe(arguments.wanted(hook, 1)?)?;
-    let matched = old.flags & (EventHead::BY_NAME | EventHead::BY_INODE) != 0 || new.flags & EventHead::BY_NAME != 0;
+    let matched =
+        old.flags & (EventHead::BY_NAME | EventHead::BY_INODE) != 0 || new.flags & EventHead::BY_NAME != 0;
     if matched { Some((old, new)) } else { None }
 }
 

@@ -31,23 +31,13 @@ impl Watch {
                 display(path)
             )
         })?;
-        let (folder, start) = if kind.is_dir() {
-            (path, RelPath::root())
-        } else {
-            single_file(path)?
-        };
+        let (folder, start) = if kind.is_dir() { (path, RelPath::root()) } else { single_file(path)? };
         let mut policy = config.policy.clone();
         if !start.is_root() {
             policy.exclude = policy.exclude.only(start.clone());
         }
         let root = Root::open(folder)?;
-        Ok(Self {
-            id: WatchId(id),
-            root,
-            policy,
-            interval: config.interval,
-            start,
-        })
+        Ok(Self { id: WatchId(id), root, policy, interval: config.interval, start })
     }
 
     pub fn path(&self) -> &Path {
@@ -67,8 +57,5 @@ fn single_file(path: &Path) -> anyhow::Result<(&Path, RelPath)> {
     let parts = path.parent().zip(path.file_name());
     let (folder, name) = parts.with_context(|| format!("the watch {} has no name", display(path)))?;
     let start = RelPath::root().join(name.as_bytes());
-    Ok((
-        folder,
-        start.with_context(|| format!("the watch {} has no usable name", display(path)))?,
-    ))
+    Ok((folder, start.with_context(|| format!("the watch {} has no usable name", display(path)))?))
 }

@@ -25,7 +25,10 @@ pub struct Upkeep {
 
 impl Upkeep {
     pub fn is_empty(&self) -> bool {
-        self.seen.is_empty() && self.open.is_empty() && self.resolved.is_empty() && self.closed_intents.is_empty()
+        self.seen.is_empty()
+            && self.open.is_empty()
+            && self.resolved.is_empty()
+            && self.closed_intents.is_empty()
     }
 }
 
