@@ -119,6 +119,15 @@ impl Directories {
         table.node(table.find(watch, path)?).key
     }
 
+    /// Whether the object is what is known under this path; `None` when nothing is. Objects that carry no handle on
+    /// either side count as the same.
+    pub fn holds(&self, watch: WatchId, path: &RelPath, object: Option<&FileHandle>) -> Option<bool> {
+        let table = self.read();
+        let node = table.node(table.find(watch, path)?);
+        node.key?;
+        Some(object.is_none_or(|o| node.handle.as_deref().is_none_or(|h| h == o)))
+    }
+
     /// The whole subtree at `old` is at `new` from now on, in place of what was known there.
     pub fn renamed(&self, watch: WatchId, old: &RelPath, new: &RelPath) {
         self.write().renamed(watch, old, new);

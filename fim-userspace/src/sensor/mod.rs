@@ -2,4 +2,5 @@
 
 pub mod actor;
 pub mod dirs;
+pub mod fanotify;
 pub mod marks;
