@@ -1,6 +1,7 @@
 //! A watch as the daemon holds it: the open root and its rules.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,7 +14,7 @@ use crate::tree::Root;
 
 pub struct Watch {
     pub id: WatchId,
-    pub root: Root,
+    pub root: Arc<Root>,
     pub policy: WatchPolicy,
     /// Scan the whole watch this often, where no live sensor does the work.
     pub interval: Option<Duration>,
@@ -36,7 +37,7 @@ impl Watch {
         if !start.is_root() {
             policy.exclude = policy.exclude.only(start.clone());
         }
-        let root = Root::open(folder)?;
+        let root = Arc::new(Root::open(folder)?);
         Ok(Self { id: WatchId(id), root, policy, interval: config.interval, start })
     }
 

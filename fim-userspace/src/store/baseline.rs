@@ -79,6 +79,22 @@ impl Store {
         })
     }
 
+    /// The first entry after `after` in path order; from the beginning with `None`. For walks that take their time.
+    pub fn baseline_next(
+        &self,
+        watch: &Path,
+        after: Option<&RelPath>,
+    ) -> Result<Option<(RelPath, Found)>, StoreError> {
+        self.run("reading the baseline", |db| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM baseline WHERE {OF_WATCH} AND (?2 IS NULL OR path > ?2) ORDER BY path LIMIT 1"
+            );
+            db.prepare_cached(&sql)?
+                .query_row(params![watch.as_os_str().as_bytes(), after.map(RelPath::as_bytes)], read)
+                .optional()
+        })
+    }
+
     /// What lies directly in the folder `dir`, by path.
     pub fn baseline_list_dir(
         &self,
