@@ -14,6 +14,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+pub mod vault;
 mod verify;
 
 use std::fs::{DirBuilder, OpenOptions};
@@ -215,3 +216,5 @@ fn unsigned(n: i64) -> u64 {
 fn bad_row(column: &str) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnName(column.to_owned())
 }
+
+pub mod vault;
