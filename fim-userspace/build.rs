@@ -40,14 +40,11 @@ fn build() -> Result<()> {
         _ => "bpfel-unknown-none",
     };
     let arch = variable("CARGO_CFG_TARGET_ARCH")?;
-    let arch = arch.to_str().filter(|arch| !arch.is_empty()).ok_or_else(|| anyhow!("no target architecture"))?;
+    let arch =
+        arch.to_str().filter(|arch| !arch.is_empty()).ok_or_else(|| anyhow!("no target architecture"))?;
     // Debug information becomes the object's BTF, without which no kernel takes these programs.
-    let flags = [
-        &format!("--cfg=bpf_target_arch=\"{arch}\""),
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
-    ]
-    .join("\x1f");
+    let flags =
+        [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f");
 
     let mut cargo = Command::new(variable("CARGO")?);
     cargo
@@ -58,11 +55,19 @@ fn build() -> Result<()> {
     // What the outer build sets for the host must not reach the inner one.
     for (name, _) in env::vars_os() {
         let name_text = name.to_string_lossy();
-        let outer = ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LINKER", "CARGO_TARGET_DIR"];
+        let outer =
+            ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LINKER", "CARGO_TARGET_DIR"];
         let leaks = outer.contains(&name_text.as_ref())
-            || ["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PROFILE_", "CARGO_BUILD_", "CARGO_PKG_", "LLVM_PROFILE_"]
-                .iter()
-                .any(|prefix| name_text.starts_with(prefix));
+            || [
+                "CARGO_CFG_",
+                "CARGO_FEATURE_",
+                "CARGO_PROFILE_",
+                "CARGO_BUILD_",
+                "CARGO_PKG_",
+                "LLVM_PROFILE_",
+            ]
+            .iter()
+            .any(|prefix| name_text.starts_with(prefix));
         if leaks {
             cargo.env_remove(&name);
         }
@@ -77,10 +82,14 @@ fn build() -> Result<()> {
         for line in String::from_utf8_lossy(&output.stderr).lines() {
             println!("cargo::warning={line}");
         }
-        bail!("the programs for the kernel (fim-ebpf) did not compile with {}; the lines above say why, and `cargo xtask setup` repairs the tools", compiler.display());
+        bail!(
+            "the programs for the kernel (fim-ebpf) did not compile with {}; the lines above say why, and `cargo xtask setup` repairs the tools",
+            compiler.display()
+        );
     }
     let object = target.join(triple).join("release/fim-ebpf");
-    fs::copy(&object, out.join("fim-ebpf")).with_context(|| format!("{} cannot be copied", object.display()))?;
+    fs::copy(&object, out.join("fim-ebpf"))
+        .with_context(|| format!("{} cannot be copied", object.display()))?;
     Ok(())
 }
 
@@ -112,7 +121,8 @@ fn path_with_linker() -> Result<OsString> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = home.iter().map(|home| home.join("bin")).chain(env::split_paths(&path)).collect();
+    let folders: Vec<PathBuf> =
+        home.iter().map(|home| home.join("bin")).chain(env::split_paths(&path)).collect();
     let linker = OsStr::new("bpf-linker");
     if !folders.iter().any(|folder| folder.join(linker).exists()) {
         bail!("bpf-linker, which the programs for the kernel need, is missing; run `cargo xtask setup`");

@@ -21,7 +21,11 @@ pub fn read<T: Copy>(base: Address, offset: u32) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the destination is our own; the helper checks the source and fails where nothing is mapped.
     let failed = unsafe {
-        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, (base + offset as u64) as *const _)
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            (base + offset as u64) as *const _,
+        )
     };
     if failed != 0 {
         return None;

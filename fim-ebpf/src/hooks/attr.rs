@@ -18,7 +18,14 @@ shells!(
     "security_inode_setattr",
     setattr
 );
-shells!(InodeSetxattr, lsm_inode_setxattr, fentry_inode_setxattr, "inode_setxattr", "security_inode_setxattr", named);
+shells!(
+    InodeSetxattr,
+    lsm_inode_setxattr,
+    fentry_inode_setxattr,
+    "inode_setxattr",
+    "security_inode_setxattr",
+    named
+);
 shells!(
     InodeRemovexattr,
     lsm_inode_removexattr,
@@ -28,7 +35,14 @@ shells!(
     named
 );
 // Before 6.2 ACLs come through the xattr hooks.
-shells!(InodeSetAcl, lsm_inode_set_acl, fentry_inode_set_acl, "inode_set_acl", "security_inode_set_acl", named);
+shells!(
+    InodeSetAcl,
+    lsm_inode_set_acl,
+    fentry_inode_set_acl,
+    "inode_set_acl",
+    "security_inode_set_acl",
+    named
+);
 shells!(
     InodeRemoveAcl,
     lsm_inode_remove_acl,

@@ -25,7 +25,8 @@ shells!(
 
 #[inline(always)]
 fn mmap_file(hook: Hook, arguments: Arguments) -> Option<()> {
-    let (file, prot, flags) = (arguments.wanted(hook, 0)?, arguments.wanted(hook, 1)?, arguments.wanted(hook, 2)?);
+    let (file, prot, flags) =
+        (arguments.wanted(hook, 0)?, arguments.wanted(hook, 1)?, arguments.wanted(hook, 2)?);
     let shared = matches!(flags & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE);
     if file == 0 || prot & PROT_WRITE == 0 || !shared {
         return None;

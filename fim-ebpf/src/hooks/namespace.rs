@@ -12,7 +12,14 @@ use crate::{emit, filter, kernel};
 shells!(InodeCreate, lsm_inode_create, fentry_inode_create, "inode_create", "security_inode_create", one);
 shells!(InodeMkdir, lsm_inode_mkdir, fentry_inode_mkdir, "inode_mkdir", "security_inode_mkdir", one);
 shells!(InodeMknod, lsm_inode_mknod, fentry_inode_mknod, "inode_mknod", "security_inode_mknod", one);
-shells!(InodeSymlink, lsm_inode_symlink, fentry_inode_symlink, "inode_symlink", "security_inode_symlink", one);
+shells!(
+    InodeSymlink,
+    lsm_inode_symlink,
+    fentry_inode_symlink,
+    "inode_symlink",
+    "security_inode_symlink",
+    one
+);
 shells!(InodeUnlink, lsm_inode_unlink, fentry_inode_unlink, "inode_unlink", "security_inode_unlink", one);
 shells!(InodeRmdir, lsm_inode_rmdir, fentry_inode_rmdir, "inode_rmdir", "security_inode_rmdir", one);
 shells!(InodeLink, lsm_inode_link, fentry_inode_link, "inode_link", "security_inode_link", link);
@@ -59,7 +66,8 @@ fn rename(hook: Hook, arguments: Arguments) -> Option<()> {
 fn both(hook: Hook, arguments: Arguments) -> Option<(Subject, Subject)> {
     let old = filter::describe(arguments.wanted(hook, 0)?)?;
     let new = filter::describe(arguments.wanted(hook, 1)?)?;
-    let matched = old.flags & (EventHead::BY_NAME | EventHead::BY_INODE) != 0 || new.flags & EventHead::BY_NAME != 0;
+    let matched =
+        old.flags & (EventHead::BY_NAME | EventHead::BY_INODE) != 0 || new.flags & EventHead::BY_NAME != 0;
     if matched { Some((old, new)) } else { None }
 }
 

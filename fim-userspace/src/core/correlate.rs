@@ -83,14 +83,10 @@ impl Sources {
     }
 
     pub fn list(self) -> Vec<Source> {
-        [
-            (self.fanotify, Source::Fanotify),
-            (self.ebpf, Source::Ebpf),
-            (self.scan, Source::Scan),
-        ]
-        .into_iter()
-        .filter_map(|(seen, source)| seen.then_some(source))
-        .collect()
+        [(self.fanotify, Source::Fanotify), (self.ebpf, Source::Ebpf), (self.scan, Source::Scan)]
+            .into_iter()
+            .filter_map(|(seen, source)| seen.then_some(source))
+            .collect()
     }
 }
 
@@ -113,10 +109,7 @@ impl Witnessed {
     }
 
     pub fn merge(&mut self, other: &Witnessed) {
-        other
-            .0
-            .iter()
-            .for_each(|(actor, deeds)| self.add(actor.clone(), *deeds));
+        other.0.iter().for_each(|(actor, deeds)| self.add(actor.clone(), *deeds));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -137,11 +130,7 @@ impl Witnessed {
             ChangeKind::Type => [&arrived[..], &[Deeds::DELETED][..]].concat(),
         };
         let of = |rank: Deeds| -> Vec<&Arc<Actor>> {
-            self.0
-                .iter()
-                .filter(|(_, done)| done.any(rank))
-                .map(|(actor, _)| actor)
-                .collect()
+            self.0.iter().filter(|(_, done)| done.any(rank)).map(|(actor, _)| actor).collect()
         };
         let chosen = ranks.into_iter().map(of).find(|found| !found.is_empty());
         let chosen = chosen.unwrap_or_else(|| self.0.iter().map(|(actor, _)| actor).collect());
@@ -302,12 +291,8 @@ impl Correlator {
 
     /// Takes every look that is due, in path order.
     pub fn due(&mut self, now_ns: u64) -> Vec<Look> {
-        let ready: Vec<Place> = self
-            .waiting
-            .iter()
-            .filter(|(_, w)| w.due_ns <= now_ns)
-            .map(|(p, _)| p.clone())
-            .collect();
+        let ready: Vec<Place> =
+            self.waiting.iter().filter(|(_, w)| w.due_ns <= now_ns).map(|(p, _)| p.clone()).collect();
         let mut looks: Vec<Look> = ready.iter().filter_map(|place| self.take(place)).collect();
         looks.sort_by(|a, b| (a.watch, &a.path).cmp(&(b.watch, &b.path)));
         looks
@@ -341,11 +326,7 @@ impl Correlator {
 
     fn remember_mapping(&mut self, seen: &Observation, actor: Arc<Actor>) {
         if self.mapped.len() >= MAPPED_LIMIT {
-            let oldest = self
-                .mapped
-                .iter()
-                .min_by_key(|(_, (at, _))| *at)
-                .map(|(place, _)| place.clone());
+            let oldest = self.mapped.iter().min_by_key(|(_, (at, _))| *at).map(|(place, _)| place.clone());
             oldest.and_then(|place| self.mapped.remove(&place));
         }
         let slot = self.mapped.entry((seen.watch, seen.path.clone())).or_default();
@@ -403,32 +384,14 @@ mod tests {
 
     #[test]
     fn the_author_is_who_did_it_not_who_could_have() {
-        type Case = (
-            &'static str,
-            ChangeKind,
-            Vec<(Source, Deed, u32)>,
-            Option<u32>,
-            Confidence,
-            usize,
-        );
+        type Case = (&'static str, ChangeKind, Vec<(Source, Deed, u32)>, Option<u32>, Confidence, usize);
         let f = Source::Fanotify;
         let cases: Vec<Case> = vec![
-            (
-                "nobody",
-                ChangeKind::Modified,
-                vec![],
-                None,
-                Confidence::Unknown,
-                0,
-            ),
+            ("nobody", ChangeKind::Modified, vec![], None, Confidence::Unknown, 0),
             (
                 "the writer, not another opener",
                 ChangeKind::Modified,
-                vec![
-                    (Source::Ebpf, Deed::OpenedForWrite, 1),
-                    (f, Deed::Written, 2),
-                    (f, Deed::Closed, 1),
-                ],
+                vec![(Source::Ebpf, Deed::OpenedForWrite, 1), (f, Deed::Written, 2), (f, Deed::Closed, 1)],
                 Some(2),
                 Confidence::Exact,
                 0,
@@ -481,40 +444,18 @@ mod tests {
             }
             let witnessed = c.due(u64::MAX).pop().map(|l| l.witnessed).unwrap_or_default();
             let (actor, rest) = witnessed.attribute(kind);
-            assert_eq!(
-                (actor.pid, actor.confidence, rest.len()),
-                (pid, confidence, others),
-                "{name}"
-            );
+            assert_eq!((actor.pid, actor.confidence, rest.len()), (pid, confidence, others), "{name}");
         }
     }
 
     #[test]
     fn a_rename_makes_both_names_due() {
         let mut c = Correlator::new();
-        c.observe(
-            seen(
-                Source::Fanotify,
-                "new",
-                Deed::MovedHere {
-                    from: Some(path("old")),
-                },
-                5,
-            ),
-            0,
-        );
+        c.observe(seen(Source::Fanotify, "new", Deed::MovedHere { from: Some(path("old")) }, 5), 0);
         let looks = c.due(0);
-        let names: Vec<_> = looks
-            .iter()
-            .map(|l| (l.path.clone(), l.moved_from.clone(), l.moved_to.clone()))
-            .collect();
-        assert_eq!(
-            names,
-            [
-                (path("new"), Some(path("old")), None),
-                (path("old"), None, Some(path("new")))
-            ]
-        );
+        let names: Vec<_> =
+            looks.iter().map(|l| (l.path.clone(), l.moved_from.clone(), l.moved_to.clone())).collect();
+        assert_eq!(names, [(path("new"), Some(path("old")), None), (path("old"), None, Some(path("new")))]);
         assert_eq!(looks[1].witnessed.attribute(ChangeKind::Deleted).0.pid, Some(5));
     }
 

@@ -42,10 +42,18 @@ impl Act {
         }
     }
 
+    /// Nothing has been done, and what is there now is something else: the next look begins anew.
+    pub fn void(&self) -> bool {
+        self.again && self.done.is_empty() && self.error.is_none() && self.evidence.is_empty()
+    }
+
     /// How the response as a whole ended.
     pub fn response(&self) -> Response {
         if self.error.is_some() {
             return Response::Failed;
+        }
+        if self.again {
+            return Response::Pending;
         }
         // Something put back counts more than something taken away.
         let rank = |r: &Response| match r {
@@ -53,11 +61,7 @@ impl Act {
             Response::Quarantined => 1,
             _ => 2,
         };
-        self.done
-            .iter()
-            .copied()
-            .min_by_key(rank)
-            .unwrap_or(Response::None)
+        self.done.iter().copied().min_by_key(rank).unwrap_or(Response::None)
     }
 }
 
@@ -83,11 +87,7 @@ fn order(a: &Step, b: &Step) -> Ordering {
         }
     }
     let ((class_a, path_a), (class_b, path_b)) = (key(a), key(b));
-    let by_path = if class_a == 2 {
-        path_b.cmp(path_a)
-    } else {
-        path_a.cmp(path_b)
-    };
+    let by_path = if class_a == 2 { path_b.cmp(path_a) } else { path_a.cmp(path_b) };
     class_a.cmp(&class_b).then(by_path)
 }
 
@@ -105,9 +105,14 @@ pub fn carry_out(responder: &Responder, watch: &Watch, acts: &mut [Act]) {
                 act.done.push(outcome.response);
                 act.evidence.extend(outcome.evidence);
             }
-            Err(ResponseError::Moved { .. } | ResponseError::ParentMissing { .. }) => act.again = true,
-            Err(ResponseError::NotEmpty { .. }) => (act.again, act.filled) = (true, true),
-            Err(error) => act.error = Some(error.to_string()),
+            Err(error) => {
+                match &error {
+                    ResponseError::Moved { .. } | ResponseError::ParentMissing { .. } => act.again = true,
+                    ResponseError::NotEmpty { .. } => (act.again, act.filled) = (true, true),
+                    ResponseError::Failed { .. } => act.error = Some(error.to_string()),
+                }
+                act.evidence.extend(error.into_evidence());
+            }
         }
     }
 }
@@ -133,34 +138,15 @@ mod tests {
     }
 
     fn found() -> Found {
-        Found {
-            entry: entry(),
-            identity: Identity {
-                dev: 1,
-                ino: 2,
-                ctime_ns: 3,
-                nlink: 1,
-            },
-        }
+        Found { entry: entry(), identity: Identity { dev: 1, ino: 2, ctime_ns: 3, nlink: 1 } }
     }
 
     #[test]
     fn folders_are_made_before_and_removed_after_what_is_in_them() {
         let path = |text: &str| RelPath::new(text).expect("sound");
-        let put = |at: &str| Step::Replace {
-            path: path(at),
-            approved: entry(),
-            expected: None,
-        };
-        let take = |at: &str| Step::Quarantine {
-            path: path(at),
-            expected: found(),
-        };
-        let back = Step::MoveBack {
-            from: path("x"),
-            to: path("y"),
-            expected: found(),
-        };
+        let put = |at: &str| Step::Replace { path: path(at), approved: entry(), expected: None };
+        let take = |at: &str| Step::Quarantine { path: path(at), expected: found() };
+        let back = Step::MoveBack { from: path("x"), to: path("y"), expected: found() };
         let mut steps = vec![take("n"), take("n/f"), put("d/f"), put("d"), back.clone()];
         steps.sort_by(order);
         assert_eq!(steps, [back, put("d"), put("d/f"), take("n/f"), take("n")]);

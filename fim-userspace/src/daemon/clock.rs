@@ -14,7 +14,5 @@ pub fn realtime_ns() -> i64 {
 
 fn now(clock: ClockId) -> i64 {
     // Neither clock can fail on a kernel that fim supports (clock_gettime(2): EINVAL for unknown clocks only).
-    clock_gettime(clock)
-        .map(|t| t.tv_sec() * 1_000_000_000 + t.tv_nsec())
-        .unwrap_or_default()
+    clock_gettime(clock).map(|t| t.tv_sec() * 1_000_000_000 + t.tv_nsec()).unwrap_or_default()
 }

@@ -42,11 +42,8 @@ impl Examiner<'_> {
         let mut round = Round::default();
         let mut queue: BTreeMap<RelPath, Look> = looks.into_iter().map(|l| (l.path.clone(), l)).collect();
         // Renames first: they explain both of their names.
-        let renamed: Vec<RelPath> = queue
-            .values()
-            .filter(|l| l.moved_from.is_some())
-            .map(|l| l.path.clone())
-            .collect();
+        let renamed: Vec<RelPath> =
+            queue.values().filter(|l| l.moved_from.is_some()).map(|l| l.path.clone()).collect();
         for path in renamed {
             let Some(look) = queue.remove(&path) else { continue };
             if let Err(look) = self.as_rename(look, &mut queue, &mut round)? {
@@ -61,9 +58,7 @@ impl Examiner<'_> {
 
     /// Takes the look for `path` wherever it waits.
     fn claim(&mut self, path: &RelPath, queue: &mut BTreeMap<RelPath, Look>) -> Option<Look> {
-        queue
-            .remove(path)
-            .or_else(|| self.correlator.claim(self.watch.id, path))
+        queue.remove(path).or_else(|| self.correlator.claim(self.watch.id, path))
     }
 
     /// Records a rename as one change; gives the look back when it turns out to be something else.
@@ -105,10 +100,7 @@ impl Examiner<'_> {
     }
 
     fn excluded(&self, path: &RelPath, now: &Found) -> bool {
-        self.watch
-            .policy
-            .exclude
-            .excludes(path, now.entry.kind == FileType::Directory)
+        self.watch.policy.exclude.excludes(path, now.entry.kind == FileType::Directory)
     }
 
     fn one(
@@ -167,10 +159,7 @@ impl Examiner<'_> {
         let was = is_dir(change.and_then(|c| c.before.as_ref()).map(|e| e.kind));
         let is = is_dir(now.map(|f| f.entry.kind));
         let came = is && (change.is_some_and(|c| c.before.is_none() || c.kind == ChangeKind::Type));
-        let returned = is
-            && look
-                .deeds
-                .any(Deeds::CREATED.with(Deeds::MOVED_HERE).with(Deeds::MOUNTED));
+        let returned = is && look.deeds.any(Deeds::CREATED.with(Deeds::MOVED_HERE).with(Deeds::MOUNTED));
         let went = was && !is;
         if !(came || returned || went) {
             return Ok(());
@@ -184,11 +173,7 @@ impl Examiner<'_> {
             below.extend(self.names_in(&look.path));
         }
         // Moving a directory away takes what is in it along: its mover is the author, not merely a possible one.
-        let inherited = if went {
-            look.witnessed.clone()
-        } else {
-            look.witnessed.as_possible()
-        };
+        let inherited = if went { look.witnessed.clone() } else { look.witnessed.as_possible() };
         for path in below {
             if round.seen.contains(&path) {
                 continue;
@@ -205,9 +190,7 @@ impl Examiner<'_> {
                 None => child.witnessed = inherited.clone(),
             }
             // A directory inside is as new as this one.
-            child.deeds = child
-                .deeds
-                .with(if is { Deeds::CREATED } else { Deeds::MOVED_AWAY });
+            child.deeds = child.deeds.with(if is { Deeds::CREATED } else { Deeds::MOVED_AWAY });
             queue.insert(path, child);
         }
         Ok(())
@@ -220,10 +203,7 @@ impl Examiner<'_> {
         let Ok(entries) = rustix::fs::Dir::read_from(&dir) else {
             return Vec::new();
         };
-        entries
-            .flatten()
-            .filter_map(|entry| path.join(entry.file_name().to_bytes()))
-            .collect()
+        entries.flatten().filter_map(|entry| path.join(entry.file_name().to_bytes())).collect()
     }
 
     /// Nothing can be put back into a folder that is gone: the folders above are looked at as well.

@@ -19,11 +19,7 @@ pub struct Entry {
 impl Entry {
     /// A record without response.
     pub fn plain(event: Event) -> Self {
-        Self {
-            event,
-            closes: None,
-            evidence: Vec::new(),
-        }
+        Self { event, closes: None, evidence: Vec::new() }
     }
 }
 
@@ -39,11 +35,7 @@ pub struct Journal {
 
 impl Journal {
     pub fn new(announce: Announce) -> Self {
-        Self {
-            entries: Vec::new(),
-            announce,
-            blocked_until: None,
-        }
+        Self { entries: Vec::new(), announce, blocked_until: None }
     }
 
     pub fn add(&mut self, entry: Entry) {

@@ -22,20 +22,12 @@ struct Inner {
 
 impl Progress {
     pub fn new(watches: usize) -> Self {
-        let inner = Inner {
-            files: vec![None; watches],
-            trouble: None,
-        };
-        Self {
-            inner: Mutex::new(inner),
-            ..Self::default()
-        }
+        let inner = Inner { files: vec![None; watches], trouble: None };
+        Self { inner: Mutex::new(inner), ..Self::default() }
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub fn gap(&self) {
@@ -53,10 +45,7 @@ impl Progress {
 
     /// Looks that wait, and records that are not written yet.
     pub fn queued(&self) -> (usize, usize) {
-        (
-            self.waiting.load(Ordering::Relaxed),
-            self.unwritten.load(Ordering::Relaxed),
-        )
+        (self.waiting.load(Ordering::Relaxed), self.unwritten.load(Ordering::Relaxed))
     }
 
     /// A scan of the whole watch has ended.

@@ -21,8 +21,6 @@ impl Recent {
     }
 
     pub fn responded(&self, watch: WatchId, path: &RelPath, now_ns: u64) -> bool {
-        self.0
-            .get(&(watch, path.clone()))
-            .is_some_and(|at| now_ns.saturating_sub(*at) < LATE_NS)
+        self.0.get(&(watch, path.clone())).is_some_and(|at| now_ns.saturating_sub(*at) < LATE_NS)
     }
 }

@@ -31,7 +31,7 @@ const INTAKE: usize = 8192;
 /// Looks handled in one round, and so records in one transaction.
 const ROUND: usize = 1024;
 /// Attempts at a file that does not keep still, before that itself is recorded.
-const RESTLESS: u32 = 8;
+pub(super) const RESTLESS: u32 = 8;
 
 pub struct Reconciler {
     pub watches: Vec<Arc<Watch>>,
@@ -66,10 +66,7 @@ impl Reconciler {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.turn();
-            self.progress.queue(
-                signals.len() + self.correlator.waiting(),
-                self.journal.unwritten(),
-            );
+            self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
         }
         for signal in signals.try_iter() {
             self.take(signal);
@@ -83,10 +80,7 @@ impl Reconciler {
     /// How long nothing needs to be done.
     fn patience(&self) -> Duration {
         let now = boottime_ns();
-        let due = self
-            .correlator
-            .next_due()
-            .map(|due| Duration::from_nanos(due.saturating_sub(now)));
+        let due = self.correlator.next_due().map(|due| Duration::from_nanos(due.saturating_sub(now)));
         // The stop signal and the retry of a full disk are looked for this often.
         due.unwrap_or(Duration::MAX).min(Duration::from_millis(200))
     }
@@ -103,46 +97,27 @@ impl Reconciler {
     fn take(&mut self, signal: Signal) {
         match signal {
             Signal::Observed(seen) => self.correlator.observe(seen, boottime_ns()),
-            Signal::Gap {
-                source,
-                watch,
-                lost,
-                reason,
-            } => self.gap(source, watch, lost, &reason),
-            Signal::Scanned {
-                watch,
-                files,
-                different,
-                unreadable,
-            } => {
+            Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
+            Signal::Scanned { watch, files, different, unreadable } => {
                 self.scanned(watch, files, different, &unreadable);
             }
             Signal::Stopped { source, reason } => {
                 let message =
                     format!("the {source:?} sensor has stopped: {reason}; changes are found by scans only");
-                self.journal
-                    .add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
+                self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
             }
         }
     }
 
     /// What may have been missed is recorded as a gap, and found by scanning the watch again.
     fn gap(&mut self, source: Source, watch: Option<WatchId>, lost: Option<u64>, reason: &str) {
-        let affected: Vec<Arc<Watch>> = self
-            .watches
-            .iter()
-            .filter(|w| watch.is_none_or(|id| id == w.id))
-            .cloned()
-            .collect();
+        let affected: Vec<Arc<Watch>> =
+            self.watches.iter().filter(|w| watch.is_none_or(|id| id == w.id)).cloned().collect();
         for watch in affected {
             let lost = lost.map(|n| format!(" ({n} reports lost)")).unwrap_or_default();
             let message =
                 format!("{source:?} may have missed changes{lost}: {reason}; the watch is scanned again");
-            self.journal.add(Entry::plain(self.stamp.about_watch(
-                EventKind::CoverageGap,
-                &watch,
-                message,
-            )));
+            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
             self.progress.gap();
             self.scanner.rescan(watch.id);
         }
@@ -158,18 +133,10 @@ impl Reconciler {
         };
         if closes_gap {
             let message = format!("{files} files compared, {different} differ{unread}");
-            self.journal.add(Entry::plain(self.stamp.about_watch(
-                EventKind::Rescanned,
-                &watch,
-                message,
-            )));
+            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Rescanned, &watch, message)));
         } else if !unread.is_empty() {
             let message = format!("{files} files compared{unread}");
-            self.journal.add(Entry::plain(self.stamp.about_watch(
-                EventKind::Trouble,
-                &watch,
-                message,
-            )));
+            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
         }
     }
 
@@ -198,29 +165,16 @@ impl Reconciler {
     }
 
     fn round(&mut self, watch: &Watch, looks: Vec<Look>) -> Result<(), StoreError> {
-        let mut examiner = Examiner {
-            watch,
-            store: &self.store,
-            correlator: &mut self.correlator,
-        };
-        let Round {
-            findings,
-            transient,
-            right,
-            unreadable,
-            ..
-        } = examiner.examine(looks)?;
+        let mut examiner = Examiner { watch, store: &self.store, correlator: &mut self.correlator };
+        let Round { findings, transient, right, unreadable, .. } = examiner.examine(looks)?;
         let mut acts = Vec::with_capacity(findings.len());
         for finding in findings {
             if !watch.policy.kinds.contains(&finding.change.kind) {
                 continue;
             }
             let change = &finding.change;
-            let in_vault = change
-                .before
-                .as_ref()
-                .and_then(|e| e.sha256)
-                .is_none_or(|d| self.vault.contains(&d));
+            let in_vault =
+                change.before.as_ref().and_then(|e| e.sha256).is_none_or(|d| self.vault.contains(&d));
             let plan = plan(change, &watch.policy, in_vault);
             let event = self.stamp.change(watch, &finding.look, change);
             acts.push(Act::new(finding, plan, event));
@@ -229,7 +183,7 @@ impl Reconciler {
         carry_out(&self.responder, watch, &mut acts);
         let mut upkeep = Upkeep::default();
         for act in acts {
-            self.settle(watch, act, &mut upkeep)?;
+            self.settle(watch, act, &mut upkeep);
         }
         for (look, found) in right {
             self.right(watch, look, found, &mut upkeep)?;
@@ -238,8 +192,7 @@ impl Reconciler {
         for (look, kind) in transient {
             let responded = self.recent.responded(watch.id, &look.path, boottime_ns());
             if watch.policy.kinds.contains(&kind) && !responded {
-                self.journal
-                    .add(Entry::plain(self.stamp.transient(watch, &look, kind)));
+                self.journal.add(Entry::plain(self.stamp.transient(watch, &look, kind)));
             }
         }
         for (look, error) in unreadable {
@@ -263,166 +216,23 @@ impl Reconciler {
             })
             .collect();
         let ids = self.store.intents_begin(&intents)?;
-        acting
-            .into_iter()
-            .zip(ids)
-            .for_each(|(act, id)| act.intent = Some(id));
-        Ok(())
-    }
-
-    /// Records how an act ended, and makes sure that the file is right now.
-    fn settle(&mut self, watch: &Watch, mut act: Act, upkeep: &mut Upkeep) -> Result<(), StoreError> {
-        let now = boottime_ns();
-        if act.again && act.done.is_empty() && act.error.is_none() {
-            let mut look = act.finding.look;
-            look.directory |= act.filled;
-            if act.filled {
-                look.deeds = look.deeds.with(Deeds::CREATED);
-            }
-            upkeep.closed_intents.extend(act.intent);
-            let told = look.attempts == RESTLESS;
-            let path = look.path.clone();
-            self.retry(look, now);
-            if told {
-                act.event.message = Some("it does not keep still; fim goes on restoring it".into());
-                conclude(
-                    &mut act.event,
-                    &Look::new(watch.id, path, now),
-                    Response::Pending,
-                    None,
-                );
-                self.journal.add(Entry::plain(act.event));
-            }
-            return Ok(());
-        }
-        let response = act.response();
-        let (look, change) = (&act.finding.look, &act.finding.change);
-        conclude(&mut act.event, look, response, act.error.clone());
-        let after = change.after.as_ref().map(|found| found.entry.clone());
-        let handled = matches!(
-            response,
-            Response::Restored | Response::Quarantined | Response::Deleted
-        );
-        let told = !handled && self.store.open_change(watch.path(), &change.path)? == Some(after.clone());
-        if handled {
-            self.recent.note(watch.id, &change.path, now);
-            upkeep.resolved.push(change.path.clone());
-            self.verify(watch, &act, upkeep)?;
-        } else {
-            upkeep.open.push((change.path.clone(), after));
-            if response == Response::None {
-                self.leave_renamed(watch, &act, upkeep)?;
-            }
-        }
-        if response == Response::Failed && !act.plan.steps.is_empty() {
-            self.retry(act.finding.look.clone(), now);
-        }
-        let closes = act.intent;
-        if told {
-            upkeep.closed_intents.extend(closes);
-        } else {
-            let evidence = evidence_rows(watch, act.evidence);
-            self.journal.add(Entry {
-                event: act.event,
-                closes,
-                evidence,
-            });
-        }
-        Ok(())
-    }
-
-    /// Looks again at what was put right: a writer may go on writing, and a folder has something in it.
-    fn verify(&mut self, watch: &Watch, act: &Act, upkeep: &mut Upkeep) -> Result<(), StoreError> {
-        let now = boottime_ns();
-        for step in &act.plan.steps {
-            let (path, folder) = match step {
-                Step::Replace { path, .. } | Step::Reattribute { path, .. } => (path, false),
-                Step::MoveBack { to, expected, .. } => (to, expected.entry.kind == FileType::Directory),
-                Step::Quarantine { .. } | Step::Delete { .. } => continue,
-            };
-            let approved = self.store.baseline_get(watch.path(), path)?;
-            let found = inspect::inspect(&watch.root, path, None).ok().flatten();
-            let right = match (&approved, &found) {
-                (Some(a), Some(f)) => a.entry == f.entry,
-                _ => false,
-            };
-            if let Some(found) = found.filter(|_| right) {
-                upkeep.seen.push((path.clone(), found.identity));
-            }
-            if !right || folder {
-                let mut look = Look::new(watch.id, path.clone(), now);
-                look.witnessed = act.finding.look.witnessed.as_possible();
-                (look.directory, look.sources) = (folder, act.finding.look.sources);
-                look.attempts = if right { 0 } else { act.finding.look.attempts };
-                if folder {
-                    look.deeds = Deeds::CREATED;
-                }
-                if right {
-                    self.correlator.schedule(look, now)
-                } else {
-                    self.retry(look, now)
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A renamed folder that is only told about: what is in it is no news of its own.
-    fn leave_renamed(&self, watch: &Watch, act: &Act, upkeep: &mut Upkeep) -> Result<(), StoreError> {
-        let change = &act.finding.change;
-        let Some(old) = &change.old_path else {
-            return Ok(());
-        };
-        for (path, _) in self.store.baseline_children(watch.path(), old)? {
-            upkeep.open.push((path.clone(), None));
-            let tail = path.as_bytes().get(old.as_bytes().len()..).unwrap_or_default();
-            let new = [change.path.as_bytes(), tail].concat();
-            let Some(new) = RelPath::new(new) else { continue };
-            let found = inspect::inspect(&watch.root, &new, None).ok().flatten();
-            upkeep.open.push((new, found.map(|f| f.entry)));
-        }
-        Ok(())
-    }
-
-    fn right(
-        &mut self,
-        watch: &Watch,
-        look: Look,
-        found: Option<Found>,
-        upkeep: &mut Upkeep,
-    ) -> Result<(), StoreError> {
-        if let Some(found) = &found {
-            upkeep.seen.push((look.path.clone(), found.identity));
-        }
-        if self.store.open_change(watch.path(), &look.path)?.is_some() {
-            upkeep.resolved.push(look.path.clone());
-            self.journal.add(Entry::plain(self.stamp.resolved(watch, &look)));
-        }
+        acting.into_iter().zip(ids).for_each(|(act, id)| act.intent = Some(id));
         Ok(())
     }
 
     fn put_off(&mut self, watch: &Watch, look: Look, why: &str) {
         if look.attempts == RESTLESS {
             let message = format!("{} cannot be compared: {why}", look.path);
-            self.journal.add(Entry::plain(self.stamp.about_watch(
-                EventKind::Trouble,
-                watch,
-                message,
-            )));
+            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, watch, message)));
         }
         self.retry(look, boottime_ns());
     }
 
     /// The first attempts follow at once; then each waits twice as long, up to a minute.
-    fn retry(&mut self, mut look: Look, now_ns: u64) {
-        let wait_ms = if look.attempts < 3 {
-            0
-        } else {
-            1u64 << look.attempts.min(16)
-        };
+    pub(super) fn retry(&mut self, mut look: Look, now_ns: u64) {
+        let wait_ms = if look.attempts < 3 { 0 } else { 1u64 << look.attempts.min(16) };
         look.attempts += 1;
-        self.correlator
-            .schedule(look, now_ns + wait_ms.min(60_000) * 1_000_000);
+        self.correlator.schedule(look, now_ns + wait_ms.min(60_000) * 1_000_000);
     }
 
     /// Records first, notes about them after: a crash in between repeats a record and loses none.
@@ -439,14 +249,4 @@ impl Reconciler {
             }
         }
     }
-}
-
-fn evidence_rows(watch: &Watch, evidence: Vec<Evidence>) -> Vec<EvidenceRow> {
-    let row = |e: Evidence| EvidenceRow {
-        watch: watch.path().to_path_buf(),
-        path: e.path,
-        found: e.found,
-        digest: e.digest,
-    };
-    evidence.into_iter().map(row).collect()
 }

@@ -73,10 +73,7 @@ impl Stamp {
         (event.actor, event.other_actors) = (Some(actor), others);
         event.seen_by = look.sources.list();
         let live = event.seen_by.iter().any(|s| *s != Source::Scan);
-        event.latency_us = Latency {
-            detected: live.then(|| since_us(look.first_ns)),
-            restored: None,
-        };
+        event.latency_us = Latency { detected: live.then(|| since_us(look.first_ns)), restored: None };
     }
 }
 
@@ -85,10 +82,7 @@ pub fn conclude(event: &mut Event, look: &Look, response: Response, error: Optio
     event.response = response;
     event.error = error;
     if event.latency_us.detected.is_some()
-        && matches!(
-            response,
-            Response::Restored | Response::Quarantined | Response::Deleted
-        )
+        && matches!(response, Response::Restored | Response::Quarantined | Response::Deleted)
     {
         event.latency_us.restored = Some(since_us(look.first_ns));
     }

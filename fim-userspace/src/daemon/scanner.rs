@@ -56,12 +56,7 @@ impl Scanner {
         let thread = std::thread::Builder::new()
             .name("fim-scan".into())
             .spawn(move || serve(&context, &inbox, &flag))?;
-        Ok(Self {
-            requests,
-            states: HashMap::new(),
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { requests, states: HashMap::new(), stop, thread: Some(thread) })
     }
 
     /// The first scan of a watch: marks every directory and finds what changed while nobody watched.
@@ -87,11 +82,7 @@ impl Scanner {
             state.again |= for_gap;
             return;
         }
-        *state = State {
-            running: true,
-            again: false,
-            for_gap,
-        };
+        *state = State { running: true, again: false, for_gap };
         // Never full: one place for each watch, and none is ordered while it runs.
         if self.requests.try_send(watch).is_err() {
             tracing::error!("the scanning thread is gone; restart fim");
@@ -136,26 +127,10 @@ fn serve(context: &Context, inbox: &Receiver<WatchId>, stop: &AtomicBool) {
         };
         let report = match compare_watch(context, watch, stop) {
             Ok(report) => report,
-            Err(sentence) => Report {
-                unreadable: vec![sentence],
-                ..Report::default()
-            },
+            Err(sentence) => Report { unreadable: vec![sentence], ..Report::default() },
         };
-        let Report {
-            files,
-            different,
-            unreadable,
-        } = report;
-        send(
-            &context.out,
-            Signal::Scanned {
-                watch: id,
-                files,
-                different,
-                unreadable,
-            },
-            stop,
-        );
+        let Report { files, different, unreadable } = report;
+        send(&context.out, Signal::Scanned { watch: id, files, different, unreadable }, stop);
     }
 }
 
@@ -172,12 +147,7 @@ pub struct Approved(HashMap<RelPath, (Found, AtomicBool)>);
 impl Approved {
     pub fn load(store: &Store, watch: &Path) -> Result<Self, StoreError> {
         let entries = store.baseline_children(watch, &RelPath::root())?;
-        Ok(Self(
-            entries
-                .into_iter()
-                .map(|(path, found)| (path, (found, AtomicBool::new(false))))
-                .collect(),
-        ))
+        Ok(Self(entries.into_iter().map(|(path, found)| (path, (found, AtomicBool::new(false)))).collect()))
     }
 
     pub fn get(&self, path: &RelPath) -> Option<&Found> {
@@ -239,9 +209,8 @@ fn compare_watch(context: &Context, watch: &Watch, stop: &AtomicBool) -> Result<
     let report = scan::walk(&job, &visit).map_err(|e| e.to_string())?;
     for path in approved.missing() {
         // What has been excluded since the baseline was taken is not missing.
-        let folder = approved
-            .get(path)
-            .is_some_and(|f| f.entry.kind == crate::core::entry::FileType::Directory);
+        let folder =
+            approved.get(path).is_some_and(|f| f.entry.kind == crate::core::entry::FileType::Directory);
         if !watch.policy.exclude.excludes(path, folder) {
             tell(path.clone());
         }
@@ -249,11 +218,7 @@ fn compare_watch(context: &Context, watch: &Watch, stop: &AtomicBool) -> Result<
     Ok(Report {
         files: report.files,
         different: different.load(Ordering::Relaxed),
-        unreadable: report
-            .unreadable
-            .into_iter()
-            .map(|(path, why)| format!("{path}: {why}"))
-            .collect(),
+        unreadable: report.unreadable.into_iter().map(|(path, why)| format!("{path}: {why}")).collect(),
     })
 }
 

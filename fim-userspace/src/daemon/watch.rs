@@ -1,6 +1,7 @@
 //! A watch as the daemon holds it: the open root and its rules.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,7 +14,7 @@ use crate::tree::Root;
 
 pub struct Watch {
     pub id: WatchId,
-    pub root: Root,
+    pub root: Arc<Root>,
     pub policy: WatchPolicy,
     /// Scan the whole watch this often, where no live sensor does the work.
     pub interval: Option<Duration>,
@@ -31,23 +32,13 @@ impl Watch {
                 display(path)
             )
         })?;
-        let (folder, start) = if kind.is_dir() {
-            (path, RelPath::root())
-        } else {
-            single_file(path)?
-        };
+        let (folder, start) = if kind.is_dir() { (path, RelPath::root()) } else { single_file(path)? };
         let mut policy = config.policy.clone();
         if !start.is_root() {
             policy.exclude = policy.exclude.only(start.clone());
         }
-        let root = Root::open(folder)?;
-        Ok(Self {
-            id: WatchId(id),
-            root,
-            policy,
-            interval: config.interval,
-            start,
-        })
+        let root = Arc::new(Root::open(folder)?);
+        Ok(Self { id: WatchId(id), root, policy, interval: config.interval, start })
     }
 
     pub fn path(&self) -> &Path {
@@ -67,8 +58,5 @@ fn single_file(path: &Path) -> anyhow::Result<(&Path, RelPath)> {
     let parts = path.parent().zip(path.file_name());
     let (folder, name) = parts.with_context(|| format!("the watch {} has no name", display(path)))?;
     let start = RelPath::root().join(name.as_bytes());
-    Ok((
-        folder,
-        start.with_context(|| format!("the watch {} has no usable name", display(path)))?,
-    ))
+    Ok((folder, start.with_context(|| format!("the watch {} has no usable name", display(path)))?))
 }

@@ -3,4 +3,5 @@
 pub mod actor;
 pub mod dirs;
 pub mod ebpf;
+pub mod fanotify;
 pub mod marks;

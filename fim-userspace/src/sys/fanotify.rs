@@ -49,7 +49,9 @@ impl Group {
 
     fn change(&self, flags: libc::c_uint, mask: u64, dir: libc::c_int, path: Option<&str>) -> io::Result<()> {
         let path = match path {
-            Some(text) => std::ffi::CStr::from_bytes_with_nul(text.as_bytes()).map_err(io::Error::other)?.as_ptr(),
+            Some(text) => {
+                std::ffi::CStr::from_bytes_with_nul(text.as_bytes()).map_err(io::Error::other)?.as_ptr()
+            }
             None => std::ptr::null(),
         };
         // SAFETY: `path` is null or a NUL-terminated string that outlives the call; the rest are integers.
