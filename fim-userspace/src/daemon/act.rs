@@ -1,6 +1,7 @@
 //! Carries the plans of one round out, in an order in which each step finds what it needs.
 
 use std::cmp::Ordering;
+use std::time::Instant;
 
 use crate::core::event::{Event, Response};
 use crate::core::path::RelPath;
@@ -18,6 +19,8 @@ pub struct Act {
     pub event: Event,
     pub intent: Option<IntentId>,
     pub done: Vec<Response>,
+    /// When the last place was right again.
+    pub righted: Option<Instant>,
     pub evidence: Vec<Evidence>,
     pub error: Option<String>,
     /// What was there was not what had been compared: it must be looked at again before anything is said.
@@ -35,6 +38,7 @@ impl Act {
             event,
             intent: None,
             done: Vec::new(),
+            righted: None,
             evidence: Vec::new(),
             error,
             again: false,
@@ -103,6 +107,7 @@ pub fn carry_out(responder: &Responder, watch: &Watch, acts: &mut [Act]) {
         match responder.carry_out(&watch.root, &step) {
             Ok(outcome) => {
                 act.done.push(outcome.response);
+                act.righted = act.righted.max(Some(outcome.righted));
                 act.evidence.extend(outcome.evidence);
             }
             Err(error) => {

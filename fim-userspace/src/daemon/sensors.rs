@@ -81,7 +81,7 @@ impl Sensors {
             }
             Err(error) => {
                 self.blind = Some(error.to_string());
-                if self.tier <= Tier::Tracepoint {
+                if !self.tier.hooks_files() {
                     self.tier = Tier::Scan;
                 }
             }
@@ -111,7 +111,7 @@ impl Sensors {
             .map(|(_, marked)| marked);
         match probed {
             Some(Ok(())) => format!("live, {} tier", self.tier.as_str()),
-            Some(Err(error)) if self.tier >= Tier::Fentry => {
+            Some(Err(error)) if self.tier.hooks_files() => {
                 format!("live by eBPF alone, {} tier: {error}", self.tier.as_str())
             }
             Some(Err(error)) => format!("found by scans only: {error}"),

@@ -26,7 +26,9 @@ pub struct Features {
 pub enum FanotifyError {
     #[error("fanotify cannot be started ({0}); {advice}", advice = init_advice(.0))]
     Init(#[source] io::Error),
-    #[error("the thread that reads fanotify cannot be started ({0}); raise the limits on processes and memory")]
+    #[error(
+        "the thread that reads fanotify cannot be started ({0}); raise the limits on processes and memory"
+    )]
     Thread(#[source] io::Error),
 }
 
@@ -34,7 +36,9 @@ fn init_advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => "run fim as root, with CAP_SYS_ADMIN in the host's user namespace",
         Some(libc::ENOSYS) => "this kernel is built without CONFIG_FANOTIFY; fim can only scan here",
-        Some(libc::EINVAL) => "fim needs Linux 5.9 or later for live events; set `tier = \"scan\"` on this kernel",
+        Some(libc::EINVAL) => {
+            "fim needs Linux 5.9 or later for live events; set `tier = \"scan\"` on this kernel"
+        }
         Some(libc::EMFILE) => "raise fs.fanotify.max_user_groups or the limit on open files",
         Some(libc::ENOMEM) => "free some memory",
         _ => "see the kernel log",

@@ -237,7 +237,8 @@ impl Interpreter {
         let bits = event.mask & !libc::FAN_ONDIR;
         let before = self.moving.iter().position(|m| m.pid == event.pid).map(|i| self.moving.remove(i));
         if let Some(moving) = before {
-            let same_object = moving.object.is_none() || event.object.is_none() || moving.object == event.object;
+            let same_object =
+                moving.object.is_none() || event.object.is_none() || moving.object == event.object;
             if bits == libc::FAN_MOVED_TO && same_object && moving.directory == directory {
                 let object = moving.object.or_else(|| event.object.clone());
                 self.renamed(&moving.from, paths, object.as_ref(), directory, event.pid, findings);

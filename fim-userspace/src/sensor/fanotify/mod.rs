@@ -23,7 +23,7 @@ mod pump;
 #[cfg(test)]
 mod tests;
 
-pub use group::{Features, FanotifyError};
+pub use group::{FanotifyError, Features};
 pub use interpret::Exclude;
 
 use group::Reporter;
@@ -125,7 +125,8 @@ impl Fanotify {
         out: Sender<Signal>,
         options: Options,
     ) -> Result<Self, FanotifyError> {
-        let stop = OwnedFd::from(nix::sys::eventfd::EventFd::new().map_err(|e| FanotifyError::Thread(e.into()))?);
+        let stop =
+            OwnedFd::from(nix::sys::eventfd::EventFd::new().map_err(|e| FanotifyError::Thread(e.into()))?);
         let shared = Arc::new(Shared {
             reporter: Reporter::open(options.pidfd)?,
             dirs: dirs.clone(),
@@ -164,7 +165,10 @@ impl Fanotify {
     }
 
     /// What fanotify can do on the file system of an open directory, without watching anything; for `fim doctor`.
-    pub fn probe(dir: BorrowedFd<'_>, pidfd: bool) -> Result<(Features, Result<(), MarkError>), FanotifyError> {
+    pub fn probe(
+        dir: BorrowedFd<'_>,
+        pidfd: bool,
+    ) -> Result<(Features, Result<(), MarkError>), FanotifyError> {
         let reporter = Reporter::open(pidfd)?;
         let marked = reporter.mark_directory(dir, true);
         Ok((reporter.features, marked))

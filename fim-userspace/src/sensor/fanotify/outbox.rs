@@ -102,7 +102,10 @@ mod tests {
         seen.extend(signals.try_iter());
         assert_eq!(seen.len(), 3, "{seen:?}");
         assert_eq!(seen[1], Signal::Observed(observation(7, "two")));
-        assert!(matches!(&seen[2], Signal::Gap { watch: Some(WatchId(7)), lost: Some(3 | 4), .. }), "{seen:?}");
+        assert!(
+            matches!(&seen[2], Signal::Gap { watch: Some(WatchId(7)), lost: Some(3 | 4), .. }),
+            "{seen:?}"
+        );
 
         outbox.observed(observation(7, "after"));
         assert!(outbox.flush());

@@ -126,7 +126,13 @@ impl Pump {
         self.interpreter.expire(all, &mut findings);
         let mut cast = Cast { identify: &*self.identify, known: HashMap::new() };
         for finding in findings {
-            handle_finding(&self.shared, &mut self.outbox, finding, |pid| cast.actor(pid, None), boot_time_ns());
+            handle_finding(
+                &self.shared,
+                &mut self.outbox,
+                finding,
+                |pid| cast.actor(pid, None),
+                boot_time_ns(),
+            );
         }
     }
 }
@@ -147,7 +153,8 @@ impl Cast<'_> {
                 let gone = event.is_some_and(|(_, event)| event.pidfd == Pidfd::Gone);
                 if gone {
                     // /proc may show another process under this number by now.
-                    let unknown = Actor { pid: Some(number), confidence: Confidence::Unknown, ..Actor::unknown() };
+                    let unknown =
+                        Actor { pid: Some(number), confidence: Confidence::Unknown, ..Actor::unknown() };
                     return Some(Arc::new(unknown));
                 }
                 let pidfd = event.and_then(|(batch, event)| batch.pidfd(event));
@@ -181,7 +188,10 @@ fn handle_finding(
         Finding::RootLost { watch, deed, pid } => {
             let how = if deed == Deed::Deleted { "deleted" } else { "moved" };
             tell(outbox, watch, RelPath::root(), deed, true, pid);
-            outbox.gap(Some(watch), format!("the watched directory itself was {how}; put it back and restart fim"));
+            outbox.gap(
+                Some(watch),
+                format!("the watched directory itself was {how}; put it back and restart fim"),
+            );
         }
         Finding::Overflow => outbox.gap(None, "the kernel's fanotify queue was full".into()),
         Finding::Stray(handle) => stray(shared, outbox, &handle),
@@ -209,7 +219,8 @@ fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
         if let Ok(below) = at.strip_prefix(&top) {
             let path = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(below.as_os_str()));
             if path.is_some_and(|path| !(shared.exclude)(watch, &path, true)) {
-                let reason = format!("the directory {} had been lost sight of", crate::core::path::display(&at));
+                let reason =
+                    format!("the directory {} had been lost sight of", crate::core::path::display(&at));
                 outbox.gap(Some(watch), reason);
                 return;
             }
