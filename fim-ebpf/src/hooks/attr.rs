@@ -10,22 +10,43 @@ use crate::context::Arguments;
 use crate::maps::{offset, seen};
 use crate::{emit, filter, kernel};
 
-shells!(InodeSetattr, lsm_setattr, fentry_setattr, "inode_setattr", "security_inode_setattr", setattr);
-shells!(InodeSetxattr, lsm_setxattr, fentry_setxattr, "inode_setxattr", "security_inode_setxattr", named);
+shells!(
+    InodeSetattr,
+    lsm_inode_setattr,
+    fentry_inode_setattr,
+    "inode_setattr",
+    "security_inode_setattr",
+    setattr
+);
+shells!(
+    InodeSetxattr,
+    lsm_inode_setxattr,
+    fentry_inode_setxattr,
+    "inode_setxattr",
+    "security_inode_setxattr",
+    named
+);
 shells!(
     InodeRemovexattr,
-    lsm_removexattr,
-    fentry_removexattr,
+    lsm_inode_removexattr,
+    fentry_inode_removexattr,
     "inode_removexattr",
     "security_inode_removexattr",
     named
 );
 // Before 6.2 ACLs come through the xattr hooks.
-shells!(InodeSetAcl, lsm_set_acl, fentry_set_acl, "inode_set_acl", "security_inode_set_acl", named);
+shells!(
+    InodeSetAcl,
+    lsm_inode_set_acl,
+    fentry_inode_set_acl,
+    "inode_set_acl",
+    "security_inode_set_acl",
+    named
+);
 shells!(
     InodeRemoveAcl,
-    lsm_remove_acl,
-    fentry_remove_acl,
+    lsm_inode_remove_acl,
+    fentry_inode_remove_acl,
     "inode_remove_acl",
     "security_inode_remove_acl",
     named
@@ -33,17 +54,17 @@ shells!(
 // file_setattr(2), from 6.17.
 shells!(
     InodeFileSetattr,
-    lsm_fsetattr,
-    fentry_fsetattr,
+    lsm_inode_file_setattr,
+    fentry_inode_file_setattr,
     "inode_file_setattr",
     "security_inode_file_setattr",
     named
 );
-shells!(FileIoctl, lsm_ioctl, fentry_ioctl, "file_ioctl", "security_file_ioctl", ioctl);
+shells!(FileIoctl, lsm_file_ioctl, fentry_file_ioctl, "file_ioctl", "security_file_ioctl", ioctl);
 shells!(
     FileIoctlCompat,
-    lsm_ioctl32,
-    fentry_ioctl32,
+    lsm_file_ioctl_compat,
+    fentry_file_ioctl_compat,
     "file_ioctl_compat",
     "security_file_ioctl_compat",
     ioctl

@@ -9,18 +9,25 @@ use crate::filter::Subject;
 use crate::maps::{WATCHED, dropped, kept, offset, seen};
 use crate::{emit, filter, kernel};
 
-shells!(InodeCreate, lsm_create, fentry_create, "inode_create", "security_inode_create", one);
-shells!(InodeMkdir, lsm_mkdir, fentry_mkdir, "inode_mkdir", "security_inode_mkdir", one);
-shells!(InodeMknod, lsm_mknod, fentry_mknod, "inode_mknod", "security_inode_mknod", one);
-shells!(InodeSymlink, lsm_symlink, fentry_symlink, "inode_symlink", "security_inode_symlink", one);
-shells!(InodeUnlink, lsm_unlink, fentry_unlink, "inode_unlink", "security_inode_unlink", one);
-shells!(InodeRmdir, lsm_rmdir, fentry_rmdir, "inode_rmdir", "security_inode_rmdir", one);
-shells!(InodeLink, lsm_link, fentry_link, "inode_link", "security_inode_link", link);
-shells!(InodeRename, lsm_rename, fentry_rename, "inode_rename", "security_inode_rename", rename);
+shells!(InodeCreate, lsm_inode_create, fentry_inode_create, "inode_create", "security_inode_create", one);
+shells!(InodeMkdir, lsm_inode_mkdir, fentry_inode_mkdir, "inode_mkdir", "security_inode_mkdir", one);
+shells!(InodeMknod, lsm_inode_mknod, fentry_inode_mknod, "inode_mknod", "security_inode_mknod", one);
+shells!(
+    InodeSymlink,
+    lsm_inode_symlink,
+    fentry_inode_symlink,
+    "inode_symlink",
+    "security_inode_symlink",
+    one
+);
+shells!(InodeUnlink, lsm_inode_unlink, fentry_inode_unlink, "inode_unlink", "security_inode_unlink", one);
+shells!(InodeRmdir, lsm_inode_rmdir, fentry_inode_rmdir, "inode_rmdir", "security_inode_rmdir", one);
+shells!(InodeLink, lsm_inode_link, fentry_inode_link, "inode_link", "security_inode_link", link);
+shells!(InodeRename, lsm_inode_rename, fentry_inode_rename, "inode_rename", "security_inode_rename", rename);
 shells!(
     DInstantiate,
-    lsm_instantiate,
-    fentry_instantiate,
+    lsm_d_instantiate,
+    fentry_d_instantiate,
     "d_instantiate",
     "security_d_instantiate",
     instantiate

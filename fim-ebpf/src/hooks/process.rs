@@ -11,7 +11,7 @@ use crate::maps::{kept, seen};
 use crate::process;
 
 #[btf_tracepoint(function = "sched_process_fork")]
-fn tp_fork(ctx: BtfTracePointContext) -> i32 {
+fn tp_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     seen(Hook::ProcessFork);
     // (parent, child)
     if let Some(child) = Arguments::new(ctx.as_ptr()).at(1) {
@@ -22,7 +22,7 @@ fn tp_fork(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
-fn tp_exec(ctx: BtfTracePointContext) -> i32 {
+fn tp_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     seen(Hook::ProcessExec);
     // (task, old pid, binary)
     if let Some(task) = Arguments::new(ctx.as_ptr()).at(0) {
@@ -33,7 +33,7 @@ fn tp_exec(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
-fn tp_exit(ctx: BtfTracePointContext) -> i32 {
+fn tp_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     seen(Hook::ProcessExit);
     // (task, …)
     if let Some(task) = Arguments::new(ctx.as_ptr()).at(0) {

@@ -2,5 +2,6 @@
 
 pub mod actor;
 pub mod dirs;
+pub mod ebpf;
 pub mod fanotify;
 pub mod marks;
