@@ -76,11 +76,7 @@ pub fn file_system_id(fd: BorrowedFd<'_>) -> io::Result<[i32; 2]> {
 }
 
 fn encode(fd: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<(i32, Box<[u8]>)> {
-    let mut raw = Raw {
-        handle_bytes: MAX_HANDLE_SZ as u32,
-        handle_type: 0,
-        bytes: [0; MAX_HANDLE_SZ],
-    };
+    let mut raw = Raw { handle_bytes: MAX_HANDLE_SZ as u32, handle_type: 0, bytes: [0; MAX_HANDLE_SZ] };
     let mut mount = 0;
     // SAFETY: `raw` has the layout of struct file_handle followed by the `handle_bytes` bytes it declares, and it and
     // `mount` outlive the call; the empty path is NUL-terminated and AT_EMPTY_PATH makes it mean `fd`.
