@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
+use rustix::fs::{Mode, OFlags};
 
 use crate::core::observation::{Signal, WatchId};
 use crate::core::path::RelPath;
@@ -27,6 +29,7 @@ pub use group::{FanotifyError, Features};
 pub use interpret::Exclude;
 
 use group::Reporter;
+use interpret::RootNames;
 
 pub struct Options {
     /// Ask for a pidfd with each event (costs the kernel an open file each): the fanotify tier, which reads /proc.
@@ -40,7 +43,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { pidfd: false, exclude: Arc::new(|_, _, _| false), also: Vec::new(), backlog: 65_536 }
+        Self {
+            pidfd: false,
+            exclude: Arc::new(|_, _, _| false),
+            also: Vec::new(),
+            backlog: 65_536,
+        }
     }
 }
 
@@ -49,6 +57,7 @@ struct Shared {
     reporter: Reporter,
     dirs: Arc<Directories>,
     roots: RwLock<HashMap<WatchId, Arc<Root>>>,
+    root_names: Arc<RootNames>,
     exclude: Exclude,
     also: Vec<Arc<dyn Marks>>,
     own_pid: i32,
@@ -57,7 +66,11 @@ struct Shared {
 
 impl Shared {
     fn root(&self, watch: WatchId) -> Option<Arc<Root>> {
-        self.roots.read().unwrap_or_else(PoisonError::into_inner).get(&watch).cloned()
+        self.roots
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&watch)
+            .cloned()
     }
 
     fn roots(&self) -> Vec<(WatchId, Arc<Root>)> {
@@ -82,7 +95,8 @@ impl Marks for Shared {
     fn hard_linked(&self, file: BorrowedFd<'_>, watch: WatchId, path: &RelPath) -> Result<(), MarkError> {
         let failed = |e| group::mark_error("the file", file, e);
         let key = DirKey::of(file).map_err(failed)?;
-        self.dirs.register_file(watch, path, key, FileHandle::of(file).ok());
+        self.dirs
+            .register_file(watch, path, key, FileHandle::of(file).ok());
         self.reporter.mark_file(file)
     }
 }
@@ -131,6 +145,7 @@ impl Fanotify {
             reporter: Reporter::open(options.pidfd)?,
             dirs: dirs.clone(),
             roots: RwLock::default(),
+            root_names: Arc::default(),
             exclude: options.exclude.clone(),
             also: options.also,
             own_pid: std::process::id() as i32,
@@ -139,7 +154,7 @@ impl Fanotify {
         let pump = pump::Pump {
             shared: shared.clone(),
             identify,
-            interpreter: interpret::Interpreter::new(dirs, options.exclude),
+            interpreter: interpret::Interpreter::new(dirs, shared.root_names.clone(), options.exclude),
             outbox: outbox::Outbox::new(out, options.backlog),
             stop: stop.try_clone().map_err(FanotifyError::Thread)?,
         };
@@ -147,12 +162,39 @@ impl Fanotify {
             .name("fim-fanotify".into())
             .spawn(move || pump.run())
             .map_err(FanotifyError::Thread)?;
-        Ok(Self { shared, stop, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// Makes the root of a watch known, so that new directories below it can be reached. Before the first mark there.
-    pub fn watch(&self, watch: WatchId, root: Arc<Root>) {
-        self.shared.roots.write().unwrap_or_else(PoisonError::into_inner).insert(watch, root);
+    ///
+    /// An error says that the removal of the root itself will go unseen; everything else works.
+    pub fn watch(&self, watch: WatchId, root: Arc<Root>) -> Result<(), MarkError> {
+        let watched = self.watch_root_name(watch, &root);
+        self.shared
+            .roots
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(watch, root);
+        watched
+    }
+
+    fn watch_root_name(&self, watch: WatchId, root: &Root) -> Result<(), MarkError> {
+        let failed = |e| group::mark_error("the removal", root.fd(), e);
+        let path = pump::place_of(root.fd()).unwrap_or_default();
+        // The root of the file system cannot be removed.
+        let Some(name) = path.file_name() else {
+            return Ok(());
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above =
+            rustix::fs::openat(root.fd(), c"..", flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let handle = FileHandle::of(above.as_fd()).map_err(failed)?;
+        self.shared.root_names.add(watch, handle, name.as_bytes());
+        self.shared.reporter.mark_above_root(above.as_fd())
     }
 
     pub fn features(&self) -> Features {

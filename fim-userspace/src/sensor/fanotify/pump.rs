@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -47,7 +48,11 @@ impl Pump {
                 return;
             }
             let soon = !settled || self.interpreter.waiting();
-            let timeout = if soon { PollTimeout::from(RETRY_MS) } else { PollTimeout::NONE };
+            let timeout = if soon {
+                PollTimeout::from(RETRY_MS)
+            } else {
+                PollTimeout::NONE
+            };
             let stopping = self.wait(timeout);
             let drained = self.drain(&mut buffer);
             self.expire(stopping);
@@ -106,7 +111,10 @@ impl Pump {
 
     fn batch(&mut self, batch: &Batch) -> usize {
         let mut findings = Vec::new();
-        let mut cast = Cast { identify: &*self.identify, known: HashMap::new() };
+        let mut cast = Cast {
+            identify: &*self.identify,
+            known: HashMap::new(),
+        };
         let now = boot_time_ns();
         let mut count = 0;
         for event in batch.events() {
@@ -124,7 +132,10 @@ impl Pump {
     fn expire(&mut self, all: bool) {
         let mut findings = Vec::new();
         self.interpreter.expire(all, &mut findings);
-        let mut cast = Cast { identify: &*self.identify, known: HashMap::new() };
+        let mut cast = Cast {
+            identify: &*self.identify,
+            known: HashMap::new(),
+        };
         for finding in findings {
             handle_finding(
                 &self.shared,
@@ -153,8 +164,11 @@ impl Cast<'_> {
                 let gone = event.is_some_and(|(_, event)| event.pidfd == Pidfd::Gone);
                 if gone {
                     // /proc may show another process under this number by now.
-                    let unknown =
-                        Actor { pid: Some(number), confidence: Confidence::Unknown, ..Actor::unknown() };
+                    let unknown = Actor {
+                        pid: Some(number),
+                        confidence: Confidence::Unknown,
+                        ..Actor::unknown()
+                    };
                     return Some(Arc::new(unknown));
                 }
                 let pidfd = event.and_then(|(batch, event)| batch.pidfd(event));
@@ -175,11 +189,25 @@ fn handle_finding(
         if pid != shared.own_pid {
             let actor = actor(pid);
             let source = Source::Fanotify;
-            outbox.observed(Observation { source, watch, path, deed, directory, actor, at_ns });
+            outbox.observed(Observation {
+                source,
+                watch,
+                path,
+                deed,
+                directory,
+                actor,
+                at_ns,
+            });
         }
     };
     match finding {
-        Finding::Deed { watch, path, deed, directory, pid } => {
+        Finding::Deed {
+            watch,
+            path,
+            deed,
+            directory,
+            pid,
+        } => {
             if directory && matches!(deed, Deed::Created | Deed::MovedHere { .. } | Deed::Deleted) {
                 take_under_watch(shared, outbox, watch, &path);
             }
@@ -214,13 +242,19 @@ fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
         if !same_file_system {
             continue;
         }
-        let Ok(dir) = handle::open_directory(root.fd(), handle) else { continue };
-        let (Some(top), Some(at)) = (place_of(root.fd()), place_of(dir.as_fd())) else { continue };
+        let Ok(dir) = handle::open_directory(root.fd(), handle) else {
+            continue;
+        };
+        let (Some(top), Some(at)) = (place_of(root.fd()), place_of(dir.as_fd())) else {
+            continue;
+        };
         if let Ok(below) = at.strip_prefix(&top) {
-            let path = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(below.as_os_str()));
+            let path = RelPath::new(below.as_os_str().as_bytes());
             if path.is_some_and(|path| !(shared.exclude)(watch, &path, true)) {
-                let reason =
-                    format!("the directory {} had been lost sight of", crate::core::path::display(&at));
+                let reason = format!(
+                    "the directory {} had been lost sight of",
+                    crate::core::path::display(&at)
+                );
                 outbox.gap(Some(watch), reason);
                 return;
             }
@@ -231,7 +265,8 @@ fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
     }
 }
 
-fn place_of(fd: BorrowedFd<'_>) -> Option<std::path::PathBuf> {
+/// Where an open directory is now.
+pub fn place_of(fd: BorrowedFd<'_>) -> Option<std::path::PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
 }
 
