@@ -104,19 +104,19 @@ fn outcome(event: &Event) -> String {
         Response::Failed => "the response failed".to_owned(),
         response => response.as_str().to_owned(),
     };
+    match (event.latency_us.restored, event.latency_us.detected) {
+        (Some(us), _) if event.response == Response::Failed => {
+            text.push_str(&format!(" after {}", micros(us)))
+        }
+        (Some(us), _) => text.push_str(&format!(" in {}", micros(us))),
+        (None, Some(us)) => text.push_str(&format!(", seen in {}", micros(us))),
+        (None, None) => {}
+    }
     if let Some(by) = &event.authorised_by {
         text.push_str(&format!(", authorised by {}", printable(by)));
     }
     if let Some(error) = &event.error {
         text.push_str(&format!(": {}", printable(error)));
-    }
-    if let Some(us) = event.latency_us.restored.or(event.latency_us.detected) {
-        let done = if event.latency_us.restored.is_some() {
-            "in"
-        } else {
-            "seen in"
-        };
-        text.push_str(&format!(", {done} {}", micros(us)));
     }
     text
 }

@@ -107,7 +107,7 @@ impl Sink for Webhook {
 }
 
 /// `sha256=` and the HMAC-SHA256 of the body in hexadecimal.
-fn signature(key: &Secret, body: &[u8]) -> String {
+pub(super) fn signature(key: &Secret, body: &[u8]) -> String {
     // HMAC takes keys of every length.
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).unwrap_or_else(|_| unreachable!());
     mac.update(body);
