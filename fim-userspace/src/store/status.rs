@@ -93,23 +93,14 @@ impl Status {
     /// A status with `pid` and `start_ticks` of this process.
     pub fn of_this_process() -> Self {
         let pid = std::process::id();
-        Self {
-            pid,
-            start_ticks: start_ticks(pid).unwrap_or(0),
-            ..Self::default()
-        }
+        Self { pid, start_ticks: start_ticks(pid).unwrap_or(0), ..Self::default() }
     }
 
     /// Replaces the file at once: a reader sees the old or the new one.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         let new = dir.join(".status.json.new");
         let text = serde_json::to_vec_pretty(self)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&text)?;
         file.write_all(b"\n")?;
         drop(file);
