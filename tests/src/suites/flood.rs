@@ -1,0 +1,1 @@
+pub fn run(_: &crate::fim::Setting, _: &mut crate::report::Report) {}
