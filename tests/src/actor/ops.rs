@@ -281,7 +281,7 @@ mod tests {
         ] {
             let path = dir.path().join(op.name());
             fs::write(&path, BEFORE).expect("written");
-            perform(op, &path, None).expect(op.name());
+            perform(op, &path, None).expect("performed");
             assert_eq!(Some(fs::read(&path).expect("read")), effect(op, BEFORE), "{op:?}");
         }
         assert_eq!(

@@ -4,7 +4,7 @@ mod attach;
 mod cases;
 mod expect;
 mod not_live;
-mod place;
+pub mod place;
 mod run;
 
 use std::path::Path;

@@ -1,1 +1,0 @@
-pub fn run(_: &crate::fim::Setting, _: &mut crate::report::Report) {}
