@@ -82,9 +82,7 @@ impl Fim {
         policy: Policy,
         tier: &str,
     ) -> Result<Self, String> {
-        let work = work
-            .canonicalize()
-            .map_err(|e| format!("{}: {e}", work.display()))?;
+        let work = work.canonicalize().map_err(|e| format!("{}: {e}", work.display()))?;
         let home = work.join(format!("fim-e2e-{}-{name}", std::process::id()));
         let fim = Self {
             program: setting.fim.clone(),
@@ -95,8 +93,7 @@ impl Fim {
             home,
             patience: setting.patience,
         };
-        fim.prepare(policy, tier)
-            .map_err(|e| format!("cannot prepare {}: {e}", fim.home.display()))?;
+        fim.prepare(policy, tier).map_err(|e| format!("cannot prepare {}: {e}", fim.home.display()))?;
         Ok(fim)
     }
 
@@ -119,27 +116,19 @@ impl Fim {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .arg("--config")
-            .arg(&self.config)
-            .args(args)
-            .stdin(Stdio::null());
+        command.arg("--config").arg(&self.config).args(args).stdin(Stdio::null());
         command
     }
 
     /// `fim --config FILE ARGS` as words, for a launcher to start.
     pub fn words(&self, args: &[&str]) -> Vec<String> {
         let own = [&self.program, Path::new("--config"), &self.config].map(|p| p.display().to_string());
-        own.into_iter()
-            .chain(args.iter().map(|a| (*a).to_owned()))
-            .collect()
+        own.into_iter().chain(args.iter().map(|a| (*a).to_owned())).collect()
     }
 
     /// Runs a command to its end.
     pub fn output(&self, args: &[&str]) -> Result<Output, String> {
-        self.command(args)
-            .output()
-            .map_err(|e| format!("cannot start {}: {e}", self.program.display()))
+        self.command(args).output().map_err(|e| format!("cannot start {}: {e}", self.program.display()))
     }
 
     /// Runs a command that has to succeed; its stdout.
@@ -169,9 +158,7 @@ impl Fim {
 
     /// Sequence number of the newest record; 0 for an empty ledger.
     pub fn log_head(&self) -> Result<u64, String> {
-        Ok(parse_lines(&self.ok(&["log", "--json", "-n", "1"])?)?
-            .last()
-            .map_or(0, |r| r.seq))
+        Ok(parse_lines(&self.ok(&["log", "--json", "-n", "1"])?)?.last().map_or(0, |r| r.seq))
     }
 
     pub fn status(&self) -> Result<Value, String> {
@@ -202,11 +189,7 @@ impl Fim {
     /// Starts a command that becomes the daemon, without waiting.
     pub fn spawn(&self, mut command: Command) -> Result<Daemon, String> {
         let stderr = self.home.join("stderr");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&stderr)
-            .map_err(|e| e.to_string())?;
+        let log = File::options().create(true).append(true).open(&stderr).map_err(|e| e.to_string())?;
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -279,10 +262,7 @@ impl Daemon {
     pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.stderr).unwrap_or_default();
         let tail: Vec<&str> = text.lines().rev().take(5).collect();
-        format!(
-            "stderr: {}",
-            tail.into_iter().rev().collect::<Vec<_>>().join(" | ")
-        )
+        format!("stderr: {}", tail.into_iter().rev().collect::<Vec<_>>().join(" | "))
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -290,10 +270,7 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), String> {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or("not a pid")?;
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("not a pid")?;
         kill_process(pid, signal).map_err(|e| format!("cannot signal the daemon: {e}"))
     }
 
@@ -308,10 +285,7 @@ impl Daemon {
         if status.success() {
             Ok(())
         } else {
-            Err(format!(
-                "after SIGTERM the daemon ended with {status}; {}",
-                self.last_words()
-            ))
+            Err(format!("after SIGTERM the daemon ended with {status}; {}", self.last_words()))
         }
     }
 

@@ -25,9 +25,7 @@ impl Features {
         let create = MaskFlags::from_bits_retain(libc::FAN_CREATE);
         let rename = MaskFlags::from_bits_retain(libc::FAN_RENAME);
         Ok(Self {
-            release: std::fs::read_to_string("/proc/sys/kernel/osrelease")?
-                .trim()
-                .to_owned(),
+            release: std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             file_system: file_system(dir)?,
             names: can_mark(dir, names, create)?,
             rename: can_mark(dir, names | libc::FAN_REPORT_FID, rename)?,
@@ -42,9 +40,7 @@ fn can_mark(dir: &Path, report: libc::c_uint, mask: MaskFlags) -> std::io::Resul
         return Ok(false);
     };
     let dir = File::open(dir)?;
-    Ok(group
-        .mark(MarkFlags::FAN_MARK_ADD, mask, dir, None::<&Path>)
-        .is_ok())
+    Ok(group.mark(MarkFlags::FAN_MARK_ADD, mask, dir, None::<&Path>).is_ok())
 }
 
 /// The name of the file system that holds `dir`, by statfs(2)'s magic number.

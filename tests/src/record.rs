@@ -49,10 +49,7 @@ pub struct State {
 impl Record {
     /// Whether it is about a watched file rather than about fim.
     pub fn is_change(&self) -> bool {
-        matches!(
-            self.kind.as_str(),
-            "created" | "modified" | "deleted" | "renamed" | "attributes" | "type"
-        )
+        matches!(self.kind.as_str(), "created" | "modified" | "deleted" | "renamed" | "attributes" | "type")
     }
 
     pub fn is_about(&self, path: &Path) -> bool {
@@ -62,24 +59,17 @@ impl Record {
     /// One line for a failure message.
     pub fn brief(&self) -> String {
         let who = self.actor.as_ref().map_or("nobody".into(), |a| {
-            format!(
-                "pid {:?} uid {:?} gid {:?} exe {:?} {}",
-                a.pid, a.uid, a.gid, a.exe, a.confidence
-            )
+            format!("pid {:?} uid {:?} gid {:?} exe {:?} {}", a.pid, a.uid, a.gid, a.exe, a.confidence)
         });
         format!(
             "[{} {} {}{} {} {who}{}{}]",
             self.seq,
             self.kind,
             self.path.as_deref().unwrap_or("-"),
-            self.old_path
-                .as_ref()
-                .map_or(String::new(), |p| format!(" from {p}")),
+            self.old_path.as_ref().map_or(String::new(), |p| format!(" from {p}")),
             self.response,
             if self.transient { " transient" } else { "" },
-            self.error
-                .as_ref()
-                .map_or(String::new(), |e| format!(" error: {e}")),
+            self.error.as_ref().map_or(String::new(), |e| format!(" error: {e}")),
         )
     }
 }
@@ -95,10 +85,7 @@ pub fn parse_lines(text: &str) -> Result<Vec<Record>, String> {
 /// Every `(path, kind)` that any object anywhere in `text` (JSON, or JSON lines) names.
 pub fn named_changes(text: &str) -> Vec<(String, String)> {
     let mut out = Vec::new();
-    for value in serde_json::Deserializer::from_str(text)
-        .into_iter::<Value>()
-        .map_while(Result::ok)
-    {
+    for value in serde_json::Deserializer::from_str(text).into_iter::<Value>().map_while(Result::ok) {
         walk(&value, &mut out);
     }
     out

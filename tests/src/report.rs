@@ -15,10 +15,7 @@ pub struct Report {
 impl Report {
     /// Only cases whose full name (`suite/…/case`) contains `pattern` are run.
     pub fn new(pattern: Option<String>) -> Self {
-        Self {
-            pattern,
-            ..Self::default()
-        }
+        Self { pattern, ..Self::default() }
     }
 
     pub fn wants(&self, name: &str) -> bool {

@@ -12,9 +12,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 pub fn store_through_mapping(path: &Path, content: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     if file.metadata()?.len() < content.len() as u64 {
-        return Err(io::Error::other(
-            "the file is shorter than what is to be stored in it",
-        ));
+        return Err(io::Error::other("the file is shorter than what is to be stored in it"));
     }
     let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
     // SAFETY: a fresh mapping at an address the kernel picks overlaps no Rust object.

@@ -108,10 +108,7 @@ fn xattrs(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
 
 /// The part of a snapshot at and below `path`.
 pub fn part(of: &Snapshot, path: &Path) -> Snapshot {
-    of.iter()
-        .filter(|(p, _)| p.starts_with(path))
-        .map(|(p, n)| (p.clone(), n.clone()))
-        .collect()
+    of.iter().filter(|(p, _)| p.starts_with(path)).map(|(p, n)| (p.clone(), n.clone())).collect()
 }
 
 /// One sentence for each path that is not alike in both, at most `limit` of them.
@@ -142,49 +139,13 @@ fn unlike(wanted: &Node, got: &Node) -> String {
     };
     let octal = |n: &Node| format!("{:o}", n.mode);
     check("mode", wanted.mode == got.mode, octal(wanted), octal(got));
-    check(
-        "uid",
-        wanted.uid == got.uid,
-        wanted.uid.to_string(),
-        got.uid.to_string(),
-    );
-    check(
-        "gid",
-        wanted.gid == got.gid,
-        wanted.gid.to_string(),
-        got.gid.to_string(),
-    );
-    check(
-        "mtime",
-        wanted.mtime_ns == got.mtime_ns,
-        wanted.mtime_ns.to_string(),
-        got.mtime_ns.to_string(),
-    );
-    check(
-        "size",
-        wanted.size == got.size,
-        wanted.size.to_string(),
-        got.size.to_string(),
-    );
-    check(
-        "content",
-        wanted.content == got.content,
-        wanted.content.clone(),
-        got.content.clone(),
-    );
-    let attrs = |n: &Node| {
-        n.xattrs
-            .keys()
-            .map(|k| String::from_utf8_lossy(k))
-            .collect::<Vec<_>>()
-            .join(",")
-    };
-    check(
-        "xattrs",
-        wanted.xattrs == got.xattrs,
-        format!("[{}]", attrs(wanted)),
-        format!("[{}]", attrs(got)),
-    );
+    check("uid", wanted.uid == got.uid, wanted.uid.to_string(), got.uid.to_string());
+    check("gid", wanted.gid == got.gid, wanted.gid.to_string(), got.gid.to_string());
+    check("mtime", wanted.mtime_ns == got.mtime_ns, wanted.mtime_ns.to_string(), got.mtime_ns.to_string());
+    check("size", wanted.size == got.size, wanted.size.to_string(), got.size.to_string());
+    check("content", wanted.content == got.content, wanted.content.clone(), got.content.clone());
+    let attrs = |n: &Node| n.xattrs.keys().map(|k| String::from_utf8_lossy(k)).collect::<Vec<_>>().join(",");
+    check("xattrs", wanted.xattrs == got.xattrs, format!("[{}]", attrs(wanted)), format!("[{}]", attrs(got)));
     words.join(", ")
 }
 
@@ -208,10 +169,7 @@ mod tests {
             std::fs::write(at(name), name).expect("written");
         }
         let before = snapshot(dir.path()).expect("read");
-        assert_eq!(
-            differences(&before, &snapshot(dir.path()).expect("read"), 9),
-            Vec::<String>::new()
-        );
+        assert_eq!(differences(&before, &snapshot(dir.path()).expect("read"), 9), Vec::<String>::new());
         std::fs::remove_file(at("d/gone")).expect("removed");
         std::fs::set_permissions(at("mode"), std::fs::Permissions::from_mode(0o4711)).expect("changed");
         std::fs::write(at("content"), "CONTENT").expect("written");
@@ -219,10 +177,7 @@ mod tests {
         let after = snapshot(dir.path()).expect("read");
         let told = differences(&before, &after, 9);
         assert_eq!(told.len(), 4, "{told:?}");
-        assert!(
-            told.iter().any(|t| t.contains("mode is 104711, not 100644")),
-            "{told:?}"
-        );
+        assert!(told.iter().any(|t| t.contains("mode is 104711, not 100644")), "{told:?}");
         assert!(told.iter().any(|t| t == "d/gone is missing"), "{told:?}");
         assert_eq!(leftovers(&after), vec![PathBuf::from("d/.fim-0123456789abcdef")]);
         assert!(leftovers(&before).is_empty());

@@ -29,11 +29,7 @@ mod tests {
         let mut calls = 0;
         let answer = until(Duration::from_secs(30), || {
             calls += 1;
-            if calls < 4 {
-                Err(calls.to_string())
-            } else {
-                Ok(calls)
-            }
+            if calls < 4 { Err(calls.to_string()) } else { Ok(calls) }
         });
         assert_eq!(answer, Ok(4));
         let answer: Result<(), _> = until(Duration::ZERO, || Err("not there".into()));

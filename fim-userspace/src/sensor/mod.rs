@@ -1,4 +1,6 @@
 //! Witnesses: fanotify, eBPF, the scan, and recorded observations.
 
 pub mod actor;
+pub mod dirs;
+pub mod fanotify;
 pub mod marks;

@@ -1,1 +1,4 @@
 //! The only unsafe code: system calls that no library wraps.
+
+pub mod fanotify;
+pub mod handle;

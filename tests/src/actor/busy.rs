@@ -16,8 +16,7 @@ fn undone_is_fine(result: io::Result<()>) -> io::Result<()> {
 }
 
 fn flood_path(dir: &Path, index: u32) -> PathBuf {
-    dir.join(format!("d{:02}", index % 50))
-        .join(format!("f{index:06}"))
+    dir.join(format!("d{:02}", index % 50)).join(format!("f{index:06}"))
 }
 
 /// `count` files in 50 folders: all created, all changed, two of three deleted; and what the folders held before is
@@ -42,10 +41,7 @@ pub fn flood(dir: &Path, count: u32) -> io::Result<()> {
         }
     }
     for index in 0..count {
-        undone_is_fine(overwrite(
-            &flood_path(dir, index),
-            format!("second {index}\n").as_bytes(),
-        ))?;
+        undone_is_fine(overwrite(&flood_path(dir, index), format!("second {index}\n").as_bytes()))?;
     }
     for index in (0..count).filter(|i| i % 3 != 0) {
         undone_is_fine(fs::remove_file(flood_path(dir, index)))?;
@@ -54,20 +50,12 @@ pub fn flood(dir: &Path, count: u32) -> io::Result<()> {
 }
 
 fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .open(path)?
-        .write_all_at(content, 0)
+    OpenOptions::new().write(true).open(path)?.write_all_at(content, 0)
 }
 
 /// A content that shows whether it is whole: one number, repeated.
 pub fn block(number: u64, size: usize) -> Vec<u8> {
-    format!("{number:015} ")
-        .into_bytes()
-        .into_iter()
-        .cycle()
-        .take(size)
-        .collect()
+    format!("{number:015} ").into_bytes().into_iter().cycle().take(size).collect()
 }
 
 pub fn is_block(content: &[u8], size: usize) -> bool {
@@ -155,10 +143,7 @@ mod tests {
         }
         flood(dir.path(), 300).expect("flooded");
         let snapshot = crate::tree::snapshot(dir.path()).expect("read");
-        let files = snapshot
-            .values()
-            .filter(|n| n.mode & libc::S_IFMT == libc::S_IFREG)
-            .count();
+        let files = snapshot.values().filter(|n| n.mode & libc::S_IFMT == libc::S_IFREG).count();
         assert_eq!(files, 100 + 2);
         assert!(!dir.path().join("d00/a").exists());
     }

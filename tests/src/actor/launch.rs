@@ -19,26 +19,14 @@ pub fn execute(command: &[String]) -> io::Error {
 /// Hides the kernel's type information from this process and what it becomes.
 pub fn without_btf() -> io::Result<()> {
     private_mounts()?;
-    mount(
-        Some("none"),
-        "/sys/kernel/btf",
-        Some("tmpfs"),
-        MsFlags::empty(),
-        None::<&str>,
-    )?;
+    mount(Some("none"), "/sys/kernel/btf", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
     Ok(())
 }
 
 /// Mounts made from here on are seen by this process and its children alone.
 pub fn private_mounts() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     Ok(())
 }
 

@@ -64,10 +64,7 @@ impl Op {
     }
 
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(op, _)| *op == self)
-            .map_or("?", |(_, n)| n)
+        Self::ALL.iter().find(|(op, _)| *op == self).map_or("?", |(_, n)| n)
     }
 
     /// Whether it names a second path, the new one.
@@ -96,10 +93,7 @@ pub fn perform(op: Op, path: &Path, second: Option<&Path>) -> io::Result<Vec<Pat
     let second = || second.ok_or_else(|| io::Error::other("this operation needs a second argument"));
     match op {
         Op::Create => create(path)?,
-        Op::Write => OpenOptions::new()
-            .write(true)
-            .open(path)?
-            .write_all_at(CONTENT, 0)?,
+        Op::Write => OpenOptions::new().write(true).open(path)?.write_all_at(CONTENT, 0)?,
         Op::Append => OpenOptions::new().append(true).open(path)?.write_all(CONTENT)?,
         Op::Truncate => nix::unistd::truncate(path, TRUNCATED as i64)?,
         Op::MmapWrite => crate::sys::store_through_mapping(path, CONTENT)?,
@@ -132,12 +126,7 @@ pub fn perform(op: Op, path: &Path, second: Option<&Path>) -> io::Result<Vec<Pat
 }
 
 fn create(path: &Path) -> io::Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o640)
-        .open(path)?
-        .write_all(CONTENT)
+    OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?.write_all(CONTENT)
 }
 
 /// As editors and package managers do it. The daemon may take the temporary file away first; then it is made again.
@@ -202,43 +191,23 @@ fn arrived(result: io::Result<()>) -> io::Result<bool> {
 }
 
 fn change_group(path: &Path, group: &Path) -> io::Result<()> {
-    let group = group
-        .to_str()
-        .and_then(|g| g.parse().ok())
-        .ok_or_else(|| io::Error::other("not a group id"))?;
-    if path.is_symlink() {
-        lchown(path, None, Some(group))
-    } else {
-        chown(path, None, Some(group))
-    }
+    let group =
+        group.to_str().and_then(|g| g.parse().ok()).ok_or_else(|| io::Error::other("not a group id"))?;
+    if path.is_symlink() { lchown(path, None, Some(group)) } else { chown(path, None, Some(group)) }
 }
 
 fn change_times(path: &Path) -> io::Result<()> {
-    let time = |tv_sec| Timespec {
-        tv_sec,
-        tv_nsec: 987_654_321,
-    };
-    let times = Timestamps {
-        last_access: time(1_111_111_111),
-        last_modification: time(1_222_222_222),
-    };
-    Ok(rustix::fs::utimensat(
-        CWD,
-        path,
-        &times,
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
+    let time = |tv_sec| Timespec { tv_sec, tv_nsec: 987_654_321 };
+    let times = Timestamps { last_access: time(1_111_111_111), last_modification: time(1_222_222_222) };
+    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// A user attribute, or an ACL where the file system has no user attributes (tmpfs before 6.6).
 fn set_xattr(path: &Path) -> io::Result<()> {
     match rustix::fs::setxattr(path, "user.fim_actor", CONTENT, XattrFlags::CREATE) {
-        Err(rustix::io::Errno::OPNOTSUPP) => Ok(rustix::fs::setxattr(
-            path,
-            "system.posix_acl_access",
-            &acl(),
-            XattrFlags::empty(),
-        )?),
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            Ok(rustix::fs::setxattr(path, "system.posix_acl_access", &acl(), XattrFlags::empty())?)
+        }
         other => Ok(other?),
     }
 }
@@ -246,13 +215,8 @@ fn set_xattr(path: &Path) -> io::Result<()> {
 /// `u::rw-,u:3456:r--,g::r--,m::r--,o::r--` as the kernel takes it (linux/posix_acl_xattr.h: version 2, little endian).
 fn acl() -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
-    let entries: [(u16, u16, u32); 5] = [
-        (1, 6, NOBODY),
-        (2, 4, 3456),
-        (4, 4, NOBODY),
-        (16, 4, NOBODY),
-        (32, 4, NOBODY),
-    ];
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, NOBODY), (2, 4, 3456), (4, 4, NOBODY), (16, 4, NOBODY), (32, 4, NOBODY)];
     let mut out = 2u32.to_le_bytes().to_vec();
     for (tag, rights, id) in entries {
         out.extend(tag.to_le_bytes());
@@ -271,24 +235,13 @@ mod tests {
     #[test]
     fn content_operations_leave_what_effect_says() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        for op in [
-            Op::Write,
-            Op::Append,
-            Op::Truncate,
-            Op::MmapWrite,
-            Op::Replace,
-            Op::Recreate,
-        ] {
+        for op in [Op::Write, Op::Append, Op::Truncate, Op::MmapWrite, Op::Replace, Op::Recreate] {
             let path = dir.path().join(op.name());
             fs::write(&path, BEFORE).expect("written");
             perform(op, &path, None).expect("performed");
             assert_eq!(Some(fs::read(&path).expect("read")), effect(op, BEFORE), "{op:?}");
         }
-        assert_eq!(
-            fs::read_dir(dir.path()).expect("listed").count(),
-            6,
-            "a temporary file was left"
-        );
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 6, "a temporary file was left");
     }
 
     #[test]

@@ -70,9 +70,7 @@ impl Running {
             // It says nothing more: it failed, which `finish` tells, or was to vanish at once.
             return Ok(Vec::new());
         }
-        serde_json::from_str::<Done>(&line)
-            .map(|d| d.touched)
-            .map_err(|e| format!("{e}: {line}"))
+        serde_json::from_str::<Done>(&line).map(|d| d.touched).map_err(|e| format!("{e}: {line}"))
     }
 
     /// Closes its stdin and waits for it to succeed.

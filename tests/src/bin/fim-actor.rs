@@ -85,9 +85,7 @@ fn single(name: &str, path: &Path, second: Option<&String>, linger: bool) -> Res
     introduce()?;
     let touched =
         actor::perform(op, path, second.as_deref()).with_context(|| format!("{name} {}", path.display()))?;
-    print(&Done {
-        touched: touched.iter().map(|p| p.display().to_string()).collect(),
-    })?;
+    print(&Done { touched: touched.iter().map(|p| p.display().to_string()).collect() })?;
     if linger {
         std::io::stdin().read_to_end(&mut Vec::new())?;
     }

@@ -44,12 +44,7 @@ struct Args {
     /// Run only cases whose name (`suite/…/case`) contains this.
     #[arg(long)]
     case: Option<String>,
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "table,flood,crash,bad-input"
-    )]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "table,flood,crash,bad-input")]
     suite: Vec<Suite>,
     #[arg(long, value_enum, default_value = "quick")]
     scale: Scale,
@@ -67,11 +62,7 @@ fn main() -> ExitCode {
     if let Err(e) = run(args, &mut report) {
         report.outcome("setting", Duration::ZERO, Err(e));
     }
-    if report.close() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if report.close() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run(args: Args, report: &mut Report) -> Result<(), String> {
@@ -80,10 +71,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
     }
     // What the tests mount goes when they go.
     fim_tests::actor::private_mounts().map_err(|e| format!("no mount namespace of our own: {e}"))?;
-    let real = |path: PathBuf| {
-        path.canonicalize()
-            .map_err(|e| format!("{}: {e}", path.display()))
-    };
+    let real = |path: PathBuf| path.canonicalize().map_err(|e| format!("{}: {e}", path.display()));
     let setting = Setting {
         fim: real(args.fim)?,
         actor: real(args.actor)?,

@@ -15,9 +15,7 @@ use crate::tree::{Snapshot, differences, leftovers, snapshot};
 use crate::wait;
 
 /// Files of the busy writer: most are small, some take a while to copy.
-const SIZES: [usize; 10] = [
-    4096, 4096, 4096, 4096, 4096, 4096, 70_000, 70_000, 1_000_003, 3_000_017,
-];
+const SIZES: [usize; 10] = [4096, 4096, 4096, 4096, 4096, 4096, 70_000, 70_000, 1_000_003, 3_000_017];
 
 pub fn run(setting: &Setting, report: &mut Report, seed: Option<u64>) {
     let kills = if setting.full { 50 } else { 10 };
@@ -25,9 +23,8 @@ pub fn run(setting: &Setting, report: &mut Report, seed: Option<u64>) {
     if !report.wants(&name) {
         return;
     }
-    let clock = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(1, |d| d.as_nanos() as u64);
+    let clock =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
     let seed = seed.unwrap_or(clock);
     say(&format!("crash: seed {seed}"));
     for work in setting.works.iter().take(1) {
@@ -47,19 +44,11 @@ fn crash(setting: &Setting, work: &Path, kills: u32, seed: u64) -> Outcome {
     populate(&fim).map_err(|e| e.to_string())?;
     let approved = snapshot(&fim.watched).map_err(|e| e.to_string())?;
     fim.init()?;
-    let mut crash = Crash {
-        setting,
-        fim,
-        approved,
-        random: Random::new(seed),
-    };
+    let mut crash = Crash { setting, fim, approved, random: Random::new(seed) };
     let mut daemon = crash.fim.start()?;
     for round in 0..kills {
         daemon = crash.round(daemon, round).map_err(|e| {
-            format!(
-                "kill {round}, seed {seed}: {e}; everything is kept in {}",
-                crash.fim.home.display()
-            )
+            format!("kill {round}, seed {seed}: {e}; everything is kept in {}", crash.fim.home.display())
         })?;
     }
     let records = crash.fim.log_after(0)?;
@@ -98,11 +87,7 @@ impl Crash<'_> {
         }
         let head = self.fim.log_head()?;
         let stray = format!("down/made{round}");
-        for (op, path) in [
-            ("write", "down/changed"),
-            ("unlink", "down/deleted"),
-            ("create", &stray),
-        ] {
+        for (op, path) in [("write", "down/changed"), ("unlink", "down/deleted"), ("create", &stray)] {
             let path = self.fim.watched.join(path).display().to_string();
             let mut actor = spawn::start(&self.setting.actor, &[op.to_owned(), path], false)?;
             actor.acted()?;
@@ -145,11 +130,7 @@ impl Crash<'_> {
             match std::fs::read(&path) {
                 Ok(content) if is_block(&content, *size) => {}
                 Ok(content) => {
-                    return Err(format!(
-                        "{} is half-written ({} bytes)",
-                        path.display(),
-                        content.len()
-                    ));
+                    return Err(format!("{} is half-written ({} bytes)", path.display(), content.len()));
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(format!("{}: {e}", path.display())),
@@ -164,15 +145,8 @@ impl Crash<'_> {
         match records.iter().find(fits) {
             Some(_) => Ok(()),
             None => {
-                let about: Vec<_> = records
-                    .iter()
-                    .filter(|r| r.is_about(&path))
-                    .map(Record::brief)
-                    .collect();
-                Err(format!(
-                    "done while down, not found: {kind} {} ({response}); {about:?}",
-                    path.display()
-                ))
+                let about: Vec<_> = records.iter().filter(|r| r.is_about(&path)).map(Record::brief).collect();
+                Err(format!("done while down, not found: {kind} {} ({response}); {about:?}", path.display()))
             }
         }
     }
@@ -180,16 +154,8 @@ impl Crash<'_> {
     fn as_approved(&self) -> Result<(), String> {
         let now = snapshot(&self.fim.watched).map_err(|e| e.to_string())?;
         let mut wrong = differences(&self.approved, &now, 4);
-        wrong.extend(
-            leftovers(&now)
-                .iter()
-                .map(|p| format!("{} was left behind", p.display())),
-        );
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("not as approved: {}", wrong.join("; ")))
-        }
+        wrong.extend(leftovers(&now).iter().map(|p| format!("{} was left behind", p.display())));
+        if wrong.is_empty() { Ok(()) } else { Err(format!("not as approved: {}", wrong.join("; "))) }
     }
 }
 

@@ -21,13 +21,10 @@ pub fn run(setting: &Setting, report: &mut Report) {
     let Some(work) = setting.works.first() else {
         return;
     };
-    report.case(&format!("flood/alert-{count}"), || {
-        flood(setting, work, Policy::Alert, count)
-    });
+    report.case(&format!("flood/alert-{count}"), || flood(setting, work, Policy::Alert, count));
     // Undoing keeps evidence of every file on disk: the same loop, a tenth as long.
-    report.case(&format!("flood/restore-{}", count / 10), || {
-        flood(setting, work, Policy::Restore, count / 10)
-    });
+    report
+        .case(&format!("flood/restore-{}", count / 10), || flood(setting, work, Policy::Restore, count / 10));
 }
 
 struct Flood {
@@ -45,24 +42,11 @@ fn flood(setting: &Setting, work: &Path, policy: Policy, count: u32) -> Outcome 
     fim.init()?;
     let daemon = fim.start()?;
     let started = Instant::now();
-    let args = [
-        "flood".to_owned(),
-        fim.watched.display().to_string(),
-        count.to_string(),
-    ];
+    let args = ["flood".to_owned(), fim.watched.display().to_string(), count.to_string()];
     spawn::start(&setting.actor, &args, false)?.finish()?;
     // The daemon has as long again as the loop took, many times over, before the test gives up.
-    let patience = setting
-        .patience
-        .max(started.elapsed() * 20)
-        .max(Duration::from_secs(300));
-    let mut flood = Flood {
-        fim,
-        daemon,
-        approved,
-        patience,
-        took: started.elapsed(),
-    };
+    let patience = setting.patience.max(started.elapsed() * 20).max(Duration::from_secs(300));
+    let mut flood = Flood { fim, daemon, approved, patience, took: started.elapsed() };
     let (settled, ledger) = match policy {
         Policy::Alert => flood.told()?,
         Policy::Restore => flood.undone()?,
@@ -161,14 +145,9 @@ impl Flood {
 
 /// What differs at the end, with the digest that is there now; `None`: deleted.
 fn surviving(approved: &Snapshot, now: &Snapshot) -> BTreeMap<PathBuf, Option<Node>> {
-    let gone = approved
-        .keys()
-        .filter(|p| !now.contains_key(*p))
-        .map(|p| (p.clone(), None));
-    let there = now
-        .iter()
-        .filter(|(p, n)| approved.get(*p) != Some(n))
-        .map(|(p, n)| (p.clone(), Some(n.clone())));
+    let gone = approved.keys().filter(|p| !now.contains_key(*p)).map(|p| (p.clone(), None));
+    let there =
+        now.iter().filter(|(p, n)| approved.get(*p) != Some(n)).map(|(p, n)| (p.clone(), Some(n.clone())));
     gone.chain(there).collect()
 }
 
@@ -206,10 +185,7 @@ impl Ledger {
         let Some(record) = self.newest.get(&path.display().to_string()) else {
             return Some(format!("{}: nothing", path.display()));
         };
-        let told = record
-            .after
-            .as_ref()
-            .map(|s| s.sha256.clone().unwrap_or_default());
+        let told = record.after.as_ref().map(|s| s.sha256.clone().unwrap_or_default());
         let there = state.as_ref().map(|n| n.content.clone());
         (told != there).then(|| format!("{} with another state", record.brief()))
     }
@@ -242,16 +218,9 @@ impl Ledger {
 fn sum_of(key: &str, value: &Value) -> u64 {
     match value {
         Value::Array(items) => items.iter().map(|v| sum_of(key, v)).sum(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(k, v)| {
-                if k == key {
-                    v.as_u64().unwrap_or(0)
-                } else {
-                    sum_of(key, v)
-                }
-            })
-            .sum(),
+        Value::Object(map) => {
+            map.iter().map(|(k, v)| if k == key { v.as_u64().unwrap_or(0) } else { sum_of(key, v) }).sum()
+        }
         _ => 0,
     }
 }
@@ -269,11 +238,7 @@ mod tests {
         let silent = Ledger::default();
         assert!(silent.accounted(&status).is_err());
         assert_eq!(silent.accounted(&json!({"dropped": 0})), Ok((0, 0)));
-        let honest = Ledger {
-            gaps: vec![5],
-            rescans: vec![6],
-            ..Ledger::default()
-        };
+        let honest = Ledger { gaps: vec![5], rescans: vec![6], ..Ledger::default() };
         assert_eq!(honest.accounted(&status), Ok((1, 7)));
     }
 }

@@ -20,14 +20,8 @@ struct Small<'a>(&'a Path);
 impl<'a> Small<'a> {
     fn mount(at: &'a Path, size: &str) -> Result<Self, String> {
         let options = format!("size={size},mode=0700");
-        mount(
-            Some("none"),
-            at,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some(options.as_str()),
-        )
-        .map_err(|e| e.to_string())?;
+        mount(Some("none"), at, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+            .map_err(|e| e.to_string())?;
         Ok(Self(at))
     }
 }
@@ -71,11 +65,7 @@ fn while_full(setting: &Setting, fim: &Fim) -> Outcome {
     let mut daemon = fim.start()?;
     let ballast = fim.state.join("ballast");
     fill(&ballast).map_err(|e| e.to_string())?;
-    let mut actor = spawn::start(
-        &setting.actor,
-        &["write".into(), file.display().to_string()],
-        false,
-    )?;
+    let mut actor = spawn::start(&setting.actor, &["write".into(), file.display().to_string()], false)?;
     actor.acted()?;
     actor.finish()?;
     let complaint = wait::until(setting.patience, || {
@@ -101,20 +91,13 @@ fn while_full(setting: &Setting, fim: &Fim) -> Outcome {
         let about = |r: &&crate::record::Record| r.is_about(&file) && r.kind == "modified";
         let told: Vec<String> = records.iter().map(crate::record::Record::brief).collect();
         if !records.iter().any(|r| about(&r) && r.response == "restored") {
-            return Err(format!(
-                "with room again, the change is not undone: {}",
-                told.join(" ")
-            ));
+            return Err(format!("with room again, the change is not undone: {}", told.join(" ")));
         }
         if !records.iter().any(|r| r.kind == "trouble") {
             return Err(format!("no record of the trouble: {}", told.join(" ")));
         }
         let wrong = differences(&before, &snapshot(&fim.watched).map_err(|e| e.to_string())?, 4);
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(wrong.join("; "))
-        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     })?;
     daemon.stop(setting.patience)?;
     Ok(complaint)

@@ -10,16 +10,8 @@ use sentence::refused;
 
 /// A configuration that is not accepted: name, lines put in place of the watch's, words of the answer.
 const CONFIGURATIONS: &[(&str, &str, &[&str])] = &[
-    (
-        "unknown-key",
-        "on_modifed = \"restore\"\n",
-        &["fim.toml", "line", "on_modifed", "on_modified"],
-    ),
-    (
-        "bad-value",
-        "on_created = \"destroy\"\n",
-        &["line", "on_created", "destroy", "quarantine"],
-    ),
+    ("unknown-key", "on_modifed = \"restore\"\n", &["fim.toml", "line", "on_modifed", "on_modified"]),
+    ("bad-value", "on_created = \"destroy\"\n", &["line", "on_created", "destroy", "quarantine"]),
     ("bad-pattern", "exclude = [\"a{\"]\n", &["exclude", "a{"]),
     ("not-toml", "on_created = \n", &["fim.toml", "line"]),
     ("bad-table", "[[wach]]\n", &["line", "wach", "watch"]),
@@ -27,14 +19,13 @@ const CONFIGURATIONS: &[(&str, &str, &[&str])] = &[
 
 pub fn run(setting: &Setting, report: &mut Report) {
     for (name, lines, words) in CONFIGURATIONS {
-        report.case(&format!("bad-input/{name}"), || {
-            configuration(setting, name, lines, words)
-        });
+        report.case(&format!("bad-input/{name}"), || configuration(setting, name, lines, words));
     }
     report.case("bad-input/no-configuration", || no_configuration(setting));
     report.case("bad-input/missing-path", || missing_path(setting));
     report.case("bad-input/corrupt-database", || corrupt_database(setting));
     report.case("bad-input/unreadable-watch", || poor::unreadable_watch(setting));
+    report.case("bad-input/bound-root", || poor::bound_root(setting));
     report.case("bad-input/no-privilege", || poor::no_privilege(setting));
     report.case("bad-input/no-btf", || poor::no_btf(setting));
     report.case("bad-input/full-disk-at-init", || disk::at_init(setting));
@@ -48,10 +39,7 @@ fn new(setting: &Setting, name: &str) -> Result<Fim, String> {
 
 fn configuration(setting: &Setting, name: &str, lines: &str, words: &[&str]) -> Outcome {
     let fim = new(setting, name)?;
-    let text = format!(
-        "[state]\ndir = {:?}\n\n[[watch]]\npath = {:?}\n{lines}",
-        fim.state, fim.watched
-    );
+    let text = format!("[state]\ndir = {:?}\n\n[[watch]]\npath = {:?}\n{lines}", fim.state, fim.watched);
     fim.write_config(&text).map_err(|e| e.to_string())?;
     let mut said = String::new();
     for command in ["init", "run", "check"] {

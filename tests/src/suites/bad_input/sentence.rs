@@ -3,25 +3,14 @@
 use std::process::Output;
 
 /// What only programmers want to see.
-const NOISE: &[&str] = &[
-    "panicked",
-    "backtrace",
-    "RUST_",
-    "unwrap",
-    "Some(",
-    "Error {",
-    "Caused by",
-];
+const NOISE: &[&str] = &["panicked", "backtrace", "RUST_", "unwrap", "Some(", "Error {", "Caused by"];
 
 /// Exit code 2, and one sentence that has all of `words`. Gives the sentence.
 pub fn refused(output: Output, words: &[&str]) -> Result<String, String> {
     let said = one_sentence(&String::from_utf8_lossy(&output.stderr), words)?;
     match output.status.code() {
         Some(2) => Ok(format!("\"{said}\"")),
-        _ => Err(format!(
-            "ended with {}, not with exit code 2: {said}",
-            output.status
-        )),
+        _ => Err(format!("ended with {}, not with exit code 2: {said}", output.status)),
     }
 }
 
@@ -29,11 +18,7 @@ pub fn refused(output: Output, words: &[&str]) -> Result<String, String> {
 pub fn one_sentence(stderr: &str, words: &[&str]) -> Result<String, String> {
     let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let [line] = lines[..] else {
-        return Err(format!(
-            "{} lines on stderr instead of one: {}",
-            lines.len(),
-            lines.join(" | ")
-        ));
+        return Err(format!("{} lines on stderr instead of one: {}", lines.len(), lines.join(" | ")));
     };
     if let Some(noise) = NOISE.iter().find(|n| line.contains(**n)) {
         return Err(format!("`{noise}` is nothing for people: {line}"));

@@ -44,16 +44,8 @@ fn judge(status: &Value, tier: &str, in_kernel: impl Fn(&str) -> bool) -> Result
     if let Some((hook, state)) = table.iter().find(|(_, state)| state.starts_with("failed")) {
         return Err(format!("hook {hook} is {state}"));
     }
-    let file_hooks = if matches!(tier, "lsm" | "fentry") {
-        FILE_HOOKS
-    } else {
-        &[]
-    };
-    let process_hooks = if matches!(tier, "lsm" | "fentry" | "tracepoint") {
-        PROCESS_HOOKS
-    } else {
-        &[]
-    };
+    let file_hooks = if matches!(tier, "lsm" | "fentry") { FILE_HOOKS } else { &[] };
+    let process_hooks = if matches!(tier, "lsm" | "fentry" | "tracepoint") { PROCESS_HOOKS } else { &[] };
     let mut absent = Vec::new();
     for hook in file_hooks.iter().chain(process_hooks) {
         let state = table.iter().find(|(h, _)| h == hook).map(|(_, s)| s.as_str());
@@ -61,39 +53,27 @@ fn judge(status: &Value, tier: &str, in_kernel: impl Fn(&str) -> bool) -> Result
             Some("attached") => {}
             Some("absent") if file_hooks.contains(hook) && !in_kernel(hook) => absent.push(*hook),
             Some("absent") => {
-                return Err(format!(
-                    "hook {hook} is said to be absent, and this kernel has it"
-                ));
+                return Err(format!("hook {hook} is said to be absent, and this kernel has it"));
             }
             other => {
-                return Err(format!(
-                    "hook {hook} is {}",
-                    other.unwrap_or("not in the attach table")
-                ));
+                return Err(format!("hook {hook} is {}", other.unwrap_or("not in the attach table")));
             }
         }
     }
     let attached = table.iter().filter(|(_, s)| s == "attached").count();
-    let rest = if absent.is_empty() {
-        String::new()
-    } else {
-        format!(", not in this kernel: {}", absent.join(" "))
-    };
+    let rest =
+        if absent.is_empty() { String::new() } else { format!(", not in this kernel: {}", absent.join(" ")) };
     Ok(format!("{attached} hooks attached{rest}"))
 }
 
 /// `attach: [{hook, state}]`.
 fn hooks(status: &Value) -> Result<Vec<(String, String)>, String> {
-    let list = status
-        .get("attach")
-        .and_then(Value::as_array)
-        .ok_or("fim status --json has no list `attach`")?;
+    let list =
+        status.get("attach").and_then(Value::as_array).ok_or("fim status --json has no list `attach`")?;
     list.iter()
         .map(|row| {
             let text = |key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
-            text("hook")
-                .zip(text("state"))
-                .ok_or_else(|| format!("not a row of the attach table: {row}"))
+            text("hook").zip(text("state")).ok_or_else(|| format!("not a row of the attach table: {row}"))
         })
         .collect()
 }
@@ -108,10 +88,7 @@ mod tests {
             .iter()
             .chain(PROCESS_HOOKS)
             .map(|hook| {
-                let state = alter
-                    .iter()
-                    .find(|(h, _)| h == hook)
-                    .map_or("attached", |(_, s)| s);
+                let state = alter.iter().find(|(h, _)| h == hook).map_or("attached", |(_, s)| s);
                 json!({"hook": hook, "state": state})
             })
             .collect();
@@ -127,22 +104,10 @@ mod tests {
             judge(&status("lsm", &[("inode_set_acl", "absent")]), "lsm").is_ok_and(|r| r.contains("set_acl"))
         );
         assert!(judge(&status("fentry", &[]), "lsm").is_err(), "another tier");
-        assert!(
-            judge(&status("lsm", &[("file_open", "absent")]), "lsm").is_err(),
-            "the kernel has it"
-        );
+        assert!(judge(&status("lsm", &[("file_open", "absent")]), "lsm").is_err(), "the kernel has it");
         assert!(judge(&status("lsm", &[("file_open", "failed")]), "lsm").is_err());
-        assert!(
-            judge(
-                &status("tracepoint", &[("sched_process_exec", "absent")]),
-                "tracepoint"
-            )
-            .is_err()
-        );
-        assert!(
-            judge(&json!({"tier": "lsm", "attach": []}), "lsm").is_err(),
-            "an empty table"
-        );
+        assert!(judge(&status("tracepoint", &[("sched_process_exec", "absent")]), "tracepoint").is_err());
+        assert!(judge(&json!({"tier": "lsm", "attach": []}), "lsm").is_err(), "an empty table");
         assert!(judge(&json!({"tier": "fanotify", "attach": []}), "fanotify").is_ok());
     }
 }

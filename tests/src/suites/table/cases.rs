@@ -51,21 +51,11 @@ pub struct Case {
 }
 
 const fn record(kinds: &'static [&'static str], path: &'static str, response: &'static str) -> Expect {
-    Expect {
-        kinds,
-        path,
-        old_path: None,
-        response,
-        who: Who::Exact,
-        whole: true,
-    }
+    Expect { kinds, path, old_path: None, response, who: Who::Exact, whole: true }
 }
 
 const fn created(path: &'static str) -> Expect {
-    Expect {
-        whole: false,
-        ..record(&["created"], path, "quarantined")
-    }
+    Expect { whole: false, ..record(&["created"], path, "quarantined") }
 }
 
 const fn modified(path: &'static str) -> Expect {
@@ -81,18 +71,12 @@ const fn attributes(path: &'static str) -> Expect {
 }
 
 const fn renamed(from: &'static str, to: &'static str) -> Expect {
-    Expect {
-        old_path: Some(from),
-        ..record(&["renamed"], to, "restored")
-    }
+    Expect { old_path: Some(from), ..record(&["renamed"], to, "restored") }
 }
 
 /// Found by looking around after an event on something else.
 const fn nearby(expect: Expect) -> Expect {
-    Expect {
-        who: Who::NobodyWrong,
-        ..expect
-    }
+    Expect { who: Who::NobodyWrong, ..expect }
 }
 
 const fn case(
@@ -102,15 +86,7 @@ const fn case(
     args: &'static [&'static str],
     expect: &'static [Expect],
 ) -> Case {
-    Case {
-        name,
-        make,
-        prelude: &[],
-        op,
-        args,
-        expect,
-        unpaired: &[],
-    }
+    Case { name, make, prelude: &[], op, args, expect, unpaired: &[] }
 }
 
 const FILE: &[Make] = &[Make::File("in/file")];
@@ -126,72 +102,30 @@ pub const CASES: &[Case] = &[
     case("write", FILE, Write, &["in/file"], &[modified("in/file")]),
     case("append", FILE, Append, &["in/file"], &[modified("in/file")]),
     case("truncate", FILE, Truncate, &["in/file"], &[modified("in/file")]),
-    case(
-        "mmap-write",
-        FILE,
-        MmapWrite,
-        &["in/file"],
-        &[Expect {
-            whole: false,
-            ..modified("in/file")
-        }],
-    ),
+    case("mmap-write", FILE, MmapWrite, &["in/file"], &[Expect { whole: false, ..modified("in/file") }]),
     Case {
         unpaired: &[deleted("in/file"), created("in/renamed")],
-        ..case(
-            "rename-inside",
-            FILE,
-            Rename,
-            &["in/file", "in/renamed"],
-            &[renamed("in/file", "in/renamed")],
-        )
+        ..case("rename-inside", FILE, Rename, &["in/file", "in/renamed"], &[renamed("in/file", "in/renamed")])
     },
     case(
         "rename-in",
         &[Make::File("out/file")],
         Rename,
         &["out/file", "in/arrived"],
-        &[Expect {
-            whole: true,
-            ..created("in/arrived")
-        }],
+        &[Expect { whole: true, ..created("in/arrived") }],
     ),
-    case(
-        "rename-out",
-        FILE,
-        Rename,
-        &["in/file", "out/taken"],
-        &[deleted("in/file")],
-    ),
+    case("rename-out", FILE, Rename, &["in/file", "out/taken"], &[deleted("in/file")]),
     case("replace", FILE, Replace, &["in/file"], &[modified("in/file")]),
     case("unlink", FILE, Unlink, &["in/file"], &[deleted("in/file")]),
-    case(
-        "rmdir-tree",
-        TREE,
-        RmdirTree,
-        &["in/tree"],
-        &[deleted("in/tree/one"), deleted("in/tree/deep/two")],
-    ),
+    case("rmdir-tree", TREE, RmdirTree, &["in/tree"], &[deleted("in/tree/one"), deleted("in/tree/deep/two")]),
     case("mkdir-tree", &[], MkdirTree, &["in/made"], &[created("in/made")]),
-    case(
-        "link",
-        FILE,
-        Link,
-        &["in/file", "in/second"],
-        &[Expect {
-            whole: true,
-            ..created("in/second")
-        }],
-    ),
+    case("link", FILE, Link, &["in/file", "in/second"], &[Expect { whole: true, ..created("in/second") }]),
     case(
         "link-in",
         &[Make::File("out/file")],
         Link,
         &["out/file", "in/second"],
-        &[Expect {
-            whole: true,
-            ..created("in/second")
-        }],
+        &[Expect { whole: true, ..created("in/second") }],
     ),
     case(
         "write-old-link",
@@ -202,32 +136,11 @@ pub const CASES: &[Case] = &[
     ),
     Case {
         prelude: &[(Link, &["in/file", "out/link"])],
-        ..case(
-            "write-new-link",
-            FILE,
-            Write,
-            &["out/link"],
-            &[modified("in/file")],
-        )
+        ..case("write-new-link", FILE, Write, &["out/link"], &[modified("in/file")])
     },
-    case(
-        "symlink",
-        &[],
-        Symlink,
-        &["/etc/shadow", "in/sym"],
-        &[Expect {
-            whole: true,
-            ..created("in/sym")
-        }],
-    ),
+    case("symlink", &[], Symlink, &["/etc/shadow", "in/sym"], &[Expect { whole: true, ..created("in/sym") }]),
     case("chmod", FILE, Chmod, &["in/file"], &[attributes("in/file")]),
-    case(
-        "chown",
-        FILE,
-        Chgrp,
-        &["in/file", "4567"],
-        &[attributes("in/file")],
-    ),
+    case("chown", FILE, Chgrp, &["in/file", "4567"], &[attributes("in/file")]),
     case("utimens", FILE, Utimens, &["in/file"], &[attributes("in/file")]),
     case("setxattr", FILE, Setxattr, &["in/file"], &[attributes("in/file")]),
     case("quick", FILE, Quick, &["in/file"], &[modified("in/file")]),
@@ -236,52 +149,29 @@ pub const CASES: &[Case] = &[
         FILE,
         Recreate,
         &["in/file"],
-        &[Expect {
-            whole: false,
-            ..record(&["modified", "deleted"], "in/file", "restored")
-        }],
+        &[Expect { whole: false, ..record(&["modified", "deleted"], "in/file", "restored") }],
     ),
-    case(
-        "chmod-dir",
-        &[Make::Dir("in/dir")],
-        Chmod,
-        &["in/dir"],
-        &[attributes("in/dir")],
-    ),
+    case("chmod-dir", &[Make::Dir("in/dir")], Chmod, &["in/dir"], &[attributes("in/dir")]),
     case(
         "rename-dir-in",
         &[Make::Dir("out/tree"), Make::File("out/tree/one")],
         Rename,
         &["out/tree", "in/tree"],
-        &[
-            Expect {
-                whole: true,
-                ..created("in/tree")
-            },
-            nearby(created("in/tree/one")),
-        ],
+        &[Expect { whole: true, ..created("in/tree") }, nearby(created("in/tree/one"))],
     ),
     case(
         "rename-dir-out",
         TREE,
         Rename,
         &["in/tree", "out/tree"],
-        &[
-            deleted("in/tree"),
-            nearby(deleted("in/tree/one")),
-            nearby(deleted("in/tree/deep/two")),
-        ],
+        &[deleted("in/tree"), nearby(deleted("in/tree/one")), nearby(deleted("in/tree/deep/two"))],
     ),
 ];
 
 impl Case {
     /// Paths that records of this case may be about: what its operations name, what lies below, and temporary names.
     pub fn may_touch(&self, path: &str) -> bool {
-        let named = self
-            .prelude
-            .iter()
-            .flat_map(|(_, args)| args.iter())
-            .chain(self.args);
+        let named = self.prelude.iter().flat_map(|(_, args)| args.iter()).chain(self.args);
         let expected = self.expect.iter().chain(self.unpaired).map(|e| &e.path);
         named.chain(expected).any(|p| {
             path.strip_prefix(p)
@@ -302,11 +192,7 @@ mod tests {
             assert!(names.insert(case.name), "{} stands there twice", case.name);
             assert_eq!(
                 case.args.len(),
-                if case.op.takes_two() || case.op == Chgrp {
-                    2
-                } else {
-                    1
-                },
+                if case.op.takes_two() || case.op == Chgrp { 2 } else { 1 },
                 "{}",
                 case.name
             );

@@ -29,15 +29,10 @@ pub struct Wanted {
 impl Wanted {
     /// `Ok` when one of the records is what is wanted and none accuses somebody else; else the reason.
     pub fn find<'r>(&self, records: &'r [Record]) -> Result<&'r Record, String> {
-        let about: Vec<&Record> = records
-            .iter()
-            .filter(|r| r.is_change() && r.is_about(Path::new(&self.path)))
-            .collect();
+        let about: Vec<&Record> =
+            records.iter().filter(|r| r.is_change() && r.is_about(Path::new(&self.path))).collect();
         if let Some(record) = about.iter().find(|r| self.accuses_another(r)) {
-            return Err(format!(
-                "somebody else is said to have done it: {}",
-                record.brief()
-            ));
+            return Err(format!("somebody else is said to have done it: {}", record.brief()));
         }
         if let Some(record) = about.iter().find(|r| r.response == "failed") {
             return Err(format!("the response failed: {}", record.brief()));
@@ -87,11 +82,7 @@ impl Wanted {
 }
 
 fn equal<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, got: &T) -> Result<(), String> {
-    if wanted == got {
-        Ok(())
-    } else {
-        Err(format!("{what} is {got:?}, not {wanted:?}"))
-    }
+    if wanted == got { Ok(()) } else { Err(format!("{what} is {got:?}, not {wanted:?}")) }
 }
 
 fn same_state(what: &str, wanted: Option<&Node>, got: Option<&State>) -> Result<(), String> {
@@ -109,19 +100,11 @@ fn same_state(what: &str, wanted: Option<&Node>, got: Option<&State>) -> Result<
     };
     equal(&format!("{what}.type"), &kind, &got.kind.as_str())?;
     if kind == "regular" {
-        equal(
-            &format!("{what}.sha256"),
-            &Some(&wanted.content),
-            &got.sha256.as_ref(),
-        )?;
+        equal(&format!("{what}.sha256"), &Some(&wanted.content), &got.sha256.as_ref())?;
         equal(&format!("{what}.size"), &wanted.size, &got.size)?;
     }
     if kind != "symlink" {
-        equal(
-            &format!("{what}.mode"),
-            &format!("{:04o}", wanted.mode & 0o7777),
-            &got.mode,
-        )?;
+        equal(&format!("{what}.mode"), &format!("{:04o}", wanted.mode & 0o7777), &got.mode)?;
     }
     equal(&format!("{what}.uid"), &wanted.uid, &got.uid)?;
     equal(&format!("{what}.gid"), &wanted.gid, &got.gid)
@@ -159,13 +142,7 @@ mod tests {
             path: "/w/a".into(),
             old_path: None,
             response: "restored",
-            actor: Some(SelfReport {
-                pid: 123,
-                ppid: 7,
-                uid: 1234,
-                gid: 2345,
-                exe: "/bin/fim-actor".into(),
-            }),
+            actor: Some(SelfReport { pid: 123, ppid: 7, uid: 1234, gid: 2345, exe: "/bin/fim-actor".into() }),
             exact: true,
             tier: "lsm".into(),
             before: Some(Some(node())),
@@ -178,10 +155,7 @@ mod tests {
     /// What `RECORDED` with `from` replaced by `to` is answered with.
     fn answer(wanted: &Wanted, from: &str, to: &str) -> Result<(), String> {
         let altered = RECORDED.replacen(from, to, 1);
-        assert!(
-            from == to || altered != RECORDED,
-            "{from} is not in the recorded line"
-        );
+        assert!(from == to || altered != RECORDED, "{from} is not in the recorded line");
         wanted.find(&parse_lines(&altered).expect("reads")).map(drop)
     }
 
@@ -207,19 +181,13 @@ mod tests {
             ("0640", "0644"),
         ];
         for (from, to) in wrong {
-            assert!(
-                answer(&wanted(), from, to).is_err(),
-                "{from} -> {to} was accepted"
-            );
+            assert!(answer(&wanted(), from, to).is_err(), "{from} -> {to} was accepted");
         }
     }
 
     #[test]
     fn where_nobody_can_be_named_the_wrong_one_is_refused_all_the_same() {
-        let loose = Wanted {
-            exact: false,
-            ..wanted()
-        };
+        let loose = Wanted { exact: false, ..wanted() };
         assert_eq!(answer(&loose, "exact", "unknown"), Ok(()));
         let why = answer(&loose, "\"pid\":123", "\"pid\":124").expect_err("another process");
         assert!(why.contains("somebody else"), "{why}");

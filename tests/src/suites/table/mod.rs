@@ -34,10 +34,8 @@ fn on_one(setting: &Setting, report: &mut Report, work: &Path, kernel: &Features
     ));
     for policy in [Policy::Restore, Policy::Alert] {
         let prefix = format!("table/{}/{}", kernel.file_system, policy.name());
-        let rows: Vec<_> = cases::CASES
-            .iter()
-            .filter(|c| report.wants(&format!("{prefix}/{}", c.name)))
-            .collect();
+        let rows: Vec<_> =
+            cases::CASES.iter().filter(|c| report.wants(&format!("{prefix}/{}", c.name))).collect();
         if !rows.is_empty() || report.wants(&format!("{prefix}/attach")) {
             run::run(setting, report, work, kernel, policy, &prefix, &rows);
         }

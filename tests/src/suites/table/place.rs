@@ -20,10 +20,7 @@ pub struct Place {
 
 impl Place {
     pub fn of(fim: &Fim, case: &Case) -> Self {
-        Self {
-            inside: fim.watched.join(case.name),
-            outside: fim.outside.join(case.name),
-        }
+        Self { inside: fim.watched.join(case.name), outside: fim.outside.join(case.name) }
     }
 
     /// `in/…` and `out/…` as real paths; anything else as it stands.
@@ -46,8 +43,7 @@ impl Place {
             .and_then(|()| make_open(&self.outside))
             .map_err(|e| format!("{}: {e}", case.name))?;
         for make in case.make {
-            self.one(make)
-                .map_err(|e| format!("{}: {make:?}: {e}", case.name))?;
+            self.one(make).map_err(|e| format!("{}: {make:?}: {e}", case.name))?;
         }
         Ok(())
     }
@@ -80,13 +76,7 @@ pub fn approved_file(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(rustix::io::Errno::OPNOTSUPP) | Ok(()) => {}
         Err(e) => return Err(e.into()),
     }
-    let time = |tv_sec| Timespec {
-        tv_sec,
-        tv_nsec: 123_456_789,
-    };
-    let times = Timestamps {
-        last_access: time(1_333_333_333),
-        last_modification: time(1_444_444_444),
-    };
+    let time = |tv_sec| Timespec { tv_sec, tv_nsec: 123_456_789 };
+    let times = Timestamps { last_access: time(1_333_333_333), last_modification: time(1_444_444_444) };
     Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::empty())?)
 }

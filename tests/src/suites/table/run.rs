@@ -58,14 +58,7 @@ pub fn run(
         }
         let approved = snapshot(&fim.watched).map_err(|e| e.to_string())?;
         fim.init()?;
-        let run = Run {
-            setting,
-            kernel,
-            policy,
-            prefix,
-            fim,
-            approved,
-        };
+        let run = Run { setting, kernel, policy, prefix, fim, approved };
         let daemon = run.fim.start()?;
         Ok((run, daemon))
     });
@@ -75,10 +68,7 @@ pub fn run(
             if fine {
                 run.fim.remove();
             } else {
-                say(&format!(
-                    "  everything of this run is kept in {}",
-                    run.fim.home.display()
-                ));
+                say(&format!("  everything of this run is kept in {}", run.fim.home.display()));
             }
         }
         Err(e) => report.outcome(&format!("{prefix}/start"), started.elapsed(), Err(e)),
@@ -93,10 +83,7 @@ impl Run<'_> {
                 fine &= outcome.is_ok();
                 report.outcome(&format!("{}/{name}", self.prefix), started.elapsed(), outcome);
             };
-        let attached = self
-            .fim
-            .status()
-            .and_then(|s| attach::check(&s, &self.setting.expect_tier));
+        let attached = self.fim.status().and_then(|s| attach::check(&s, &self.setting.expect_tier));
         tell(report, "attach", Instant::now(), attached);
 
         let mut acted = Vec::new();
@@ -109,18 +96,17 @@ impl Run<'_> {
         let (later, live): (Vec<_>, Vec<_>) = acted
             .into_iter()
             .partition(|a| not_live(&self.setting.expect_tier, self.kernel, a.case).is_some());
-        let mut live = self.await_all(live, 0, false, |a, outcome| {
-            tell(report, a.case.name, a.started, outcome)
-        });
+        let mut live =
+            self.await_all(live, 0, false, |a, outcome| tell(report, a.case.name, a.started, outcome));
         for a in &mut live {
             if let Some(Err(e)) = a.actor.take().map(Running::finish) {
                 tell(report, a.case.name, a.started, Err(e));
             }
         }
         let all_names: Vec<&Case> = rows.to_vec();
-        let daemon = match self.scan_finds(daemon, later, &mut |a, outcome| {
-            tell(report, a.case.name, a.started, outcome)
-        }) {
+        let daemon = match self
+            .scan_finds(daemon, later, &mut |a, outcome| tell(report, a.case.name, a.started, outcome))
+        {
             Ok((daemon, mut later)) => {
                 live.append(&mut later);
                 daemon
@@ -139,9 +125,7 @@ impl Run<'_> {
     fn act<'c>(&self, case: &'c Case) -> Result<Acted<'c>, String> {
         let place = Place::of(&self.fim, case);
         let words = |op: crate::actor::Op, args: &[&str]| -> Vec<String> {
-            std::iter::once(op.name().to_owned())
-                .chain(args.iter().map(|a| place.resolve(a)))
-                .collect()
+            std::iter::once(op.name().to_owned()).chain(args.iter().map(|a| place.resolve(a))).collect()
         };
         for (op, args) in case.prelude {
             let mut actor = spawn::start(&self.setting.actor, &words(*op, args), false)?;
@@ -160,15 +144,7 @@ impl Run<'_> {
             None
         };
         let outside = snapshot(&place.outside).map_err(|e| e.to_string())?;
-        Ok(Acted {
-            case,
-            place,
-            started,
-            me,
-            touched,
-            outside,
-            actor,
-        })
+        Ok(Acted { case, place, started, me, touched, outside, actor })
     }
 
     /// Waits until every row is as it must be, telling each as soon as it is; what never comes is told at the end.
@@ -200,19 +176,12 @@ impl Run<'_> {
                 }
             }
             waiting = still;
-            if waiting.is_empty() {
-                Ok(())
-            } else {
-                Err(reasons.join("\n"))
-            }
+            if waiting.is_empty() { Ok(()) } else { Err(reasons.join("\n")) }
         });
         if let Err(last) = result {
             let records = self.fim.log_after(after).unwrap_or_default();
             for acted in waiting {
-                let reason = self
-                    .judge(&acted, &records, by_scan)
-                    .err()
-                    .unwrap_or_else(|| last.clone());
+                let reason = self.judge(&acted, &records, by_scan).err().unwrap_or_else(|| last.clone());
                 let about = self.told_about(&acted, &records);
                 tell(&acted, Err(format!("{reason}; the ledger has {about}")));
                 done.push(acted);
@@ -222,24 +191,16 @@ impl Run<'_> {
     }
 
     fn told_about(&self, acted: &Acted, records: &[Record]) -> String {
-        let below = |r: &&Record| {
-            r.path
-                .as_deref()
-                .is_some_and(|p| Path::new(p).starts_with(&acted.place.inside))
-        };
+        let below =
+            |r: &&Record| r.path.as_deref().is_some_and(|p| Path::new(p).starts_with(&acted.place.inside));
         let lines: Vec<String> = records.iter().filter(below).take(8).map(Record::brief).collect();
-        if lines.is_empty() {
-            "nothing".into()
-        } else {
-            lines.join(" ")
-        }
+        if lines.is_empty() { "nothing".into() } else { lines.join(" ") }
     }
 
     /// Whether ledger and files are what the row wants. The remark names what this tier cannot tell.
     fn judge(&self, acted: &Acted, records: &[Record], by_scan: bool) -> Result<String, String> {
         let wanted = |rows: &[Expect]| -> Result<(), String> {
-            rows.iter()
-                .try_for_each(|e| self.wanted(acted, e, by_scan)?.find(records).map(drop))
+            rows.iter().try_for_each(|e| self.wanted(acted, e, by_scan)?.find(records).map(drop))
         };
         let case = acted.case;
         let paired = wanted(case.expect);
@@ -261,9 +222,7 @@ impl Run<'_> {
 
     fn wanted(&self, acted: &Acted, expect: &Expect, by_scan: bool) -> Result<Wanted, String> {
         let path = acted.place.resolve(expect.path);
-        let below = Path::new(&path)
-            .strip_prefix(&self.fim.watched)
-            .map_err(|e| e.to_string())?;
+        let below = Path::new(&path).strip_prefix(&self.fim.watched).map_err(|e| e.to_string())?;
         let old = expect.old_path.map(|p| acted.place.path(p));
         let approved_at = match &old {
             Some(old) => old.strip_prefix(&self.fim.watched).map_err(|e| e.to_string())?,
@@ -335,10 +294,7 @@ impl Run<'_> {
         }
         let now = snapshot(&self.fim.watched).map_err(|e| e.to_string())?;
         let name = Path::new(acted.case.name);
-        told(
-            "not as approved",
-            &differences(&part(&self.approved, name), &part(&now, name), 4),
-        )
+        told("not as approved", &differences(&part(&self.approved, name), &part(&now, name), 4))
     }
 
     /// What could not be seen live: a check names it, and the scan at the next start deals with it.
@@ -358,25 +314,16 @@ impl Run<'_> {
         let daemon = self.fim.start()?;
         // A rolling scan may have been faster than the check.
         let earlier = self.fim.log_after(0)?;
-        let after = if later.iter().all(|a| self.judge(a, &earlier, true).is_ok()) {
-            0
-        } else {
-            head
-        };
+        let after = if later.iter().all(|a| self.judge(a, &earlier, true).is_ok()) { 0 } else { head };
         let done = self.await_all(later, after.min(head), true, |acted, outcome| {
             let reason = not_live(&self.setting.expect_tier, self.kernel, acted.case).unwrap_or("?");
             let checked = acted.case.expect.iter().chain(acted.case.unpaired).find(|e| {
                 let path = acted.place.resolve(e.path);
-                named
-                    .iter()
-                    .any(|(p, k)| *p == path && e.kinds.contains(&k.as_str()))
+                named.iter().any(|(p, k)| *p == path && e.kinds.contains(&k.as_str()))
             });
             let outcome = outcome.and_then(|_| match checked {
                 None if after == head => Err(format!("fim check (exit {code}) did not name it: {text}")),
-                _ => Ok(format!(
-                    "not live: {} ({reason}), found by the next scan: ok",
-                    acted.case.name
-                )),
+                _ => Ok(format!("not live: {} ({reason}), found by the next scan: ok", acted.case.name)),
             });
             tell(acted, outcome);
         });
@@ -393,27 +340,15 @@ impl Run<'_> {
         let records = self.fim.log_after(0);
         let clean = || "";
         vec![
-            (
-                "outside-untouched",
-                self.outside_untouched(acted).map(|()| clean().into()),
-            ),
+            ("outside-untouched", self.outside_untouched(acted).map(|()| clean().into())),
             ("no-leftovers", self.no_leftovers().map(|()| clean().into())),
             (
                 "nothing-else-told",
-                records
-                    .clone()
-                    .and_then(|r| self.nothing_else(rows, &r))
-                    .map(|()| clean().into()),
+                records.clone().and_then(|r| self.nothing_else(rows, &r)).map(|()| clean().into()),
             ),
-            (
-                "told-once",
-                records.and_then(|r| told_once(&r)).map(|()| clean().into()),
-            ),
+            ("told-once", records.and_then(|r| told_once(&r)).map(|()| clean().into())),
             ("check", self.check_agrees(rows).map(|()| clean().into())),
-            (
-                "stop",
-                daemon.stop(self.setting.patience).map(|()| clean().into()),
-            ),
+            ("stop", daemon.stop(self.setting.patience).map(|()| clean().into())),
         ]
     }
 
@@ -493,9 +428,5 @@ fn told_once(records: &[Record]) -> Result<(), String> {
 }
 
 fn told(what: &str, reasons: &[String]) -> Result<(), String> {
-    if reasons.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("{what}: {}", reasons.join("; ")))
-    }
+    if reasons.is_empty() { Ok(()) } else { Err(format!("{what}: {}", reasons.join("; "))) }
 }
