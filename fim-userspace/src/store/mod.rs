@@ -1,1 +1,3 @@
 //! SQLite: baseline, ledger, cursors; and the vault.
+
+pub mod vault;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -115,7 +115,7 @@ fn is_fresh(ctime_ns: i64, read_at: SystemTime) -> bool {
 fn read_content(fd: BorrowedFd<'_>, size: u64) -> io::Result<Option<(Digest, u64)>> {
     let file = match open_content(fd) {
         Ok(file) => file,
-        Err(e) if is_refused(&e) => return Ok(None),
+        Err(e) if is_refused(&e) && e.kind() != io::ErrorKind::WouldBlock => return Ok(None),
         Err(e) => return Err(e),
     };
     match hash::hash_at_most(&file, size.saturating_mul(2).saturating_add(GROWTH)) {
@@ -125,10 +125,24 @@ fn read_content(fd: BorrowedFd<'_>, size: u64) -> io::Result<Option<(Digest, u64
 }
 
 /// Opens a regular file for reading, leaving its access time alone where the kernel allows.
+///
+/// `EAGAIN` when another process holds a write lease on it (fcntl(2), F_SETLEASE) and does not give it up at once.
 pub fn open_content(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    match reopen(fd, OFlags::RDONLY | OFlags::NOATIME) {
-        Err(e) if e.raw_os_error() == Some(Errno::PERM.raw_os_error()) => reopen(fd, OFlags::RDONLY),
-        other => other,
+    let mut flags = OFlags::RDONLY | OFlags::NOATIME;
+    let mut patience = 20;
+    loop {
+        let error = match reopen(fd, flags) {
+            Ok(file) => return Ok(file),
+            Err(e) => e,
+        };
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::PERM) if flags.contains(OFlags::NOATIME) => flags = OFlags::RDONLY,
+            Some(Errno::AGAIN) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            _ => return Err(error),
+        }
     }
 }
 
