@@ -32,10 +32,7 @@ impl DirKey {
         } else {
             st_dev
         };
-        Ok(Self {
-            dev,
-            ino: stat.stx_ino,
-        })
+        Ok(Self { dev, ino: stat.stx_ino })
     }
 }
 
@@ -67,9 +64,7 @@ fn mounted_device(mount: u64, st_dev: u64) -> io::Result<u64> {
 /// proc(5): `ID PARENT MAJOR:MINOR …` on each line.
 fn device_in_mountinfo(table: &[u8], mount: u64) -> Option<u64> {
     table.split(|b| *b == b'\n').find_map(|line| {
-        let mut fields = line
-            .splitn(4, |b| *b == b' ')
-            .map(|f| std::str::from_utf8(f).unwrap_or(""));
+        let mut fields = line.splitn(4, |b| *b == b' ').map(|f| std::str::from_utf8(f).unwrap_or(""));
         let id: u64 = fields.next()?.parse().ok()?;
         let (major, minor) = fields.nth(1)?.split_once(':')?;
         (id == mount).then_some(mkdev(major.parse().ok()?, minor.parse().ok()?))
@@ -195,22 +190,16 @@ struct Table {
 
 impl Table {
     fn node(&self, id: u32) -> &Node {
-        self.nodes[id as usize]
-            .as_ref()
-            .expect("ids in use stand for nodes")
+        self.nodes[id as usize].as_ref().expect("ids in use stand for nodes")
     }
 
     fn node_mut(&mut self, id: u32) -> &mut Node {
-        self.nodes[id as usize]
-            .as_mut()
-            .expect("ids in use stand for nodes")
+        self.nodes[id as usize].as_mut().expect("ids in use stand for nodes")
     }
 
     /// Where the child is among its siblings, or belongs.
     fn child(&self, parent: u32, name: &[u8]) -> Result<usize, usize> {
-        self.node(parent)
-            .children
-            .binary_search_by(|id| (*self.node(*id).name).cmp(name))
+        self.node(parent).children.binary_search_by(|id| (*self.node(*id).name).cmp(name))
     }
 
     fn find(&self, watch: WatchId, path: &RelPath) -> Option<u32> {
@@ -320,10 +309,7 @@ impl Table {
         }
         if let Some(handle) = handle {
             let first = self.keys.get(&key).copied().unwrap_or(NONE);
-            if !self
-                .chain(first)
-                .any(|n| self.node(n).handle.as_ref() == Some(&handle))
-            {
+            if !self.chain(first).any(|n| self.node(n).handle.as_ref() == Some(&handle)) {
                 self.handles.remove(&handle);
             }
         }
@@ -346,17 +332,14 @@ impl Table {
         let Some(key) = self.handles.get(handle) else {
             return Vec::new();
         };
-        self.paths(*key, |node| {
-            node.file == file && node.handle.as_deref() == Some(handle)
-        })
+        self.paths(*key, |node| node.file == file && node.handle.as_deref() == Some(handle))
     }
 
     fn path(&self, id: u32) -> RelPath {
-        let names: Vec<&[u8]> = std::iter::successors(Some(self.node(id)), |n| {
-            (n.parent != NONE).then(|| self.node(n.parent))
-        })
-        .map(|n| &*n.name)
-        .collect();
+        let names: Vec<&[u8]> =
+            std::iter::successors(Some(self.node(id)), |n| (n.parent != NONE).then(|| self.node(n.parent)))
+                .map(|n| &*n.name)
+                .collect();
         let bytes: Vec<&[u8]> = names.into_iter().rev().skip(1).collect();
         RelPath::new(bytes.join(&b'/')).expect("made of the components of sound paths")
     }

@@ -4,3 +4,5 @@ pub mod actor;
 pub mod dirs;
 pub mod fanotify;
 pub mod marks;
+pub mod replay;
+pub mod scan;

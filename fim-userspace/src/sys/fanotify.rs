@@ -49,18 +49,14 @@ impl Group {
 
     fn change(&self, flags: libc::c_uint, mask: u64, dir: libc::c_int, path: Option<&str>) -> io::Result<()> {
         let path = match path {
-            Some(text) => std::ffi::CStr::from_bytes_with_nul(text.as_bytes())
-                .map_err(io::Error::other)?
-                .as_ptr(),
+            Some(text) => {
+                std::ffi::CStr::from_bytes_with_nul(text.as_bytes()).map_err(io::Error::other)?.as_ptr()
+            }
             None => std::ptr::null(),
         };
         // SAFETY: `path` is null or a NUL-terminated string that outlives the call; the rest are integers.
         let status = unsafe { libc::fanotify_mark(self.0.as_raw_fd(), flags, mask, dir, path) };
-        if status == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Reads what is queued; `None` when nothing is. The group must be non-blocking.
@@ -100,10 +96,7 @@ pub struct Batch {
 impl Batch {
     /// Events recorded elsewhere, without their pidfds.
     pub fn recorded(bytes: Vec<u8>) -> Self {
-        Self {
-            bytes,
-            pidfds: HashMap::new(),
-        }
+        Self { bytes, pidfds: HashMap::new() }
     }
 
     pub fn events(&self) -> impl Iterator<Item = records::Event<'_>> {

@@ -39,11 +39,8 @@ impl FileHandle {
 /// Opens a directory by its handle; `mount` is any file of the same mount. `ESTALE`: it is gone. Many file systems that
 /// make handles cannot open them.
 pub fn open_directory(mount: BorrowedFd<'_>, handle: &FileHandle) -> io::Result<OwnedFd> {
-    let mut raw = Raw {
-        handle_bytes: handle.bytes.len() as u32,
-        handle_type: handle.kind,
-        bytes: [0; MAX_HANDLE_SZ],
-    };
+    let mut raw =
+        Raw { handle_bytes: handle.bytes.len() as u32, handle_type: handle.kind, bytes: [0; MAX_HANDLE_SZ] };
     raw.bytes
         .get_mut(..handle.bytes.len())
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EOVERFLOW))?
@@ -51,11 +48,7 @@ pub fn open_directory(mount: BorrowedFd<'_>, handle: &FileHandle) -> io::Result<
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: `raw` has the layout of struct file_handle followed by the `handle_bytes` bytes it declares.
     let fd = unsafe {
-        libc::open_by_handle_at(
-            mount.as_raw_fd(),
-            (&raw mut raw).cast::<libc::file_handle>(),
-            flags,
-        )
+        libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut raw).cast::<libc::file_handle>(), flags)
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -76,11 +69,7 @@ pub fn file_system_id(fd: BorrowedFd<'_>) -> io::Result<[i32; 2]> {
 }
 
 fn encode(fd: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<(i32, Box<[u8]>)> {
-    let mut raw = Raw {
-        handle_bytes: MAX_HANDLE_SZ as u32,
-        handle_type: 0,
-        bytes: [0; MAX_HANDLE_SZ],
-    };
+    let mut raw = Raw { handle_bytes: MAX_HANDLE_SZ as u32, handle_type: 0, bytes: [0; MAX_HANDLE_SZ] };
     let mut mount = 0;
     // SAFETY: `raw` has the layout of struct file_handle followed by the `handle_bytes` bytes it declares, and it and
     // `mount` outlive the call; the empty path is NUL-terminated and AT_EMPTY_PATH makes it mean `fd`.

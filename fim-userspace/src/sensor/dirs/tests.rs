@@ -10,18 +10,11 @@ fn p(path: &str) -> RelPath {
 }
 
 fn key(ino: u64) -> DirKey {
-    DirKey {
-        dev: mkdev(7, 3),
-        ino,
-    }
+    DirKey { dev: mkdev(7, 3), ino }
 }
 
 fn handle(n: u8) -> FileHandle {
-    FileHandle {
-        fsid: [5, 6],
-        kind: 1,
-        bytes: Box::new([n, 0, 9]),
-    }
+    FileHandle { fsid: [5, 6], kind: 1, bytes: Box::new([n, 0, 9]) }
 }
 
 const W: WatchId = WatchId(4);
@@ -59,13 +52,7 @@ fn a_rename_over_a_directory_forgets_the_one_below() {
 #[test]
 fn a_rename_a_scan_saw_first_keeps_both_halves() {
     let dirs = Directories::default();
-    for (ino, path) in [
-        (31, "old"),
-        (32, "old/x"),
-        (33, "old/y"),
-        (31, "new"),
-        (32, "new/x"),
-    ] {
+    for (ino, path) in [(31, "old"), (32, "old/x"), (33, "old/y"), (31, "new"), (32, "new/x")] {
         dirs.register(W, &p(path), key(ino), None);
     }
     dirs.renamed(W, &p("old"), &p("new"));
@@ -121,10 +108,7 @@ fn keys_of_this_machine_agree_with_stat_where_stat_is_right() {
     let found = DirKey::of(file.as_fd()).expect("statx works");
     let stat = rustix::fs::fstat(&file).expect("fstat works");
     assert_eq!(found.ino, stat.st_ino);
-    assert_eq!(
-        found.dev,
-        mkdev(rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev))
-    );
+    assert_eq!(found.dev, mkdev(rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev)));
 }
 
 #[test]
@@ -163,11 +147,8 @@ fn apply(model: &mut BTreeMap<RelPath, u64>, step: &Step) {
         Step::Remove(at) => model.retain(|path, _| !path.is_within(&p(at))),
         Step::Rename(old, new) => {
             let (old, new) = (p(old), p(new));
-            let moved: Vec<_> = model
-                .iter()
-                .filter(|(k, _)| k.is_within(&old))
-                .map(|(k, v)| (k.clone(), *v))
-                .collect();
+            let moved: Vec<_> =
+                model.iter().filter(|(k, _)| k.is_within(&old)).map(|(k, v)| (k.clone(), *v)).collect();
             if moved.is_empty() || new.is_within(&old) || old.is_within(&new) {
                 return;
             }
