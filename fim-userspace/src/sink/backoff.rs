@@ -21,7 +21,7 @@ impl Backoff {
     }
 
     /// The delay before the next attempt: between half of `first * 2^failures` and the whole, `longest` at most.
-    pub fn next(&mut self) -> Duration {
+    pub fn delay(&mut self) -> Duration {
         let full = self
             .first
             .saturating_mul(1 << self.failures.min(20))

@@ -25,7 +25,7 @@ pub struct Runner<S> {
     store: Arc<Mutex<Store>>,
     state: SinkState,
     backoff: Backoff,
-    /// The present error came from a failed attempt, and is over with the next success.
+    /// The last attempt failed, in this run or the one before.
     failing: bool,
 }
 
@@ -49,13 +49,14 @@ impl<S: Sink> Runner<S> {
             cursor,
             ..SinkState::default()
         });
+        let failing = state.error.is_some();
         let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
         Ok(Self {
             sink,
             store: Arc::new(Mutex::new(store)),
             state,
             backoff,
-            failing: false,
+            failing,
         })
     }
 
@@ -96,7 +97,7 @@ impl<S: Sink> Runner<S> {
             Ok(records) => records,
             Err(e) => {
                 self.fail(format!("cannot read the ledger: {e}"), false).await;
-                return Next::Pause(self.backoff.next());
+                return Next::Pause(self.backoff.delay());
             }
         };
         if records.is_empty() {
@@ -116,7 +117,7 @@ impl<S: Sink> Runner<S> {
                 }
                 Err(SinkError::Failed { reason, retry_after }) => {
                     self.fail(reason, false).await;
-                    let own = self.backoff.next();
+                    let own = self.backoff.delay();
                     let asked = retry_after.map(|time| time.min(LONGEST_RETRY_AFTER));
                     return Next::Pause(asked.map_or(own, |time| time.max(own)));
                 }
@@ -134,6 +135,7 @@ impl<S: Sink> Runner<S> {
             self.failing = false;
             self.state.error = None;
             self.state.error_at = None;
+            self.state.idle = false;
         }
         self.state.cursor = last.seq;
         if delivered.parked.len() < records.len() {
@@ -144,8 +146,7 @@ impl<S: Sink> Runner<S> {
         }
         if let Some(reason) = delivered.parked.last() {
             self.state.parked += delivered.parked.len() as u64;
-            self.state.error = Some(reason.clone());
-            self.state.error_at = Some(now());
+            self.state.parked_reason = Some(reason.clone());
         }
         self.save().await;
     }
@@ -159,6 +160,7 @@ impl<S: Sink> Runner<S> {
             false => tracing::warn!("the sink {:?} failed and tries again: {reason}", self.state.name),
         }
         self.failing = true;
+        self.state.idle = harmless;
         self.state.error = Some(reason);
         self.state.error_at = Some(now());
         self.save().await;

@@ -302,7 +302,8 @@ async fn what_the_receiver_refuses_for_good_is_parked_and_told() {
     );
     let state = sink_state(&store, "soc");
     assert_eq!(state.parked, 1);
-    let error = state.error.expect("told");
+    assert_eq!(state.error, None, "the sink itself works");
+    let error = state.parked_reason.expect("told");
     assert!(
         error.contains("record 1 was refused with 400 Bad Request: no\\x1b[2J"),
         "{error}"
@@ -348,6 +349,11 @@ async fn a_restart_goes_on_where_the_last_run_ended() {
     assert_eq!(
         seen.iter().map(Request::id).collect::<Vec<_>>(),
         ids(sent[2..].iter().chain(&later))
+    );
+    assert_eq!(
+        sink_state(&store, "soc").error,
+        None,
+        "over with the success, across the restart"
     );
 }
 
@@ -455,15 +461,15 @@ async fn the_configured_sinks_start_and_stop_together() {
 #[test]
 fn delays_grow_and_differ() {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
-    let delays: Vec<Duration> = (0..12).map(|_| backoff.next()).collect();
+    let delays: Vec<Duration> = (0..12).map(|_| backoff.delay()).collect();
     for (n, delay) in delays.iter().enumerate() {
         let full = Duration::from_secs((1 << n).min(300));
         assert!(*delay >= full / 2 && *delay <= full, "{n}: {delay:?}");
     }
     backoff.reset();
-    assert!(backoff.next() <= Duration::from_secs(1));
+    assert!(backoff.delay() <= Duration::from_secs(1));
     let firsts: std::collections::HashSet<Duration> = (0..20)
-        .map(|_| Backoff::new(Duration::from_secs(1), Duration::MAX).next())
+        .map(|_| Backoff::new(Duration::from_secs(1), Duration::MAX).delay())
         .collect();
     assert!(firsts.len() > 10, "{firsts:?}");
 }

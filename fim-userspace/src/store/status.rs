@@ -40,6 +40,15 @@ pub struct Status {
     #[serde(default)]
     pub sinks: Vec<SinkState>,
     pub vault_bytes: u64,
+    /// Paths that wait to be looked at.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Records that wait to be written.
+    #[serde(default)]
+    pub unwritten: u64,
+    /// What keeps the daemon from its work, one sentence.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
