@@ -65,11 +65,7 @@ pub(super) struct Printer<W: Write> {
 
 impl<W: Write> Printer<W> {
     pub(super) fn new(out: W, json: bool) -> Self {
-        Self {
-            out: BufWriter::new(out),
-            json,
-            names: HashMap::new(),
-        }
+        Self { out: BufWriter::new(out), json, names: HashMap::new() }
     }
 
     pub(super) fn print(&mut self, records: &[Record]) -> io::Result<()> {
@@ -88,8 +84,5 @@ impl<W: Write> Printer<W> {
 }
 
 fn user_name(uid: u32) -> Option<String> {
-    User::from_uid(Uid::from_raw(uid))
-        .ok()
-        .flatten()
-        .map(|user| user.name)
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }

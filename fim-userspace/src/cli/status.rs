@@ -52,32 +52,20 @@ pub fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
 impl Report {
     pub(super) fn gather(config: &Config) -> Result<Self, StoreError> {
         let dir = &config.state.dir;
-        let daemon = Status::read(dir).map_err(|source| StoreError::Dir {
-            dir: dir.clone(),
-            source,
-        })?;
+        let daemon = Status::read(dir).map_err(|source| StoreError::Dir { dir: dir.clone(), source })?;
         let database = match Store::open_read_only(dir) {
             Ok(store) => Some(Database::gather(&store)?),
             Err(StoreError::Absent(_)) => None,
             Err(e) => return Err(e),
         };
         let running = daemon.as_ref().is_some_and(Status::is_alive);
-        let mut report = Self {
-            running,
-            problems: Vec::new(),
-            daemon,
-            database,
-        };
+        let mut report = Self { running, problems: Vec::new(), daemon, database };
         report.problems = report.find_problems(config);
         Ok(report)
     }
 
     pub(super) fn code(&self) -> ExitCode {
-        if self.problems.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(REPORT)
-        }
+        if self.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REPORT) }
     }
 
     fn find_problems(&self, config: &Config) -> Vec<String> {
@@ -96,10 +84,8 @@ impl Report {
         }
         let taken = self.database.as_ref().is_some_and(|d| d.baseline_taken.is_some());
         if !taken {
-            problems.push(format!(
-                "there is no baseline in {} yet; run `fim init`",
-                display(&config.state.dir)
-            ));
+            problems
+                .push(format!("there is no baseline in {} yet; run `fim init`", display(&config.state.dir)));
         }
         if let Some(status) = live {
             problems.extend(status.trouble.iter().map(|trouble| printable(trouble)));
@@ -111,18 +97,11 @@ impl Report {
                 )
             }));
             if status.gaps.open > 0 {
-                problems.push(format!(
-                    "{} coverage gap(s) wait for their scan",
-                    status.gaps.open
-                ));
+                problems.push(format!("{} coverage gap(s) wait for their scan", status.gaps.open));
             }
         }
         let sinks = self.database.iter().flat_map(|d| &d.sinks);
-        problems.extend(
-            sinks
-                .filter(|s| configured(config, &s.name))
-                .filter_map(sink_problem),
-        );
+        problems.extend(sinks.filter(|s| configured(config, &s.name)).filter_map(sink_problem));
         problems
     }
 
@@ -135,11 +114,7 @@ impl Report {
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         if let Some(status) = self.daemon.as_ref().filter(|_| self.running) {
-            writeln!(
-                out,
-                "fim runs (pid {}) since {}, tier {}",
-                status.pid, status.started, status.tier
-            )?;
+            writeln!(out, "fim runs (pid {}) since {}, tier {}", status.pid, status.started, status.tier)?;
             write_daemon(out, status)?;
         } else {
             writeln!(out, "fim is not running")?;
@@ -162,11 +137,7 @@ fn configured(config: &Config, name: &str) -> bool {
 fn sink_problem(sink: &SinkState) -> Option<String> {
     let error = sink.error.as_ref().filter(|_| !sink.idle)?;
     let since = sink.error_at.as_deref().unwrap_or("an unknown time");
-    Some(format!(
-        "the sink {:?} has an error since {since}: {}",
-        sink.name,
-        printable(error)
-    ))
+    Some(format!("the sink {:?} has an error since {since}: {}", sink.name, printable(error)))
 }
 
 impl Database {
@@ -176,11 +147,7 @@ impl Database {
         Ok(Self {
             baseline_taken: taken.as_ref().map(|t| t.time.clone()),
             baseline_by: taken.map(|t| format!("{} on {}", t.by, t.host)),
-            watches: store
-                .baseline_watches()?
-                .iter()
-                .map(|root| count(root))
-                .collect::<Result<_, _>>()?,
+            watches: store.baseline_watches()?.iter().map(|root| count(root)).collect::<Result<_, _>>()?,
             ledger_head: store.ledger_head()?.seq,
             open_responses: store.intents_open()?.len(),
             sinks: store.sink_states()?,
@@ -196,10 +163,7 @@ fn write_daemon(out: &mut String, status: &Status) -> std::fmt::Result {
         let attached = status.attach.iter().filter(|h| h.state == "attached").count();
         writeln!(out, "hooks: {attached} of {} attached", status.attach.len())?;
         for hook in status.attach.iter().filter(|h| h.state != "attached") {
-            let reason = hook
-                .reason
-                .as_deref()
-                .map_or(String::new(), |r| format!(": {}", printable(r)));
+            let reason = hook.reason.as_deref().map_or(String::new(), |r| format!(": {}", printable(r)));
             writeln!(out, "  {} {}{reason}", hook.hook, hook.state)?;
         }
     }
@@ -211,19 +175,9 @@ fn write_daemon(out: &mut String, status: &Status) -> std::fmt::Result {
     }
     writeln!(out, "reports: {seen} seen, {kept} kept, {dropped} dropped")?;
     writeln!(out, "watches:")?;
-    for WatchStatus {
-        path,
-        files,
-        coverage,
-        last_scan,
-    } in &status.watches
-    {
+    for WatchStatus { path, files, coverage, last_scan } in &status.watches {
         let scan = last_scan.as_deref().unwrap_or("not yet");
-        writeln!(
-            out,
-            "  {path}  {files} entries, last scan {scan}; {}",
-            printable(coverage)
-        )?;
+        writeln!(out, "  {path}  {files} entries, last scan {scan}; {}", printable(coverage))?;
     }
     let gaps = &status.gaps;
     if gaps.count > 0 {
@@ -235,11 +189,7 @@ fn write_daemon(out: &mut String, status: &Status) -> std::fmt::Result {
         )?;
     }
     if status.waiting + status.unwritten > 0 {
-        writeln!(
-            out,
-            "queue: {} paths to look at, {} records to write",
-            status.waiting, status.unwritten
-        )?;
+        writeln!(out, "queue: {} paths to look at, {} records to write", status.waiting, status.unwritten)?;
     }
     writeln!(out, "vault: {}", size(status.vault_bytes))
 }
@@ -255,10 +205,7 @@ fn write_database(out: &mut String, database: &Database, running: bool) -> std::
         }
         if database.open_responses > 0 {
             let count = database.open_responses;
-            writeln!(
-                out,
-                "responses cut short: {count}; the next start looks at them again"
-            )?;
+            writeln!(out, "responses cut short: {count}; the next start looks at them again")?;
         }
     }
     writeln!(out, "ledger: {} records", database.ledger_head)?;
@@ -268,10 +215,7 @@ fn write_database(out: &mut String, database: &Database, running: bool) -> std::
     for sink in &database.sinks {
         let behind = database.ledger_head.saturating_sub(sink.cursor);
         let success = sink.last_success.as_deref().unwrap_or("never");
-        let mut line = format!(
-            "  {}  {behind} behind, last success {success}",
-            printable(&sink.name)
-        );
+        let mut line = format!("  {}  {behind} behind, last success {success}", printable(&sink.name));
         if sink.parked > 0 {
             let reason = printable(sink.parked_reason.as_deref().unwrap_or("no reason given"));
             write!(line, ", {} refused for good ({reason})", sink.parked)?;

@@ -26,40 +26,18 @@ fn state() -> tempfile::TempDir {
 }
 
 fn event(n: u32) -> Event {
-    let mut event = Event::about_fim(
-        EventKind::Modified,
-        "h",
-        "lsm",
-        i64::from(n) * 1_000_000,
-        format!("n{n}"),
-    );
+    let mut event =
+        Event::about_fim(EventKind::Modified, "h", "lsm", i64::from(n) * 1_000_000, format!("n{n}"));
     event.set_path(format!("/etc/a\n{n}").as_bytes());
     event
 }
 
 fn with_baseline(dir: &Path) -> Store {
     let mut store = Store::open(dir).expect("a store");
-    let found = Found {
-        entry: regular(1),
-        identity: Identity {
-            dev: 1,
-            ino: 2,
-            ctime_ns: 3,
-            nlink: 1,
-        },
-    };
+    let found = Found { entry: regular(1), identity: Identity { dev: 1, ino: 2, ctime_ns: 3, nlink: 1 } };
     let mut rebuild = store.baseline_rebuild().expect("begun");
-    rebuild
-        .put(
-            Path::new("/etc"),
-            &[(RelPath::new("hosts").expect("sound"), found)],
-        )
-        .expect("put");
-    let taken = Taken {
-        time: "2026-11-22T01:02:03Z".into(),
-        by: "ann".into(),
-        host: "web1".into(),
-    };
+    rebuild.put(Path::new("/etc"), &[(RelPath::new("hosts").expect("sound"), found)]).expect("put");
+    let taken = Taken { time: "2026-11-22T01:02:03Z".into(), by: "ann".into(), host: "web1".into() };
     rebuild.commit(&taken).expect("committed");
     store
 }
@@ -84,26 +62,16 @@ fn the_log_prints_lines_or_json() {
     let records = store.append(&[event(1), event(2)], &[]).expect("appended");
     let print = |json| {
         let mut out = Vec::new();
-        log::Printer::new(&mut out, json)
-            .print(&records)
-            .expect("printed");
+        log::Printer::new(&mut out, json).print(&records).expect("printed");
         String::from_utf8(out).expect("text")
     };
     let text = print(false);
     assert_eq!(text.lines().count(), 2, "{text}");
-    assert!(
-        text.starts_with("1970-01-01 00:00:00.001Z  low       modified /etc/a\\x0a1 by"),
-        "{text}"
-    );
-    let lines: Vec<serde_json::Value> = print(true)
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
+    assert!(text.starts_with("1970-01-01 00:00:00.001Z  low       modified /etc/a\\x0a1 by"), "{text}");
+    let lines: Vec<serde_json::Value> =
+        print(true).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(lines.len(), 2);
-    assert_eq!(
-        (&lines[1]["seq"], &lines[1]["path"]),
-        (&2.into(), &"/etc/a\\x0a2".into())
-    );
+    assert_eq!((&lines[1]["seq"], &lines[1]["path"]), (&2.into(), &"/etc/a\\x0a2".into()));
     assert_eq!(lines[1]["path_raw"], "L2V0Yy9hCjI=");
     for key in [
         "id",
@@ -128,10 +96,7 @@ fn before_anything_was_done_status_says_what_to_do() {
     let report = status::Report::gather(&config(dir.path())).expect("gathered");
     assert!(!report.running);
     let text = report.text();
-    assert!(
-        text.contains("start it with `fim run`") && text.contains("run `fim init`"),
-        "{text}"
-    );
+    assert!(text.contains("start it with `fim run`") && text.contains("run `fim init`"), "{text}");
     let error = log::run(&config(dir.path()), &log::Args::default(), false).expect_err("no database");
     assert!(sentence(&error).contains("run `fim init`"), "{error:#}");
 }
@@ -165,46 +130,28 @@ fn a_daemon_that_runs_well_is_no_problem() {
     assert_eq!(report.problems, [""; 0]);
     assert_eq!(report.code(), ExitCode::SUCCESS);
     let text = report.text();
-    for part in [
-        "tier tracepoint",
-        "/etc  1 entries",
-        "all is seen live",
-        "ledger: 1 records",
-        "by ann on web1",
-    ] {
+    for part in
+        ["tier tracepoint", "/etc  1 entries", "all is seen live", "ledger: 1 records", "by ann on web1"]
+    {
         assert!(text.contains(part), "{part} in {text}");
     }
 
     status.ready = false;
     status.trouble = Some("the disk is full".into());
-    status.gaps = GapStatus {
-        count: 2,
-        open: 1,
-        ..GapStatus::default()
-    };
-    status.attach = vec![AttachedHook {
-        hook: "file_open".into(),
-        state: "failed".into(),
-        reason: Some("EPERM".into()),
-    }];
+    status.gaps = GapStatus { count: 2, open: 1, ..GapStatus::default() };
+    status.attach =
+        vec![AttachedHook { hook: "file_open".into(), state: "failed".into(), reason: Some("EPERM".into()) }];
     status.write(dir.path()).expect("written");
     for name in ["soc", "old-and-gone"] {
-        let failing = SinkState {
-            name: name.into(),
-            error: Some("cannot connect".into()),
-            ..Default::default()
-        };
+        let failing =
+            SinkState { name: name.into(), error: Some("cannot connect".into()), ..Default::default() };
         store.sink_state_set(&failing).expect("written");
     }
     let report = status::Report::gather(&config(dir.path())).expect("gathered");
     let problems = report.problems.join("\n");
-    for part in [
-        "still starting",
-        "disk is full",
-        "file_open is not attached: EPERM",
-        "1 coverage gap",
-        "\"soc\"",
-    ] {
+    for part in
+        ["still starting", "disk is full", "file_open is not attached: EPERM", "1 coverage gap", "\"soc\""]
+    {
         assert!(problems.contains(part), "{part} in {problems}");
     }
     assert_eq!(report.problems.len(), 5, "{problems}");
@@ -215,34 +162,18 @@ fn a_daemon_that_runs_well_is_no_problem() {
 fn a_daemon_that_died_is_not_taken_for_alive() {
     let dir = state();
     with_baseline(dir.path());
-    let mut status = Status {
-        ready: true,
-        ..Status::of_this_process()
-    };
+    let mut status = Status { ready: true, ..Status::of_this_process() };
     status.start_ticks += 1;
     status.write(dir.path()).expect("written");
     let report = status::Report::gather(&config(dir.path())).expect("gathered");
-    assert!(
-        !report.running && report.problems.len() == 1,
-        "{:?}",
-        report.problems
-    );
-    assert!(
-        report.text().contains("is gone; start it with `fim run`"),
-        "{}",
-        report.text()
-    );
-    assert!(
-        report.text().contains("/etc  1 entries"),
-        "the database still says what is approved"
-    );
+    assert!(!report.running && report.problems.len() == 1, "{:?}", report.problems);
+    assert!(report.text().contains("is gone; start it with `fim run`"), "{}", report.text());
+    assert!(report.text().contains("/etc  1 entries"), "the database still says what is approved");
 }
 
 #[test]
 fn causes_are_said_once() {
     let inner = std::io::Error::other("no \x1b[2J room");
-    let error = anyhow::Error::new(inner)
-        .context("cannot write: no \x1b[2J room")
-        .context("fim stopped");
+    let error = anyhow::Error::new(inner).context("cannot write: no \x1b[2J room").context("fim stopped");
     assert_eq!(sentence(&error), "fim stopped: cannot write: no \\x1b[2J room");
 }

@@ -9,23 +9,9 @@ use super::{SEVERITIES, WebhookFormat};
 use crate::core::policy::Severity;
 
 const COMMON: [&str; 3] = ["name", "type", "min_severity"];
-const TWILIO: [&str; 7] = [
-    "account_sid",
-    "auth_token_file",
-    "auth_token_credential",
-    "auth_token_env",
-    "from",
-    "to",
-    "api_base",
-];
-const EMAIL: [&str; 6] = [
-    "smtp",
-    "password_file",
-    "password_credential",
-    "password_env",
-    "from",
-    "to",
-];
+const TWILIO: [&str; 7] =
+    ["account_sid", "auth_token_file", "auth_token_credential", "auth_token_env", "from", "to", "api_base"];
+const EMAIL: [&str; 6] = ["smtp", "password_file", "password_credential", "password_env", "from", "to"];
 const WEBHOOK: [&str; 5] = ["url", "secret_file", "secret_credential", "secret_env", "format"];
 
 /// The name of the sink that is always there; no alert can have it.
@@ -114,11 +100,7 @@ enum Type {
 
 pub(super) fn read(mut section: Section<'_>) -> Result<(AlertConfig, usize), ConfigError> {
     let every: Vec<&str> = [&COMMON[..], &TWILIO, &EMAIL, &WEBHOOK].concat();
-    let types = [
-        ("twilio", Type::Twilio),
-        ("email", Type::Email),
-        ("webhook", Type::Webhook),
-    ];
+    let types = [("twilio", Type::Twilio), ("email", Type::Email), ("webhook", Type::Webhook)];
     let Some(kind) = section.choice("type", &types)? else {
         section.refuse_unknown(&every)?;
         return Err(section.missing("type", "\"webhook\" (or \"email\" or \"twilio\")"));
@@ -135,22 +117,13 @@ pub(super) fn read(mut section: Section<'_>) -> Result<(AlertConfig, usize), Con
         true => section.need_text("name", "\"ops\"")?.value,
         false => types[kind as usize].0.to_owned(),
     };
-    let min_severity = section
-        .choice("min_severity", &SEVERITIES)?
-        .unwrap_or(Severity::Low);
+    let min_severity = section.choice("min_severity", &SEVERITIES)?.unwrap_or(Severity::Low);
     let kind = match kind {
         Type::Twilio => AlertKind::Twilio(twilio(&mut section)?),
         Type::Email => AlertKind::Email(email(&mut section)?),
         Type::Webhook => AlertKind::Webhook(webhook(&mut section)?),
     };
-    Ok((
-        AlertConfig {
-            name,
-            min_severity,
-            kind,
-        },
-        line,
-    ))
+    Ok((AlertConfig { name, min_severity, kind }, line))
 }
 
 fn twilio(section: &mut Section<'_>) -> Result<TwilioConfig, ConfigError> {
@@ -171,12 +144,7 @@ fn twilio(section: &mut Section<'_>) -> Result<TwilioConfig, ConfigError> {
         from: section.need_text("from", "\"+15005550006\"")?.value,
         to: to.value,
         api_base: match section.has("api_base") {
-            true => url(
-                section,
-                "api_base",
-                "\"https://api.twilio.com\"",
-                &["https", "http"],
-            )?,
+            true => url(section, "api_base", "\"https://api.twilio.com\"", &["https", "http"])?,
             false => {
                 Url(parse_url("https://api.twilio.com").ok_or_else(|| section.missing("api_base", "…"))?)
             }
@@ -200,22 +168,14 @@ fn email(section: &mut Section<'_>) -> Result<EmailConfig, ConfigError> {
     let from = section.need_text("from", "\"fim@example.org\"")?;
     let to = section.need_list("to", "[\"ops@example.org\"]")?;
     for (key, address, line) in
-        to.value
-            .iter()
-            .map(|a| ("to", a, to.line))
-            .chain([("from", &from.value, from.line)])
+        to.value.iter().map(|a| ("to", a, to.line)).chain([("from", &from.value, from.line)])
     {
         if !address.contains('@') || address.chars().any(|c| c.is_control()) {
             let sentence = format!("holds \"{}\", which is no e-mail address", address.escape_debug());
             return Err(section.bad(line, key, &sentence));
         }
     }
-    Ok(EmailConfig {
-        smtp,
-        password,
-        from: from.value,
-        to: to.value,
-    })
+    Ok(EmailConfig { smtp, password, from: from.value, to: to.value })
 }
 
 fn webhook(section: &mut Section<'_>) -> Result<WebhookConfig, ConfigError> {
@@ -227,12 +187,7 @@ fn webhook(section: &mut Section<'_>) -> Result<WebhookConfig, ConfigError> {
         ("pagerduty", WebhookFormat::Pagerduty),
     ];
     Ok(WebhookConfig {
-        url: url(
-            section,
-            "url",
-            "\"https://hooks.example.org/fim\"",
-            &["https", "http"],
-        )?,
+        url: url(section, "url", "\"https://hooks.example.org/fim\"", &["https", "http"])?,
         secret: section.secret("secret")?,
         format: section.choice("format", &formats)?.unwrap_or(WebhookFormat::Json),
     })
@@ -242,19 +197,11 @@ fn webhook(section: &mut Section<'_>) -> Result<WebhookConfig, ConfigError> {
 fn url(section: &mut Section<'_>, key: &str, example: &str, schemes: &[&str]) -> Result<Url, ConfigError> {
     let text = section.need_text(key, example)?;
     let Some(url) = parse_url(&text.value).filter(|u| u.host_str().is_some_and(|h| !h.is_empty())) else {
-        return Err(section.bad(
-            text.line,
-            key,
-            &format!("is no address; write for example {example}"),
-        ));
+        return Err(section.bad(text.line, key, &format!("is no address; write for example {example}")));
     };
     if !schemes.contains(&url.scheme()) {
         let known: Vec<String> = schemes.iter().map(|s| format!("{s}://")).collect();
-        let sentence = format!(
-            "begins with {}://; it must begin with {}",
-            url.scheme(),
-            known.join(" or ")
-        );
+        let sentence = format!("begins with {}://; it must begin with {}", url.scheme(), known.join(" or "));
         return Err(section.bad(text.line, key, &sentence));
     }
     Ok(Url(url))

@@ -19,11 +19,7 @@ pub enum ConfigError {
     #[error("{}: {sentence}", display(.file))]
     Whole { file: PathBuf, sentence: String },
     #[error("{}:{line}: {sentence}", display(.file))]
-    At {
-        file: PathBuf,
-        line: usize,
-        sentence: String,
-    },
+    At { file: PathBuf, line: usize, sentence: String },
 }
 
 /// A secret that cannot be had. Never holds the secret.
@@ -58,9 +54,5 @@ pub enum SecretError {
 }
 
 pub(super) fn at(file: &Path, line: usize, sentence: String) -> ConfigError {
-    ConfigError::At {
-        file: file.into(),
-        line,
-        sentence,
-    }
+    ConfigError::At { file: file.into(), line, sentence }
 }

@@ -106,19 +106,13 @@ impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let bytes = std::fs::read(file).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ConfigError::Missing(file.into()),
-            _ => ConfigError::Unreadable {
-                file: file.into(),
-                source,
-            },
+            _ => ConfigError::Unreadable { file: file.into(), source },
         })?;
         match std::str::from_utf8(&bytes) {
             Ok(text) => Self::parse(file, text),
             Err(e) => {
                 let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
-                Err(ConfigError::NotText {
-                    file: file.into(),
-                    line,
-                })
+                Err(ConfigError::NotText { file: file.into(), line })
             }
         }
     }
@@ -128,9 +122,7 @@ impl Config {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
         document.refuse_unknown(&["state", "sensor", "watch", "alert"])?;
-        let state = StateConfig {
-            dir: state_dir(document.table("state")?)?,
-        };
+        let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let sensor = sensor(document.table("sensor")?)?;
         let watches = document.tables("watch")?;
         if watches.is_empty() {
@@ -140,13 +132,7 @@ impl Config {
         }
         let watches = watch::read_all(source, watches, &state.dir)?;
         let alerts = alerts(source, document.tables("alert")?)?;
-        Ok(Self {
-            file: file.into(),
-            state,
-            sensor,
-            watches,
-            alerts,
-        })
+        Ok(Self { file: file.into(), state, sensor, watches, alerts })
     }
 }
 
@@ -167,10 +153,7 @@ fn state_dir(section: Option<Section<'_>>) -> Result<PathBuf, ConfigError> {
 fn sensor(section: Option<Section<'_>>) -> Result<SensorConfig, ConfigError> {
     const DAY: Duration = Duration::from_secs(86_400);
     let Some(mut section) = section else {
-        return Ok(SensorConfig {
-            tier: TierChoice::Auto,
-            scan_period: DAY,
-        });
+        return Ok(SensorConfig { tier: TierChoice::Auto, scan_period: DAY });
     };
     section.refuse_unknown(&["tier", "scan_period"])?;
     let tiers = [
@@ -184,9 +167,7 @@ fn sensor(section: Option<Section<'_>>) -> Result<SensorConfig, ConfigError> {
     .map(|t| (t.as_str(), t));
     Ok(SensorConfig {
         tier: section.choice("tier", &tiers)?.unwrap_or(TierChoice::Auto),
-        scan_period: section
-            .duration("scan_period", Duration::from_secs(1))?
-            .unwrap_or(DAY),
+        scan_period: section.duration("scan_period", Duration::from_secs(1))?.unwrap_or(DAY),
     })
 }
 

@@ -20,20 +20,11 @@ pub(super) struct Source<'i> {
 
 impl Source<'_> {
     pub fn line(&self, offset: usize) -> usize {
-        1 + self
-            .text
-            .as_bytes()
-            .iter()
-            .take(offset)
-            .filter(|b| **b == b'\n')
-            .count()
+        1 + self.text.as_bytes().iter().take(offset).filter(|b| **b == b'\n').count()
     }
 
     pub fn whole(&self, sentence: impl Into<String>) -> ConfigError {
-        ConfigError::Whole {
-            file: self.file.into(),
-            sentence: sentence.into(),
-        }
+        ConfigError::Whole { file: self.file.into(), sentence: sentence.into() }
     }
 
     pub fn at(&self, line: usize, sentence: String) -> ConfigError {
@@ -61,12 +52,7 @@ impl<'i> Section<'i> {
     pub fn new(source: Source<'i>, name: &str, value: Spanned<DeValue<'i>>) -> Result<Self, ConfigError> {
         let line = source.line(value.span().start);
         match value.into_inner() {
-            DeValue::Table(table) => Ok(Self {
-                source,
-                name: name.into(),
-                line,
-                table,
-            }),
+            DeValue::Table(table) => Ok(Self { source, name: name.into(), line, table }),
             _ => Err(source.at(
                 line,
                 format!("{name} must be a table; write its keys on lines of their own below {name}"),
@@ -78,20 +64,10 @@ impl<'i> Section<'i> {
         let table = DeTable::parse(source.text).map_err(|e| {
             // The error's own display quotes the line, which may hold what should not be shown.
             let line = e.span().map_or(1, |s| source.line(s.start));
-            source.at(
-                line,
-                format!(
-                    "this is not TOML: {}; correct this line",
-                    e.message().replace('\n', ", ")
-                ),
-            )
+            source
+                .at(line, format!("this is not TOML: {}; correct this line", e.message().replace('\n', ", ")))
         })?;
-        Ok(Self {
-            source,
-            name: "the file".into(),
-            line: 1,
-            table: table.into_inner(),
-        })
+        Ok(Self { source, name: "the file".into(), line: 1, table: table.into_inner() })
     }
 
     /// Refuses the first key (by place in the file) that is none of `known`.
@@ -144,11 +120,7 @@ impl<'i> Section<'i> {
         let found = self.text(key)?;
         let found = found.ok_or_else(|| self.missing(key, example))?;
         if found.value.trim().is_empty() {
-            return Err(self.bad(
-                found.line,
-                key,
-                &format!("is empty; write for example {key} = {example}"),
-            ));
+            return Err(self.bad(found.line, key, &format!("is empty; write for example {key} = {example}")));
         }
         Ok(found)
     }
@@ -158,11 +130,7 @@ impl<'i> Section<'i> {
         let found = self.take::<Vec<String>>(key, "a list of texts in quotes")?;
         let found = found.ok_or_else(|| self.missing(key, example))?;
         if found.value.is_empty() {
-            return Err(self.bad(
-                found.line,
-                key,
-                &format!("is empty; write for example {key} = {example}"),
-            ));
+            return Err(self.bad(found.line, key, &format!("is empty; write for example {key} = {example}")));
         }
         Ok(found)
     }
@@ -186,10 +154,7 @@ impl<'i> Section<'i> {
         let found = self.need_list(key, &format!("[\"{}\"]", allowed[0].0))?;
         let mut seen = BTreeSet::new();
         let names = found.value.iter().filter(|name| seen.insert(name.as_str()));
-        names
-            .map(|name| self.pick(key, name, found.line, allowed))
-            .collect::<Result<_, _>>()
-            .map(Some)
+        names.map(|name| self.pick(key, name, found.line, allowed)).collect::<Result<_, _>>().map(Some)
     }
 
     fn pick<T: Copy>(
@@ -204,11 +169,7 @@ impl<'i> Section<'i> {
         }
         let names: Vec<&str> = allowed.iter().map(|(n, _)| *n).collect();
         let hint = nearest(name, &names).map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
-        let sentence = format!(
-            "cannot be \"{}\"; it is one of {}{hint}",
-            name.escape_debug(),
-            list(&names)
-        );
+        let sentence = format!("cannot be \"{}\"; it is one of {}{hint}", name.escape_debug(), list(&names));
         Err(self.bad(line, key, &sentence))
     }
 
@@ -246,11 +207,7 @@ impl<'i> Section<'i> {
             ));
         }
         if path.components().any(|c| c == std::path::Component::ParentDir) || found.value.contains('\0') {
-            return Err(self.bad(
-                found.line,
-                key,
-                &format!("is \"{shown}\"; write the path without \"..\""),
-            ));
+            return Err(self.bad(found.line, key, &format!("is \"{shown}\"; write the path without \"..\"")));
         }
         Ok(path.components().collect())
     }
@@ -296,13 +253,10 @@ impl<'i> Section<'i> {
             return Ok(Vec::new());
         };
         match value.into_inner() {
-            DeValue::Array(items) => items
-                .into_iter()
-                .map(|item| Section::new(self.source, &name, item))
-                .collect(),
-            _ => Err(self
-                .source
-                .at(line, format!("\"{key}\" is written with two brackets: {name}"))),
+            DeValue::Array(items) => {
+                items.into_iter().map(|item| Section::new(self.source, &name, item)).collect()
+            }
+            _ => Err(self.source.at(line, format!("\"{key}\" is written with two brackets: {name}"))),
         }
     }
 
@@ -318,13 +272,8 @@ impl<'i> Section<'i> {
     }
 
     pub fn missing(&self, key: &str, example: &str) -> ConfigError {
-        self.source.at(
-            self.line,
-            format!(
-                "{} has no \"{key}\"; add for example {key} = {example}",
-                self.name
-            ),
-        )
+        self.source
+            .at(self.line, format!("{} has no \"{key}\"; add for example {key} = {example}", self.name))
     }
 
     /// Calls the section by a more telling name in later complaints.
@@ -334,11 +283,7 @@ impl<'i> Section<'i> {
 }
 
 fn list(names: &[&str]) -> String {
-    names
-        .iter()
-        .map(|n| format!("\"{n}\""))
-        .collect::<Vec<_>>()
-        .join(", ")
+    names.iter().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ")
 }
 
 /// The name that was most likely meant.
@@ -346,9 +291,7 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let name = name.to_lowercase();
     let score = |k: &str| strsim::jaro_winkler(&name, k);
     // `secret` means `secret_file`, the first of its family, rather than the shortest.
-    let family = known
-        .iter()
-        .find(|k| k.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_')));
+    let family = known.iter().find(|k| k.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_')));
     family.copied().or_else(|| best(known, score))
 }
 

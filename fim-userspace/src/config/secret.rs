@@ -55,9 +55,7 @@ impl SecretSource {
             Self::Env(name) => {
                 let value = std::env::var_os(name).ok_or_else(|| SecretError::NoVariable(name.clone()))?;
                 let place = format!("the environment variable {name}");
-                let text = value
-                    .into_string()
-                    .map_err(|_| SecretError::NotText(place.clone()))?;
+                let text = value.into_string().map_err(|_| SecretError::NotText(place.clone()))?;
                 finish(text, place)
             }
         }
@@ -65,32 +63,19 @@ impl SecretSource {
 }
 
 fn read_file(path: &Path, check_access: bool) -> Result<Secret, SecretError> {
-    let failed = |source| SecretError::File {
-        path: path.into(),
-        source,
-    };
+    let failed = |source| SecretError::File { path: path.into(), source };
     // Without O_NONBLOCK a FIFO would hang the start.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(failed)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
         return Err(SecretError::NotAFile(path.into()));
     }
     if check_access {
         if meta.mode() & 0o077 != 0 {
-            return Err(SecretError::Open {
-                path: path.into(),
-                mode: meta.mode() & 0o7777,
-            });
+            return Err(SecretError::Open { path: path.into(), mode: meta.mode() & 0o7777 });
         }
         if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(SecretError::Owner {
-                path: path.into(),
-                uid: meta.uid(),
-            });
+            return Err(SecretError::Owner { path: path.into(), uid: meta.uid() });
         }
     }
     let place = crate::core::path::display(path);

@@ -55,14 +55,7 @@ pub(super) fn read_all(
         }
         let policy = policy(&mut section, &path, state_dir)?;
         let interval = section.duration("interval", Duration::from_secs(1))?;
-        watches.push((
-            WatchConfig {
-                path,
-                policy,
-                interval,
-            },
-            found.line,
-        ));
+        watches.push((WatchConfig { path, policy, interval }, found.line));
     }
     Ok(watches.into_iter().map(|(w, _)| w).collect())
 }
@@ -76,11 +69,8 @@ fn one_policy(path: &Path, other: &Path, line: usize) -> String {
     if path == other {
         return format!("{path_shown} is watched twice (first on line {line}); keep one [[watch]] for it");
     }
-    let (inner, outer) = if path.starts_with(other) {
-        (path_shown, other_shown)
-    } else {
-        (other_shown, path_shown)
-    };
+    let (inner, outer) =
+        if path.starts_with(other) { (path_shown, other_shown) } else { (other_shown, path_shown) };
     format!(
         "{inner} lies inside {outer} (see line {line}), and a path can only have one policy; \
          remove one of the two [[watch]] or watch the folders of {outer} one by one"
@@ -89,34 +79,21 @@ fn one_policy(path: &Path, other: &Path, line: usize) -> String {
 
 fn policy(section: &mut Section<'_>, path: &Path, state_dir: &Path) -> Result<WatchPolicy, ConfigError> {
     let altered = [("alert", OnAltered::Alert), ("restore", OnAltered::Restore)];
-    let created = [
-        ("alert", OnCreated::Alert),
-        ("quarantine", OnCreated::Quarantine),
-        ("delete", OnCreated::Delete),
-    ];
+    let created =
+        [("alert", OnCreated::Alert), ("quarantine", OnCreated::Quarantine), ("delete", OnCreated::Delete)];
     let kinds = ChangeKind::ALL.map(|k| (k.as_str(), k));
     let default = WatchPolicy::restore_everything();
     Ok(WatchPolicy {
         exclude: exclusions(section, path, state_dir)?,
         kinds: section.choices("kinds", &kinds)?.unwrap_or(default.kinds),
-        on_modified: section
-            .choice("on_modified", &altered)?
-            .unwrap_or(default.on_modified),
-        on_deleted: section
-            .choice("on_deleted", &altered)?
-            .unwrap_or(default.on_deleted),
-        on_attributes: section
-            .choice("on_attributes", &altered)?
-            .unwrap_or(default.on_attributes),
-        on_created: section
-            .choice("on_created", &created)?
-            .unwrap_or(default.on_created),
+        on_modified: section.choice("on_modified", &altered)?.unwrap_or(default.on_modified),
+        on_deleted: section.choice("on_deleted", &altered)?.unwrap_or(default.on_deleted),
+        on_attributes: section.choice("on_attributes", &altered)?.unwrap_or(default.on_attributes),
+        on_created: section.choice("on_created", &created)?.unwrap_or(default.on_created),
         keep_versions: section
             .take::<bool>("keep_versions", "true or false, without quotes")?
             .map_or(default.keep_versions, |p| p.value),
-        severity: section
-            .choice("severity", &SEVERITIES)?
-            .unwrap_or(default.severity),
+        severity: section.choice("severity", &SEVERITIES)?.unwrap_or(default.severity),
     })
 }
 

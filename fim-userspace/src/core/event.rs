@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::actor::Actor;
 use super::change::ChangeKind;
 use super::entry::{Aspect, Entry, FileType};
+use super::observation::Source;
 use super::path::escape;
 use super::policy::Severity;
 
@@ -182,6 +183,9 @@ pub struct Event {
     /// Changed and changed back before it was looked at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transient: bool,
+    /// Which witnesses reported it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen_by: Vec<Source>,
     pub latency_us: Latency,
     /// One sentence for people; records about fim itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,10 +207,8 @@ impl Event {
             authorised_by: None,
             response: Response::None,
             error: None,
-            severity: if matches!(
-                kind,
-                EventKind::CoverageGap | EventKind::Interrupted | EventKind::Trouble
-            ) {
+            severity: if matches!(kind, EventKind::CoverageGap | EventKind::Interrupted | EventKind::Trouble)
+            {
                 Severity::High
             } else {
                 Severity::Low
@@ -218,6 +220,7 @@ impl Event {
             after: None,
             differences: Vec::new(),
             transient: false,
+            seen_by: Vec::new(),
             latency_us: Latency::default(),
             message: Some(message),
         }
@@ -263,10 +266,7 @@ mod tests {
     fn a_path_that_had_to_be_escaped_keeps_its_bytes() {
         let mut event = Event::about_fim(EventKind::Trouble, "h", "lsm", 0, "m".into());
         event.set_path(b"/etc/hosts");
-        assert_eq!(
-            (event.path.as_deref(), event.path_raw.as_deref()),
-            (Some("/etc/hosts"), None)
-        );
+        assert_eq!((event.path.as_deref(), event.path_raw.as_deref()), (Some("/etc/hosts"), None));
         event.set_path(b"/etc/a\nb");
         assert_eq!(
             (event.path.as_deref(), event.path_raw.as_deref()),

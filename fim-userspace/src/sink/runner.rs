@@ -44,20 +44,11 @@ impl<S: Sink> Runner<S> {
         let mut store = open(dir)?;
         let cursor = store.cursor_or_head(sink.name())?;
         let known = store.sink_states()?.into_iter().find(|s| s.name == sink.name());
-        let state = known.unwrap_or_else(|| SinkState {
-            name: sink.name().into(),
-            cursor,
-            ..SinkState::default()
-        });
+        let state =
+            known.unwrap_or_else(|| SinkState { name: sink.name().into(), cursor, ..SinkState::default() });
         let failing = state.error.is_some();
         let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
-        Ok(Self {
-            sink,
-            store: Arc::new(Mutex::new(store)),
-            state,
-            backoff,
-            failing,
-        })
+        Ok(Self { sink, store: Arc::new(Mutex::new(store)), state, backoff, failing })
     }
 
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
@@ -170,10 +161,7 @@ impl<S: Sink> Runner<S> {
     async fn save(&mut self) {
         let state = self.state.clone();
         if let Err(e) = with_store(&self.store, move |store| store.sink_state_set(&state)).await {
-            tracing::warn!(
-                "the sink {:?} cannot note how far it has come: {e}",
-                self.state.name
-            );
+            tracing::warn!("the sink {:?} cannot note how far it has come: {e}", self.state.name);
         }
     }
 }

@@ -29,12 +29,10 @@ impl Store {
     /// The approved entry of `path`, with the identity the file had when last seen equal to it.
     pub fn baseline_get(&self, watch: &Path, path: &RelPath) -> Result<Option<Found>, StoreError> {
         self.run("reading the baseline", |db| {
-            db.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM baseline WHERE {OF_WATCH} AND path = ?2"
-            ))?
-            .query_row(params![watch.as_os_str().as_bytes(), path.as_bytes()], read)
-            .optional()
-            .map(|row| row.map(|(_, found)| found))
+            db.prepare_cached(&format!("SELECT {COLUMNS} FROM baseline WHERE {OF_WATCH} AND path = ?2"))?
+                .query_row(params![watch.as_os_str().as_bytes(), path.as_bytes()], read)
+                .optional()
+                .map(|row| row.map(|(_, found)| found))
         })
     }
 
@@ -63,23 +61,7 @@ impl Store {
 
     /// Notes the identities of files that were seen equal to their entries. Paths that are not approved are passed over.
     pub fn baseline_touch(&mut self, watch: &Path, seen: &[(RelPath, Identity)]) -> Result<(), StoreError> {
-        self.transact("writing the baseline", |db| {
-            let sql = format!(
-                "UPDATE baseline SET dev = ?3, ino = ?4, ctime_ns = ?5, nlink = ?6 WHERE {OF_WATCH} AND path = ?2"
-            );
-            let mut update = db.prepare_cached(&sql)?;
-            for (path, id) in seen {
-                update.execute(params![
-                    watch.as_os_str().as_bytes(),
-                    path.as_bytes(),
-                    signed(id.dev),
-                    signed(id.ino),
-                    id.ctime_ns,
-                    signed(id.nlink)
-                ])?;
-            }
-            Ok(())
-        })
+        self.transact("writing the baseline", |db| touch(db, watch, seen))
     }
 
     /// `path` and everything below it, by path; a folder comes before what it holds.
@@ -92,11 +74,24 @@ impl Store {
             let sql = format!("SELECT {COLUMNS} FROM baseline WHERE {OF_WATCH} AND {WITHIN} ORDER BY path");
             let (low, high) = inside(path);
             db.prepare_cached(&sql)?
-                .query_map(
-                    params![watch.as_os_str().as_bytes(), path.as_bytes(), low, high],
-                    read,
-                )?
+                .query_map(params![watch.as_os_str().as_bytes(), path.as_bytes(), low, high], read)?
                 .collect()
+        })
+    }
+
+    /// The first entry after `after` in path order; from the beginning with `None`. For walks that take their time.
+    pub fn baseline_next(
+        &self,
+        watch: &Path,
+        after: Option<&RelPath>,
+    ) -> Result<Option<(RelPath, Found)>, StoreError> {
+        self.run("reading the baseline", |db| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM baseline WHERE {OF_WATCH} AND (?2 IS NULL OR path > ?2) ORDER BY path LIMIT 1"
+            );
+            db.prepare_cached(&sql)?
+                .query_row(params![watch.as_os_str().as_bytes(), after.map(RelPath::as_bytes)], read)
+                .optional()
         })
     }
 
@@ -121,9 +116,7 @@ impl Store {
     pub fn baseline_watches(&self) -> Result<Vec<PathBuf>, StoreError> {
         self.run("reading the baseline", |db| {
             db.prepare_cached("SELECT root FROM watch ORDER BY root")?
-                .query_map([], |row| {
-                    row.get(0).map(|b| PathBuf::from(std::ffi::OsString::from_vec(b)))
-                })?
+                .query_map([], |row| row.get(0).map(|b| PathBuf::from(std::ffi::OsString::from_vec(b))))?
                 .collect()
         })
     }
@@ -132,11 +125,7 @@ impl Store {
     pub fn baseline_taken(&self) -> Result<Option<Taken>, StoreError> {
         let get = |key| self.meta_get(key);
         let (time, by, host) = (get("baseline_time")?, get("baseline_by")?, get("baseline_host")?);
-        Ok(time.map(|time| Taken {
-            time,
-            by: by.unwrap_or_default(),
-            host: host.unwrap_or_default(),
-        }))
+        Ok(time.map(|time| Taken { time, by: by.unwrap_or_default(), host: host.unwrap_or_default() }))
     }
 
     /// Begins a new baseline for all watches. The old one stays, for every reader and after a crash, until
@@ -144,10 +133,8 @@ impl Store {
     pub fn baseline_rebuild(&mut self) -> Result<Rebuild<'_>, StoreError> {
         let (file, db) = (self.file.clone(), &mut self.db);
         let failed = |e| explain(&file, "beginning a new baseline", e);
-        let tx = db
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        tx.execute_batch("DELETE FROM baseline; DELETE FROM watch")
+        let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+        tx.execute_batch("DELETE FROM baseline; DELETE FROM watch; DELETE FROM open_change")
             .map_err(failed)?;
         Ok(Rebuild { tx, file })
     }
@@ -190,28 +177,39 @@ fn inside(path: &RelPath) -> (Vec<u8>, Option<Vec<u8>>) {
     (with(b'/'), Some(with(b'0')))
 }
 
+pub(super) fn touch(db: &Connection, watch: &Path, seen: &[(RelPath, Identity)]) -> rusqlite::Result<()> {
+    let sql = format!(
+        "UPDATE baseline SET dev = ?3, ino = ?4, ctime_ns = ?5, nlink = ?6 WHERE {OF_WATCH} AND path = ?2"
+    );
+    let mut update = db.prepare_cached(&sql)?;
+    for (path, id) in seen {
+        update.execute(params![
+            watch.as_os_str().as_bytes(),
+            path.as_bytes(),
+            signed(id.dev),
+            signed(id.ino),
+            id.ctime_ns,
+            signed(id.nlink)
+        ])?;
+    }
+    Ok(())
+}
+
 fn put(db: &Connection, watch: &Path, entries: &[(RelPath, Found)]) -> rusqlite::Result<()> {
     let root = watch.as_os_str().as_bytes();
-    db.prepare_cached("INSERT OR IGNORE INTO watch (root) VALUES (?1)")?
-        .execute([root])?;
-    let id: i64 = db
-        .prepare_cached("SELECT id FROM watch WHERE root = ?1")?
-        .query_row([root], |row| row.get(0))?;
+    db.prepare_cached("INSERT OR IGNORE INTO watch (root) VALUES (?1)")?.execute([root])?;
+    let id: i64 =
+        db.prepare_cached("SELECT id FROM watch WHERE root = ?1")?.query_row([root], |row| row.get(0))?;
     let sql = format!(
         "INSERT OR REPLACE INTO baseline (watch, {COLUMNS})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
     );
     let mut insert = db.prepare_cached(&sql)?;
-    entries
-        .iter()
-        .try_for_each(|(path, found)| put_one(&mut insert, id, path, found))
+    entries.iter().try_for_each(|(path, found)| put_one(&mut insert, id, path, found))
 }
 
 fn put_one(insert: &mut Statement<'_>, watch: i64, path: &RelPath, found: &Found) -> rusqlite::Result<()> {
-    let Found {
-        entry: e,
-        identity: i,
-    } = found;
+    let Found { entry: e, identity: i } = found;
     let xattrs = match e.xattrs.0.is_empty() {
         true => None,
         false => Some(serde_json::to_string(&e.xattrs).map_err(|_| bad_row("xattrs"))?),
@@ -249,11 +247,7 @@ fn list_dir(db: &Connection, watch: &Path, dir: &RelPath) -> rusqlite::Result<Ve
         let mut rows = select.query(params![watch.as_os_str().as_bytes(), from, end])?;
         while let Some(row) = rows.next()? {
             let bytes = row.get_ref(0)?.as_blob()?;
-            let start = if dir.is_root() {
-                0
-            } else {
-                dir.as_bytes().len() + 1
-            };
+            let start = if dir.is_root() { 0 } else { dir.as_bytes().len() + 1 };
             if let Some(deeper) = bytes[start..].iter().position(|b| *b == b'/') {
                 from = [&bytes[..start + deeper], b"0"].concat();
                 continue 'seek;
@@ -306,10 +300,7 @@ const TYPES: [(FileType, &str); 7] = [
 ];
 
 fn type_name(kind: FileType) -> &'static str {
-    TYPES
-        .iter()
-        .find(|(k, _)| *k == kind)
-        .map_or("regular", |(_, name)| name)
+    TYPES.iter().find(|(k, _)| *k == kind).map_or("regular", |(_, name)| name)
 }
 
 fn type_from(name: &str) -> Option<FileType> {

@@ -39,9 +39,7 @@ impl Store {
     pub fn cursor_set(&mut self, sink: &str, seq: u64) -> Result<(), StoreError> {
         let sql = "INSERT INTO cursor (sink, seq) VALUES (?1, ?2)
                    ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)";
-        self.transact("moving a cursor", |db| {
-            db.prepare_cached(sql)?.execute(params![sink, signed(seq)])
-        })?;
+        self.transact("moving a cursor", |db| db.prepare_cached(sql)?.execute(params![sink, signed(seq)]))?;
         Ok(())
     }
 

@@ -43,11 +43,7 @@ pub enum StoreError {
     #[error("cannot open the database {}: {detail}; run fim as root and check the file's permissions", display(.file))]
     Denied { file: PathBuf, detail: String },
     #[error("the database {} failed while {doing}: {source}; look at the disk and the kernel's log, then start fim again", display(.file))]
-    Sqlite {
-        file: PathBuf,
-        doing: &'static str,
-        source: rusqlite::Error,
-    },
+    Sqlite { file: PathBuf, doing: &'static str, source: rusqlite::Error },
     #[error("a row of the database {} cannot be understood ({detail}); move the file aside and run `fim init`", display(.file))]
     Row { file: PathBuf, detail: String },
 }
@@ -57,10 +53,9 @@ pub(super) fn explain(file: &Path, doing: &'static str, source: rusqlite::Error)
     let dir = || file.parent().unwrap_or(file).to_path_buf();
     let detail = source.to_string();
     match source.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt {
-            file: file.into(),
-            detail,
-        },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Corrupt { file: file.into(), detail }
+        }
         Some(ErrorCode::DiskFull) => StoreError::Full(dir()),
         // A full disk met while the write-ahead log or its index is made reads as an I/O error.
         Some(ErrorCode::SystemIoFailure) if no_room(&dir()) => StoreError::Full(dir()),
@@ -69,16 +64,9 @@ pub(super) fn explain(file: &Path, doing: &'static str, source: rusqlite::Error)
             if no_room(&dir()) {
                 return StoreError::Full(dir());
             }
-            StoreError::Denied {
-                file: file.into(),
-                detail,
-            }
+            StoreError::Denied { file: file.into(), detail }
         }
-        _ => StoreError::Sqlite {
-            file: file.into(),
-            doing,
-            source,
-        },
+        _ => StoreError::Sqlite { file: file.into(), doing, source },
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, bad_row};
-use crate::core::plan::Step;
+use crate::core::event::Event;
+use crate::core::path::RelPath;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IntentId(pub i64);
@@ -17,7 +18,9 @@ pub struct Intent {
     /// Root of the watch.
     #[serde(with = "escaped_path")]
     pub watch: PathBuf,
-    pub step: Step,
+    pub path: RelPath,
+    /// The record as far as it was known before anything was done.
+    pub event: Event,
 }
 
 impl Store {

@@ -22,10 +22,7 @@ pub struct Head {
 }
 
 impl Head {
-    pub(super) const EMPTY: Self = Self {
-        seq: 0,
-        hash: [0; 32],
-    };
+    pub(super) const EMPTY: Self = Self { seq: 0, hash: [0; 32] };
 }
 
 /// What was found in the place of something approved, or where nothing should have been.
@@ -79,11 +76,7 @@ impl Store {
 
     /// Up to `limit` records that follow `seq`, in order.
     pub fn ledger_after(&self, seq: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
-        self.records(
-            "SELECT seq, hash, body FROM ledger WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-            seq,
-            limit,
-        )
+        self.records("SELECT seq, hash, body FROM ledger WHERE seq > ?1 ORDER BY seq LIMIT ?2", seq, limit)
     }
 
     /// The last `limit` records, oldest first.
@@ -121,9 +114,7 @@ impl Store {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<(i64, Hash, String)> = self.run("reading the ledger", |db| {
             db.prepare_cached(sql)?
-                .query_map(params![signed(seq), limit], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })?
+                .query_map(params![signed(seq), limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect()
         })?;
         rows.into_iter()
@@ -132,11 +123,7 @@ impl Store {
                     file: self.file.clone(),
                     detail: format!("ledger record {seq}: {e}"),
                 })?;
-                Ok(Record {
-                    seq: unsigned(seq),
-                    id: record_id(&hash),
-                    event,
-                })
+                Ok(Record { seq: unsigned(seq), id: record_id(&hash), event })
             })
             .collect()
     }
@@ -144,12 +131,7 @@ impl Store {
 
 pub(super) fn head(db: &Connection) -> rusqlite::Result<Head> {
     let mut select = db.prepare_cached("SELECT seq, hash FROM ledger ORDER BY seq DESC LIMIT 1")?;
-    let last = select.query_row([], |row| {
-        Ok(Head {
-            seq: row.get(0).map(unsigned)?,
-            hash: row.get(1)?,
-        })
-    });
+    let last = select.query_row([], |row| Ok(Head { seq: row.get(0).map(unsigned)?, hash: row.get(1)? }));
     Ok(last.optional()?.unwrap_or(Head::EMPTY))
 }
 
@@ -164,17 +146,12 @@ fn chain(db: &Connection, events: &[Event]) -> rusqlite::Result<Vec<Record>> {
         let hash = link(&last.hash, seq, &body);
         insert.execute(params![signed(seq), body, last.hash, hash])?;
         last = Head { seq, hash };
-        records.push(Record {
-            seq,
-            id: record_id(&hash),
-            event: event.clone(),
-        });
+        records.push(Record { seq, id: record_id(&hash), event: event.clone() });
     }
     if !events.is_empty() {
         // A chain that was cut at its end is whole in itself; this tells that there was more.
         let text = format!("{} {}", last.seq, Digest(last.hash));
-        db.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('ledger_head', ?1)")?
-            .execute([text])?;
+        db.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('ledger_head', ?1)")?.execute([text])?;
     }
     Ok(records)
 }

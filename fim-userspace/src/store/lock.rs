@@ -20,10 +20,7 @@ impl Lock {
     /// Takes the lock of `dir`, which is made if need be. Never waits.
     pub fn acquire(dir: &Path) -> Result<Self, StoreError> {
         ensure_dir(dir)?;
-        let failed = |source| StoreError::Dir {
-            dir: dir.into(),
-            source,
-        };
+        let failed = |source| StoreError::Dir { dir: dir.into(), source };
         let mut options = OpenOptions::new();
         options
             .read(true)
@@ -39,10 +36,7 @@ impl Lock {
                 let mut text = String::new();
                 // The holder may be about to write its pid; without it the sentence is only less precise.
                 let _ = file.read_to_string(&mut text);
-                return Err(StoreError::Locked {
-                    dir: dir.into(),
-                    pid: text.trim().parse().ok(),
-                });
+                return Err(StoreError::Locked { dir: dir.into(), pid: text.trim().parse().ok() });
             }
             Err(e) => return Err(failed(e.into())),
         }

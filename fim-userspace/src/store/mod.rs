@@ -13,6 +13,8 @@ mod schema;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod upkeep;
+pub mod vault;
 mod verify;
 
 use std::fs::{DirBuilder, OpenOptions};
@@ -28,6 +30,7 @@ pub use error::StoreError;
 pub use intent::{Intent, IntentId};
 pub use ledger::{EvidenceRow, Head};
 pub use lock::Lock;
+pub use upkeep::Upkeep;
 pub use verify::{Fault, VerifyReport};
 
 use error::explain;
@@ -55,10 +58,7 @@ impl Store {
             .truncate(false)
             .mode(0o600)
             .open(&file)
-            .map_err(|source| StoreError::Dir {
-                dir: dir.into(),
-                source,
-            })?;
+            .map_err(|source| StoreError::Dir { dir: dir.into(), source })?;
         let mut store = Self::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         store.run("opening it", |db| {
             db.pragma_update(None, "journal_mode", "wal")?;
@@ -86,10 +86,7 @@ impl Store {
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::Absent(dir.into())),
             Err(source) => {
-                return Err(StoreError::Dir {
-                    dir: dir.into(),
-                    source,
-                });
+                return Err(StoreError::Dir { dir: dir.into(), source });
             }
         }
         let store = Self::connect(file, access)?;
@@ -114,11 +111,7 @@ impl Store {
         let store = Self { db, file };
         let found = store.schema_version()?;
         if found > schema::VERSION {
-            return Err(StoreError::Newer {
-                file: store.file,
-                found,
-                known: schema::VERSION,
-            });
+            return Err(StoreError::Newer { file: store.file, found, known: schema::VERSION });
         }
         Ok(store)
     }
@@ -133,17 +126,10 @@ impl Store {
             return Ok(());
         }
         let small = std::fs::metadata(&self.file).is_ok_and(|m| m.len() < CHECK_WHOLE_BELOW);
-        let pragma = if small {
-            "PRAGMA quick_check(1)"
-        } else {
-            "PRAGMA quick_check('baseline')"
-        };
+        let pragma = if small { "PRAGMA quick_check(1)" } else { "PRAGMA quick_check('baseline')" };
         let verdict: String = self.run("checking it", |db| db.query_row(pragma, [], |row| row.get(0)))?;
         if verdict != "ok" {
-            return Err(StoreError::Corrupt {
-                file: self.file.clone(),
-                detail: verdict.replace('\n', " "),
-            });
+            return Err(StoreError::Corrupt { file: self.file.clone(), detail: verdict.replace('\n', " ") });
         }
         Ok(())
     }
@@ -188,9 +174,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let work = || {
             // Immediate: a reader's snapshot that is upgraded later could fail without waiting.
-            let tx = self
-                .db
-                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let tx = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let out = f(&tx)?;
             tx.commit()?;
             Ok(out)
@@ -201,10 +185,7 @@ impl Store {
 
 /// Makes the state directory (0700), and refuses one that others can write.
 fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Dir {
-        dir: dir.into(),
-        source,
-    };
+    let failed = |source| StoreError::Dir { dir: dir.into(), source };
     if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
@@ -217,10 +198,7 @@ fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
         return Err(failed(std::io::ErrorKind::NotADirectory.into()));
     }
     if meta.mode() & 0o022 != 0 {
-        return Err(StoreError::Exposed {
-            dir: dir.into(),
-            mode: meta.mode() & 0o7777,
-        });
+        return Err(StoreError::Exposed { dir: dir.into(), mode: meta.mode() & 0o7777 });
     }
     Ok(())
 }

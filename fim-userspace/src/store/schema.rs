@@ -79,6 +79,13 @@ CREATE TABLE intent (
     body TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE open_change (
+    watch BLOB NOT NULL,
+    path BLOB NOT NULL,
+    after TEXT,
+    PRIMARY KEY (watch, path)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE cursor (
     sink TEXT PRIMARY KEY,
     seq INTEGER NOT NULL,

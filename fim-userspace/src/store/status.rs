@@ -43,10 +43,13 @@ pub struct Status {
     /// Paths that wait to be looked at.
     #[serde(default)]
     pub waiting: u64,
-    /// Records that wait to be written.
+    /// Records that the database has not taken yet.
     #[serde(default)]
     pub unwritten: u64,
-    /// What keeps the daemon from its work, one sentence.
+    /// Paths that differ from the baseline and were left so.
+    #[serde(default)]
+    pub open_changes: u64,
+    /// What keeps the daemon from recording, if anything.
     #[serde(default)]
     pub trouble: Option<String>,
 }
@@ -102,23 +105,14 @@ impl Status {
     /// A status with `pid` and `start_ticks` of this process.
     pub fn of_this_process() -> Self {
         let pid = std::process::id();
-        Self {
-            pid,
-            start_ticks: start_ticks(pid).unwrap_or(0),
-            ..Self::default()
-        }
+        Self { pid, start_ticks: start_ticks(pid).unwrap_or(0), ..Self::default() }
     }
 
     /// Replaces the file at once: a reader sees the old or the new one.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         let new = dir.join(".status.json.new");
         let text = serde_json::to_vec_pretty(self)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&text)?;
         file.write_all(b"\n")?;
         drop(file);

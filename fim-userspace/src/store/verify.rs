@@ -67,10 +67,7 @@ impl Store {
                         // A negative or zero number was slipped in before the first record.
                         None => Fault::Altered { seq },
                         Some(_) if seq > i64::MAX as u64 => Fault::Altered { seq },
-                        Some(_) => Fault::Missing {
-                            seq: last.seq + 1,
-                            next: seq,
-                        },
+                        Some(_) => Fault::Missing { seq: last.seq + 1, next: seq },
                     };
                     return Ok(Some(fault));
                 }
@@ -83,11 +80,7 @@ impl Store {
             Ok(None)
         })?;
         let fault = fault.or_else(|| check_end(last, noted.as_deref()));
-        Ok(VerifyReport {
-            sound: last.seq,
-            head: last,
-            fault,
-        })
+        Ok(VerifyReport { sound: last.seq, head: last, fault })
     }
 }
 
@@ -95,15 +88,11 @@ fn check_end(last: Head, noted: Option<&str>) -> Option<Fault> {
     let Some(text) = noted else {
         return (last.seq != 0).then_some(Fault::HeadAltered);
     };
-    let parsed = text
-        .split_once(' ')
-        .and_then(|(seq, hex)| Some((seq.parse::<u64>().ok()?, Digest::from_hex(hex)?)));
+    let parsed =
+        text.split_once(' ').and_then(|(seq, hex)| Some((seq.parse::<u64>().ok()?, Digest::from_hex(hex)?)));
     match parsed {
         Some((seq, hash)) if seq == last.seq && hash.0 == last.hash => None,
-        Some((seq, _)) if seq > last.seq => Some(Fault::Truncated {
-            last: last.seq,
-            noted: seq,
-        }),
+        Some((seq, _)) if seq > last.seq => Some(Fault::Truncated { last: last.seq, noted: seq }),
         _ => Some(Fault::HeadAltered),
     }
 }
