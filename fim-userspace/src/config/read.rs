@@ -291,9 +291,7 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let name = name.to_lowercase();
     let score = |k: &str| strsim::jaro_winkler(&name, k);
     // `secret` means `secret_file`, the first of its family, rather than the shortest.
-    let family = known
-        .iter()
-        .find(|k| k.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_')));
+    let family = known.iter().find(|k| k.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_')));
     family.copied().or_else(|| best(known, score))
 }
 

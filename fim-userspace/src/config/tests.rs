@@ -75,40 +75,17 @@ fn every_value_arrives() {
     let watch = &config.watches[0];
     assert_eq!(watch.policy.kinds, [ChangeKind::Deleted, ChangeKind::Type]);
     assert_eq!(
-        (
-            watch.policy.on_modified,
-            watch.policy.on_deleted,
-            watch.policy.on_attributes
-        ),
+        (watch.policy.on_modified, watch.policy.on_deleted, watch.policy.on_attributes),
         (OnAltered::Alert, OnAltered::Restore, OnAltered::Alert)
     );
-    assert_eq!(
-        (watch.policy.on_created, watch.policy.severity),
-        (OnCreated::Delete, Severity::Critical)
-    );
-    assert_eq!(
-        (watch.policy.keep_versions, watch.interval),
-        (false, Some(Duration::from_secs(30)))
-    );
-    let excluded = |p: &str| {
-        watch
-            .policy
-            .exclude
-            .excludes(&RelPath::new(p).expect("sound"), false)
-    };
+    assert_eq!((watch.policy.on_created, watch.policy.severity), (OnCreated::Delete, Severity::Critical));
+    assert_eq!((watch.policy.keep_versions, watch.interval), (false, Some(Duration::from_secs(30))));
+    let excluded = |p: &str| watch.policy.exclude.excludes(&RelPath::new(p).expect("sound"), false);
     assert!(excluded("a.swp") && !excluded("keep.swp") && !excluded("fim"));
-    assert!(
-        excluded("fim state/fim.db"),
-        "fim's own records below a watch are never watched"
-    );
+    assert!(excluded("fim state/fim.db"), "fim's own records below a watch are never watched");
     let alert = &config.alerts[0];
-    assert_eq!(
-        (alert.name.as_str(), alert.min_severity),
-        ("webhook", Severity::Medium)
-    );
-    let AlertKind::Webhook(hook) = &alert.kind else {
-        panic!("{alert:?}")
-    };
+    assert_eq!((alert.name.as_str(), alert.min_severity), ("webhook", Severity::Medium));
+    let AlertKind::Webhook(hook) = &alert.kind else { panic!("{alert:?}") };
     assert_eq!(hook.secret, Some(SecretSource::Env("HOOK".into())));
     let shown = format!("{config:?}");
     assert!(!shown.contains("pass") && !shown.contains("token"), "{shown}");
@@ -125,28 +102,14 @@ fn complaints_name_line_key_and_remedy() {
         (String::new(), &["fim.toml: no [[watch]]", "path = \"/etc\""]),
         (
             with("on_modifed = \"alert\""),
-            &[
-                "toml:3:",
-                "unknown key \"on_modifed\"",
-                "did you mean \"on_modified\"?",
-            ],
+            &["toml:3:", "unknown key \"on_modifed\"", "did you mean \"on_modified\"?"],
         ),
         (
             with("zzz = 1"),
-            &[
-                "toml:3:",
-                "unknown key \"zzz\" in [[watch]]",
-                "known keys are \"path\", \"exclude\"",
-            ],
+            &["toml:3:", "unknown key \"zzz\" in [[watch]]", "known keys are \"path\", \"exclude\""],
         ),
-        (
-            "[states]\n".into(),
-            &["toml:1:", "unknown key \"states\"", "\"state\"?"],
-        ),
-        (
-            format!("[state]\nDir = \"/x\"\n{W}"),
-            &["toml:2:", "unknown key \"Dir\" in [state]", "\"dir\"?"],
-        ),
+        ("[states]\n".into(), &["toml:1:", "unknown key \"states\"", "\"state\"?"]),
+        (format!("[state]\nDir = \"/x\"\n{W}"), &["toml:2:", "unknown key \"Dir\" in [state]", "\"dir\"?"]),
         (
             with("on_created = \"quarentine\""),
             &[
@@ -160,20 +123,11 @@ fn complaints_name_line_key_and_remedy() {
             with("on_created = \"restore\""),
             &["toml:3:", "on_created", "\"alert\", \"quarantine\", \"delete\""],
         ),
-        (
-            with("kinds = [\"created\", \"modify\"]"),
-            &["toml:3:", "kinds", "did you mean \"modified\"?"],
-        ),
+        (with("kinds = [\"created\", \"modify\"]"), &["toml:3:", "kinds", "did you mean \"modified\"?"]),
         (with("kinds = []"), &["toml:3:", "kinds", "empty"]),
-        (
-            with("keep_versions = \"yes\""),
-            &["toml:3:", "keep_versions", "true or false"],
-        ),
+        (with("keep_versions = \"yes\""), &["toml:3:", "keep_versions", "true or false"]),
         (with("severity = 3"), &["toml:3:", "severity", "text in quotes"]),
-        (
-            with("exclude = [\"[z-a]\"]"),
-            &["toml:3:", "exclude", "[z-a]", "gitignore"],
-        ),
+        (with("exclude = [\"[z-a]\"]"), &["toml:3:", "exclude", "[z-a]", "gitignore"]),
         (with("interval = \"30\""), &["toml:3:", "interval", "\"30s\""]),
         (with("interval = \"0s\""), &["toml:3:", "interval", "too short"]),
         (with("interval = 30"), &["toml:3:", "interval"]),
@@ -181,27 +135,12 @@ fn complaints_name_line_key_and_remedy() {
             "[[watch]]\nexclude = [\"a\"]\n".into(),
             &["toml:1:", "[[watch]] has no \"path\"", "path = \"/etc\""],
         ),
-        (
-            "[[watch]]\npath = \"etc\"\n".into(),
-            &["toml:2:", "\"etc\"", "relative"],
-        ),
-        (
-            "[[watch]]\npath = \"/etc/../root\"\n".into(),
-            &["toml:2:", "without \"..\""],
-        ),
+        ("[[watch]]\npath = \"etc\"\n".into(), &["toml:2:", "\"etc\"", "relative"]),
+        ("[[watch]]\npath = \"/etc/../root\"\n".into(), &["toml:2:", "without \"..\""]),
         ("[[watch]]\npath = \"\"\n".into(), &["toml:2:", "path", "empty"]),
-        (
-            "[watch]\npath = \"/etc\"\n".into(),
-            &["toml:1:", "two brackets: [[watch]]"],
-        ),
-        (
-            with("[[watch]]\npath = \"/etc/\""),
-            &["toml:4:", "/etc is watched twice", "line 2"],
-        ),
-        (
-            with("[[watch]]\npath = \"/etc/ssh\""),
-            &["toml:4:", "/etc/ssh lies inside /etc", "one policy"],
-        ),
+        ("[watch]\npath = \"/etc\"\n".into(), &["toml:1:", "two brackets: [[watch]]"]),
+        (with("[[watch]]\npath = \"/etc/\""), &["toml:4:", "/etc is watched twice", "line 2"]),
+        (with("[[watch]]\npath = \"/etc/ssh\""), &["toml:4:", "/etc/ssh lies inside /etc", "one policy"]),
         (
             "[[watch]]\npath = \"/a/b\"\n[[watch]]\npath = \"/a\"\n".into(),
             &["toml:4:", "/a/b lies inside /a"],
@@ -210,64 +149,31 @@ fn complaints_name_line_key_and_remedy() {
             "[[watch]]\npath = \"/var/lib/fim/vault\"\n".into(),
             &["toml:2:", "cannot be watched", "own records"],
         ),
-        (
-            format!("[sensor]\ntier = \"ebpf\"\n{W}"),
-            &["toml:2:", "tier", "\"auto\", \"lsm\", \"fentry\""],
-        ),
+        (format!("[sensor]\ntier = \"ebpf\"\n{W}"), &["toml:2:", "tier", "\"auto\", \"lsm\", \"fentry\""]),
         (
             format!("[sensor]\nscan_interval = \"1h\"\n{W}"),
             &["toml:2:", "\"scan_interval\"", "\"scan_period\"?"],
         ),
-        (
-            format!("{W}path = \"/usr\"\n"),
-            &["toml:3:", "not TOML", "duplicate key"],
-        ),
+        (format!("{W}path = \"/usr\"\n"), &["toml:3:", "not TOML", "duplicate key"]),
         (with("severity = high"), &["toml:3:", "not TOML"]),
-        (
-            with("[[alert]]\nname = \"x\""),
-            &["toml:3:", "no \"type\"", "\"webhook\""],
-        ),
-        (
-            with("[[alert]]\ntypo = \"webhook\""),
-            &["toml:4:", "unknown key \"typo\"", "\"type\"?"],
-        ),
-        (
-            with("[[alert]]\ntype = \"sms\""),
-            &["toml:4:", "\"twilio\", \"email\", \"webhook\""],
-        ),
+        (with("[[alert]]\nname = \"x\""), &["toml:3:", "no \"type\"", "\"webhook\""]),
+        (with("[[alert]]\ntypo = \"webhook\""), &["toml:4:", "unknown key \"typo\"", "\"type\"?"]),
+        (with("[[alert]]\ntype = \"sms\""), &["toml:4:", "\"twilio\", \"email\", \"webhook\""]),
         (hook(""), &["toml:3:", "no \"url\""]),
-        (
-            hook("smtp = \"x\""),
-            &["toml:5:", "unknown key \"smtp\" in [[alert]] of type webhook"],
-        ),
-        (
-            hook("url = \"hooks.example.org\""),
-            &["toml:5:", "url", "https://hooks.example.org/fim"],
-        ),
-        (
-            hook("url = \"ftp://h/x\""),
-            &["toml:5:", "ftp://", "https:// or http://"],
-        ),
-        (
-            hook("url = \"https://h/x\"\nformat = \"xml\""),
-            &["toml:6:", "format", "\"json\", \"slack\""],
-        ),
+        (hook("smtp = \"x\""), &["toml:5:", "unknown key \"smtp\" in [[alert]] of type webhook"]),
+        (hook("url = \"hooks.example.org\""), &["toml:5:", "url", "https://hooks.example.org/fim"]),
+        (hook("url = \"ftp://h/x\""), &["toml:5:", "ftp://", "https:// or http://"]),
+        (hook("url = \"https://h/x\"\nformat = \"xml\""), &["toml:6:", "format", "\"json\", \"slack\""]),
         (
             hook("url = \"https://h/x\"\nsecret = \"hunter2\""),
             &["toml:6:", "unknown key \"secret\"", "\"secret_file\"?"],
         ),
-        (
-            hook("url = \"https://h/x\"\nsecret_file = \"s\""),
-            &["toml:6:", "secret_file", "relative"],
-        ),
+        (hook("url = \"https://h/x\"\nsecret_file = \"s\""), &["toml:6:", "secret_file", "relative"]),
         (
             hook("url = \"https://h/x\"\nsecret_file = \"/s\"\nsecret_env = \"S\""),
             &["both secret_file and secret_env", "keep one"],
         ),
-        (
-            hook("url = \"https://h/x\"\nname = \"journald\""),
-            &["toml:3:", "journald"],
-        ),
+        (hook("url = \"https://h/x\"\nname = \"journald\""), &["toml:3:", "journald"]),
         (
             hook("url = \"https://h/x\"\n[[alert]]\ntype = \"webhook\"\nurl = \"https://h/y\""),
             &["toml:6:", "two [[alert]] are called \"webhook\"", "name ="],
@@ -278,26 +184,17 @@ fn complaints_name_line_key_and_remedy() {
             ),
             &["toml:3:", "no auth_token_file", "auth_token_credential"],
         ),
-        (
-            with("[[alert]]\ntype = \"twilio\"\nto = [\"0151\"]"),
-            &["toml:5:", "0151", "+15005550009"],
-        ),
+        (with("[[alert]]\ntype = \"twilio\"\nto = [\"0151\"]"), &["toml:5:", "0151", "+15005550009"]),
         (
             with("[[alert]]\ntype = \"email\"\nsmtp = \"smtp://mail.example.org\""),
             &["unencrypted", "smtps://"],
         ),
-        (
-            with("[[alert]]\ntype = \"email\"\nsmtp = \"smtps://u:hunter2@h\""),
-            &["password_file"],
-        ),
+        (with("[[alert]]\ntype = \"email\"\nsmtp = \"smtps://u:hunter2@h\""), &["password_file"]),
     ];
     for (text, parts) in cases {
         let said = complaint(&text);
         for part in parts {
-            assert!(
-                said.contains(part),
-                "for\n{text}\nit said: {said}\nwithout: {part}"
-            );
+            assert!(said.contains(part), "for\n{text}\nit said: {said}\nwithout: {part}");
         }
         assert!(!said.contains("hunter2"), "{said}");
         assert!(!said.contains('\n'), "one sentence: {said:?}");
@@ -309,10 +206,7 @@ fn a_file_that_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let file = dir.path().join("fim.toml");
     let said = Config::load(&file).expect_err("missing").to_string();
-    assert!(
-        said.contains("there is no configuration file") && said.contains("--config"),
-        "{said}"
-    );
+    assert!(said.contains("there is no configuration file") && said.contains("--config"), "{said}");
     std::fs::write(&file, b"[[watch]]\npath = \"/\xff\"\n").expect("written");
     let said = Config::load(&file).expect_err("not text").to_string();
     assert!(said.contains("not UTF-8 text near line 2"), "{said}");
@@ -331,10 +225,7 @@ fn secrets_are_read_only_from_safe_places() {
     for mode in [0o640, 0o604, 0o620] {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("chmod");
         let said = source.read().expect_err("open to others").to_string();
-        assert!(
-            said.contains(&format!("{mode:04o}")) && said.contains("chmod 600"),
-            "{said}"
-        );
+        assert!(said.contains(&format!("{mode:04o}")) && said.contains("chmod 600"), "{said}");
     }
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("chmod");
     let secret = source.read().expect("safe");
@@ -344,17 +235,8 @@ fn secrets_are_read_only_from_safe_places() {
     assert!(source.read().expect_err("empty").to_string().contains("is empty"));
     let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("fifo");
-    assert!(
-        SecretSource::File(fifo)
-            .read()
-            .expect_err("a FIFO")
-            .to_string()
-            .contains("no regular file")
-    );
-    let said = SecretSource::Env("FIM_TEST_NOT_SET".into())
-        .read()
-        .expect_err("not set")
-        .to_string();
+    assert!(SecretSource::File(fifo).read().expect_err("a FIFO").to_string().contains("no regular file"));
+    let said = SecretSource::Env("FIM_TEST_NOT_SET".into()).read().expect_err("not set").to_string();
     assert!(said.contains("FIM_TEST_NOT_SET"), "{said}");
 }
 
@@ -373,10 +255,6 @@ fn durations() {
         ("99999999999d", None),
     ];
     for (text, expected) in cases {
-        assert_eq!(
-            read::parse_duration(text),
-            expected.map(Duration::from_millis),
-            "{text:?}"
-        );
+        assert_eq!(read::parse_duration(text), expected.map(Duration::from_millis), "{text:?}");
     }
 }

@@ -13,19 +13,12 @@ pub struct Backoff {
 
 impl Backoff {
     pub const fn new(first: Duration, longest: Duration) -> Self {
-        Self {
-            first,
-            longest,
-            failures: 0,
-        }
+        Self { first, longest, failures: 0 }
     }
 
     /// The delay before the next attempt: between half of `first * 2^failures` and the whole, `longest` at most.
-    pub fn next(&mut self) -> Duration {
-        let full = self
-            .first
-            .saturating_mul(1 << self.failures.min(20))
-            .min(self.longest);
+    pub fn delay(&mut self) -> Duration {
+        let full = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         // Each RandomState has keys of its own.
         let random = RandomState::new().hash_one(self.failures) as u32;

@@ -31,40 +31,26 @@ impl Sink for Journald {
 
     async fn deliver(&mut self, records: &[Record]) -> Result<Delivered, SinkError> {
         if !Path::new(SOCKET).exists() {
-            return Err(SinkError::Idle(format!(
-                "there is no journald here (no {SOCKET})"
-            )));
+            return Err(SinkError::Idle(format!("there is no journald here (no {SOCKET})")));
         }
         let records = records.to_vec();
-        // The socket blocks while journald is busy.
-        match tokio::task::spawn_blocking(move || send_all(&records)).await {
-            Ok(result) => result,
-            Err(e) => Err(SinkError::Failed {
-                reason: e.to_string(),
-                retry_after: None,
-            }),
-        }
+        let (done, result) = tokio::sync::oneshot::channel();
+        // The socket blocks while journald is busy, or hangs: a thread that the daemon's end need not wait for.
+        let sender = std::thread::Builder::new().name("fim-journald".into());
+        let failed = |reason| SinkError::Failed { reason, retry_after: None };
+        sender.spawn(move || done.send(send_all(&records))).map_err(|e| failed(format!("no thread: {e}")))?;
+        result.await.unwrap_or_else(|_| Err(failed("sending to the journal was cut short".into())))
     }
 }
 
 fn send_all(records: &[Record]) -> Result<Delivered, SinkError> {
     for (index, record) in records.iter().enumerate() {
         let message = line::message(record, &mut |_| None);
-        if let Err(e) = journal_send(
-            priority(record.event.severity),
-            &message,
-            fields(record).into_iter(),
-        ) {
+        if let Err(e) = journal_send(priority(record.event.severity), &message, fields(record).into_iter()) {
             if index > 0 {
-                return Ok(Delivered {
-                    count: index,
-                    parked: Vec::new(),
-                });
+                return Ok(Delivered { count: index, parked: Vec::new() });
             }
-            return Err(SinkError::Failed {
-                reason: line::printable(&e.to_string()),
-                retry_after: None,
-            });
+            return Err(SinkError::Failed { reason: line::printable(&e.to_string()), retry_after: None });
         }
     }
     Ok(Delivered::all(records))

@@ -44,11 +44,7 @@ pub fn line(record: &Record, name_of: &mut NameOf<'_>) -> String {
     let event = &record.event;
     // 2026-11-22T01:02:03.004005Z, to the millisecond.
     let time = event.time.get(..23).unwrap_or(&event.time).replace('T', " ");
-    format!(
-        "{time}Z  {:<8}  {}",
-        event.severity.as_str(),
-        message(record, name_of)
-    )
+    format!("{time}Z  {:<8}  {}", event.severity.as_str(), message(record, name_of))
 }
 
 fn who(event: &Event, name_of: &mut NameOf<'_>) -> String {
@@ -71,25 +67,11 @@ fn one(actor: &Actor, name_of: &mut NameOf<'_>) -> String {
     parts.extend(actor.uid.map(&mut user));
     // Somebody who became somebody else with su or sudo.
     parts.extend(
-        actor
-            .auid
-            .filter(|auid| Some(*auid) != actor.uid)
-            .map(|id| format!("logged in as {}", user(id))),
+        actor.auid.filter(|auid| Some(*auid) != actor.uid).map(|id| format!("logged in as {}", user(id))),
     );
-    parts.extend(
-        actor
-            .exe
-            .as_ref()
-            .or(actor.comm.as_ref())
-            .map(|program| printable(program)),
-    );
+    parts.extend(actor.exe.as_ref().or(actor.comm.as_ref()).map(|program| printable(program)));
     parts.extend(actor.pid.map(|pid| format!("pid {pid}")));
-    parts.extend(
-        actor
-            .container
-            .as_ref()
-            .map(|c| format!("container {}", printable(c))),
-    );
+    parts.extend(actor.container.as_ref().map(|c| format!("container {}", printable(c))));
     match (parts.is_empty(), actor.confidence) {
         (true, _) => "an unknown process".into(),
         (false, Confidence::Exact) => parts.join(", "),

@@ -12,6 +12,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -44,10 +45,7 @@ pub struct Delivered {
 
 impl Delivered {
     pub fn all(records: &[Record]) -> Self {
-        Self {
-            count: records.len(),
-            parked: Vec::new(),
-        }
+        Self { count: records.len(), parked: Vec::new() }
     }
 }
 
@@ -76,65 +74,72 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
+/// How long the daemon's end waits for what is still to be delivered.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// All sinks at work.
 pub struct Sinks {
-    grown: watch::Sender<u64>,
+    bell: Bell,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Sinks {
-    /// Starts the journal's sink and one for each alert that this version can send. Their cursors exist on return, so
-    /// that a new sink sees every record that is appended from then on. Must be called within a tokio runtime.
-    pub fn start(config: &Config) -> Result<Self, StartError> {
-        let dir = &config.state.dir;
-        let mut sinks = Self {
-            grown: watch::Sender::new(0),
-            stop: watch::Sender::new(false),
-            tasks: Vec::new(),
-        };
-        sinks.add(Runner::new(Journald::new(), dir)?);
-        for alert in &config.alerts {
-            match webhook(alert)? {
-                Some(webhook) => sinks.add(Runner::new(webhook, dir)?),
-                None => tracing::warn!("{}", not_yet(alert)),
-            }
+/// Tells the sinks that the ledger has grown.
+#[derive(Clone, Debug)]
+pub struct Bell(watch::Sender<u64>);
+
+impl Bell {
+    /// Never waits.
+    pub fn ring(&self) {
+        self.0.send_modify(|rung| *rung = rung.wrapping_add(1));
+    }
+}
+
+/// Starts the journal's sink and one for each alert that this version can send, on `runtime`. Their cursors exist on
+/// return, so that a new sink sees every record that is appended from then on.
+pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
+    let dir = &config.state.dir;
+    let mut sinks =
+        Sinks { bell: Bell(watch::Sender::new(0)), stop: watch::Sender::new(false), tasks: Vec::new() };
+    sinks.add(runtime, Runner::new(Journald::new(), dir)?);
+    for alert in &config.alerts {
+        match webhook(alert)? {
+            Some(webhook) => sinks.add(runtime, Runner::new(webhook, dir)?),
+            None => tracing::warn!("{}", not_yet(alert)),
         }
-        Ok(sinks)
+    }
+    Ok(sinks)
+}
+
+/// Reads every secret and makes every client, as [`start`] would, and leaves no trace.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    config.alerts.iter().try_for_each(|alert| match &alert.kind {
+        AlertKind::Twilio(twilio) => secret(alert, Some(&twilio.auth_token)).map(drop),
+        AlertKind::Email(email) => secret(alert, email.password.as_ref()).map(drop),
+        AlertKind::Webhook(hook) => {
+            secret(alert, hook.secret.as_ref())?;
+            webhook(alert).map(drop)
+        }
+    })
+}
+
+impl Sinks {
+    fn add<S: Sink>(&mut self, runtime: &Handle, runner: Runner<S>) {
+        self.tasks.push(runtime.spawn(runner.run(self.bell.0.subscribe(), self.stop.subscribe())));
     }
 
-    /// Reads every secret and makes every client, as [`start`](Self::start) would, and leaves no trace.
-    pub fn check(config: &Config) -> Result<(), StartError> {
-        config.alerts.iter().try_for_each(|alert| match &alert.kind {
-            AlertKind::Twilio(twilio) => secret(alert, Some(&twilio.auth_token)).map(drop),
-            AlertKind::Email(email) => secret(alert, email.password.as_ref()).map(drop),
-            AlertKind::Webhook(hook) => {
-                secret(alert, hook.secret.as_ref())?;
-                webhook(alert).map(drop)
-            }
-        })
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
     }
 
-    fn add<S: Sink>(&mut self, runner: Runner<S>) {
-        self.tasks.push(tokio::spawn(
-            runner.run(self.grown.subscribe(), self.stop.subscribe()),
-        ));
+    /// Lets the sinks deliver what is there, for [`PATIENCE`] at most. What remains is delivered after the next start.
+    pub fn drain(self, runtime: &Runtime) {
+        runtime.block_on(self.stop());
     }
 
-    /// Tells the sinks that the ledger now ends with record `head`. Never waits.
-    pub fn grown(&self, head: u64) {
-        self.grown.send_replace(head);
-    }
-
-    /// A handle for whoever appends to the ledger.
-    pub fn bell(&self) -> watch::Sender<u64> {
-        self.grown.clone()
-    }
-
-    /// Lets the sinks deliver what is there, for `patience` at most. What remains is delivered after the next start.
-    pub async fn stop(self, patience: Duration) {
+    async fn stop(self) {
         self.stop.send_replace(true);
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         for mut task in self.tasks {
             if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
                 task.abort();
@@ -147,10 +152,7 @@ fn secret(
     alert: &AlertConfig,
     source: Option<&crate::config::SecretSource>,
 ) -> Result<Option<crate::config::Secret>, StartError> {
-    let failed = |source| StartError::Secret {
-        name: alert.name.clone(),
-        source,
-    };
+    let failed = |source| StartError::Secret { name: alert.name.clone(), source };
     source.map(|s| s.read()).transpose().map_err(failed)
 }
 
@@ -160,10 +162,7 @@ fn webhook(alert: &AlertConfig) -> Result<Option<Webhook>, StartError> {
         AlertKind::Webhook(hook) if hook.format == WebhookFormat::Json => {
             let key = secret(alert, hook.secret.as_ref())?;
             let made = Webhook::new(&alert.name, hook.url.get().clone(), key, alert.min_severity);
-            made.map(Some).map_err(|reason| StartError::Client {
-                name: alert.name.clone(),
-                reason,
-            })
+            made.map(Some).map_err(|reason| StartError::Client { name: alert.name.clone(), reason })
         }
         _ => Ok(None),
     }

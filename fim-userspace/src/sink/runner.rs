@@ -25,7 +25,7 @@ pub struct Runner<S> {
     store: Arc<Mutex<Store>>,
     state: SinkState,
     backoff: Backoff,
-    /// The present error came from a failed attempt, and is over with the next success.
+    /// The last attempt failed, in this run or the one before.
     failing: bool,
 }
 
@@ -44,19 +44,11 @@ impl<S: Sink> Runner<S> {
         let mut store = open(dir)?;
         let cursor = store.cursor_or_head(sink.name())?;
         let known = store.sink_states()?.into_iter().find(|s| s.name == sink.name());
-        let state = known.unwrap_or_else(|| SinkState {
-            name: sink.name().into(),
-            cursor,
-            ..SinkState::default()
-        });
+        let state =
+            known.unwrap_or_else(|| SinkState { name: sink.name().into(), cursor, ..SinkState::default() });
+        let failing = state.error.is_some();
         let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
-        Ok(Self {
-            sink,
-            store: Arc::new(Mutex::new(store)),
-            state,
-            backoff,
-            failing: false,
-        })
+        Ok(Self { sink, store: Arc::new(Mutex::new(store)), state, backoff, failing })
     }
 
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
@@ -96,7 +88,7 @@ impl<S: Sink> Runner<S> {
             Ok(records) => records,
             Err(e) => {
                 self.fail(format!("cannot read the ledger: {e}"), false).await;
-                return Next::Pause(self.backoff.next());
+                return Next::Pause(self.backoff.delay());
             }
         };
         if records.is_empty() {
@@ -116,7 +108,7 @@ impl<S: Sink> Runner<S> {
                 }
                 Err(SinkError::Failed { reason, retry_after }) => {
                     self.fail(reason, false).await;
-                    let own = self.backoff.next();
+                    let own = self.backoff.delay();
                     let asked = retry_after.map(|time| time.min(LONGEST_RETRY_AFTER));
                     return Next::Pause(asked.map_or(own, |time| time.max(own)));
                 }
@@ -134,6 +126,7 @@ impl<S: Sink> Runner<S> {
             self.failing = false;
             self.state.error = None;
             self.state.error_at = None;
+            self.state.idle = false;
         }
         self.state.cursor = last.seq;
         if delivered.parked.len() < records.len() {
@@ -144,8 +137,7 @@ impl<S: Sink> Runner<S> {
         }
         if let Some(reason) = delivered.parked.last() {
             self.state.parked += delivered.parked.len() as u64;
-            self.state.error = Some(reason.clone());
-            self.state.error_at = Some(now());
+            self.state.parked_reason = Some(reason.clone());
         }
         self.save().await;
     }
@@ -159,6 +151,7 @@ impl<S: Sink> Runner<S> {
             false => tracing::warn!("the sink {:?} failed and tries again: {reason}", self.state.name),
         }
         self.failing = true;
+        self.state.idle = harmless;
         self.state.error = Some(reason);
         self.state.error_at = Some(now());
         self.save().await;
@@ -168,10 +161,7 @@ impl<S: Sink> Runner<S> {
     async fn save(&mut self) {
         let state = self.state.clone();
         if let Err(e) = with_store(&self.store, move |store| store.sink_state_set(&state)).await {
-            tracing::warn!(
-                "the sink {:?} cannot note how far it has come: {e}",
-                self.state.name
-            );
+            tracing::warn!("the sink {:?} cannot note how far it has come: {e}", self.state.name);
         }
     }
 }

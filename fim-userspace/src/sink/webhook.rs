@@ -34,13 +34,7 @@ impl Webhook {
             .user_agent(concat!("fim/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| reason_of(&e))?;
-        Ok(Self {
-            name: name.into(),
-            client,
-            url,
-            key,
-            min_severity,
-        })
+        Ok(Self { name: name.into(), client, url, key, min_severity })
     }
 
     async fn post(&self, record: &Record) -> Result<Option<String>, SinkError> {
@@ -54,11 +48,7 @@ impl Webhook {
         if let Some(key) = &self.key {
             request = request.header("X-Fim-Signature", signature(key, &body));
         }
-        let answer = request
-            .body(body)
-            .send()
-            .await
-            .map_err(|e| failed(reason_of(&e), None))?;
+        let answer = request.body(body).send().await.map_err(|e| failed(reason_of(&e), None))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(None);
@@ -66,24 +56,11 @@ impl Webhook {
         let retry_after = retry_after(answer.headers());
         let text = answer.text().await.unwrap_or_default();
         let text = line::printable(&text.chars().take(ANSWER).collect::<String>());
-        let said = if text.is_empty() {
-            String::new()
-        } else {
-            format!(": {text}")
-        };
-        let passing = matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-        );
+        let said = if text.is_empty() { String::new() } else { format!(": {text}") };
+        let passing = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         match status.is_server_error() || passing {
-            true => Err(failed(
-                format!("the receiver answered {status}{said}"),
-                retry_after,
-            )),
-            false => Ok(Some(format!(
-                "record {} was refused with {status}{said}",
-                record.seq
-            ))),
+            true => Err(failed(format!("the receiver answered {status}{said}"), retry_after)),
+            false => Ok(Some(format!("record {} was refused with {status}{said}", record.seq))),
         }
     }
 }
@@ -99,10 +76,7 @@ impl Sink for Webhook {
             return Ok(Delivered::all(records));
         };
         let parked = self.post(&records[index]).await?.into_iter().collect();
-        Ok(Delivered {
-            count: index + 1,
-            parked,
-        })
+        Ok(Delivered { count: index + 1, parked })
     }
 }
 
@@ -112,9 +86,7 @@ pub(super) fn signature(key: &Secret, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).unwrap_or_else(|_| unreachable!());
     mac.update(body);
     let bytes = mac.finalize().into_bytes();
-    bytes
-        .iter()
-        .fold("sha256=".to_owned(), |text, b| format!("{text}{b:02x}"))
+    bytes.iter().fold("sha256=".to_owned(), |text, b| format!("{text}{b:02x}"))
 }
 
 /// Seconds, or a date (RFC 9110, 10.2.3).
@@ -123,9 +95,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(text)
-        .ok()?;
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()
 }
 
@@ -145,7 +115,5 @@ fn reason_of(error: &reqwest::Error) -> String {
         last = Some(e.to_string());
         cause = e.source();
     }
-    last.map_or(what.to_owned(), |last| {
-        format!("{what}: {}", line::printable(&last))
-    })
+    last.map_or(what.to_owned(), |last| format!("{what}: {}", line::printable(&last)))
 }
