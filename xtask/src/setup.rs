@@ -21,10 +21,7 @@ pub struct Options {
 }
 
 /// (a file that shows it is there or a program's name, the Debian package that brings it)
-const BUILD: [(&str, &str); 2] = [
-    ("cc", "build-essential"),
-    ("/usr/include/stdio.h", "build-essential"),
-];
+const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
 const VM: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -51,10 +48,8 @@ pub fn setup(vm: bool) -> Result<()> {
 
 fn packages(vm: bool) -> Result<()> {
     let wanted = BUILD.iter().chain(VM.iter().filter(|_| vm));
-    let mut missing: Vec<&str> = wanted
-        .filter(|(what, _)| !present(what))
-        .map(|(_, package)| *package)
-        .collect();
+    let mut missing: Vec<&str> =
+        wanted.filter(|(what, _)| !present(what)).map(|(_, package)| *package).collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
@@ -64,19 +59,12 @@ fn packages(vm: bool) -> Result<()> {
 }
 
 fn present(what: &str) -> bool {
-    if what.starts_with('/') {
-        Path::new(what).exists()
-    } else {
-        sh::find_tool(what).is_some()
-    }
+    if what.starts_with('/') { Path::new(what).exists() } else { sh::find_tool(what).is_some() }
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {
     if sh::find_tool("apt-get").is_none() {
-        bail!(
-            "there is no apt-get on this machine to install {}",
-            packages.join(" ")
-        );
+        bail!("there is no apt-get on this machine to install {}", packages.join(" "));
     }
     println!("setup: installing {} (apt-get)", packages.join(" "));
     if sh::quiet(install_command().args(packages)).is_ok() {
@@ -115,16 +103,9 @@ fn components() -> Result<()> {
 
 /// `-Z build-std=core` needs core's sources beside a compiler of the very same version.
 fn core_sources() -> Result<()> {
-    let sysroot = sh::output(
-        Command::new("rustc")
-            .args(["--print", "sysroot"])
-            .current_dir(sh::workspace()),
-    )?;
-    if Path::new(sysroot.trim())
-        .join("lib/rustlib/src/rust/library/core")
-        .is_dir()
-        || debian_sources()
-    {
+    let sysroot =
+        sh::output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(sh::workspace()))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir() || debian_sources() {
         return Ok(());
     }
     println!("setup: adding rust-src (rustup)");

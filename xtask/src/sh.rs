@@ -56,9 +56,7 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Command {
 
 /// Runs it with the terminal; anything but exit code 0 is an error.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", show(command)))?;
+    let status = command.status().with_context(|| format!("cannot start {}", show(command)))?;
     if !status.success() {
         bail!("{} ended with {status}", show(command));
     }
@@ -76,18 +74,11 @@ pub fn output(command: &mut Command) -> Result<String> {
 }
 
 pub fn bytes(command: &mut Command) -> Result<Vec<u8>> {
-    let done = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", show(command)))?;
+    let done =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", show(command)))?;
     if !done.status.success() {
         let errors = String::from_utf8_lossy(&done.stderr);
-        bail!(
-            "{} ended with {}:\n{}",
-            show(command),
-            done.status,
-            errors.trim_end()
-        );
+        bail!("{} ended with {}:\n{}", show(command), done.status, errors.trim_end());
     }
     Ok(done.stdout)
 }
@@ -107,9 +98,5 @@ fn show(command: &Command) -> String {
         text.push(' ');
         text.push_str(&arg.to_string_lossy());
     }
-    if text.chars().count() > 160 {
-        text.chars().take(159).chain(['…']).collect()
-    } else {
-        text
-    }
+    if text.chars().count() > 160 { text.chars().take(159).chain(['…']).collect() } else { text }
 }

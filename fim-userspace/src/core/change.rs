@@ -17,14 +17,8 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
-    pub const ALL: [Self; 6] = [
-        Self::Created,
-        Self::Modified,
-        Self::Deleted,
-        Self::Renamed,
-        Self::Attributes,
-        Self::Type,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Modified, Self::Deleted, Self::Renamed, Self::Attributes, Self::Type];
 
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
 //! From observations to looks: which paths must be compared with their baseline, when, and who was there.
 //!
-//! fanotify reports after the operation, so a look is due at once. eBPF reports before it and mostly says who; alone it
-//! makes a look due a little later, so that nothing depends on the other witness.
+//! fanotify reports after the operation, so a look is due at once; only a file that is still being written gets a few
+//! milliseconds to be closed, so that the evidence is whole. eBPF reports before the operation and mostly says who;
+//! alone it makes a look due a little later, so that nothing depends on the other witness.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use super::path::RelPath;
 
 /// Nanoseconds after which an operation that only eBPF reported is looked at: it has happened by then.
 pub const EBPF_SETTLE_NS: u64 = 20_000_000;
+/// Nanoseconds that a writer has to finish before its file is looked at all the same.
+pub const UNFINISHED_SETTLE_NS: u64 = 10_000_000;
 /// The same for a file that was merely opened or mapped for writing.
 pub const OPENED_SETTLE_NS: u64 = 500_000_000;
 /// Paths whose writers through a mapping are remembered; the oldest are forgotten first.
@@ -80,14 +83,10 @@ impl Sources {
     }
 
     pub fn list(self) -> Vec<Source> {
-        [
-            (self.fanotify, Source::Fanotify),
-            (self.ebpf, Source::Ebpf),
-            (self.scan, Source::Scan),
-        ]
-        .into_iter()
-        .filter_map(|(seen, source)| seen.then_some(source))
-        .collect()
+        [(self.fanotify, Source::Fanotify), (self.ebpf, Source::Ebpf), (self.scan, Source::Scan)]
+            .into_iter()
+            .filter_map(|(seen, source)| seen.then_some(source))
+            .collect()
     }
 }
 
@@ -110,10 +109,7 @@ impl Witnessed {
     }
 
     pub fn merge(&mut self, other: &Witnessed) {
-        other
-            .0
-            .iter()
-            .for_each(|(actor, deeds)| self.add(actor.clone(), *deeds));
+        other.0.iter().for_each(|(actor, deeds)| self.add(actor.clone(), *deeds));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -134,11 +130,7 @@ impl Witnessed {
             ChangeKind::Type => [&arrived[..], &[Deeds::DELETED][..]].concat(),
         };
         let of = |rank: Deeds| -> Vec<&Arc<Actor>> {
-            self.0
-                .iter()
-                .filter(|(_, done)| done.any(rank))
-                .map(|(actor, _)| actor)
-                .collect()
+            self.0.iter().filter(|(_, done)| done.any(rank)).map(|(actor, _)| actor).collect()
         };
         let chosen = ranks.into_iter().map(of).find(|found| !found.is_empty());
         let chosen = chosen.unwrap_or_else(|| self.0.iter().map(|(actor, _)| actor).collect());
@@ -242,6 +234,8 @@ impl Correlator {
         let delay = match (seen.source, &seen.deed) {
             (Source::Ebpf, Deed::OpenedForWrite | Deed::MappedForWrite) => OPENED_SETTLE_NS,
             (Source::Ebpf, _) => EBPF_SETTLE_NS,
+            (Source::Fanotify, Deed::Written) => UNFINISHED_SETTLE_NS,
+            (Source::Fanotify, Deed::Created) if !seen.directory => UNFINISHED_SETTLE_NS,
             _ => 0,
         };
         let deeds = Deeds::of(&seen.deed);
@@ -297,12 +291,8 @@ impl Correlator {
 
     /// Takes every look that is due, in path order.
     pub fn due(&mut self, now_ns: u64) -> Vec<Look> {
-        let ready: Vec<Place> = self
-            .waiting
-            .iter()
-            .filter(|(_, w)| w.due_ns <= now_ns)
-            .map(|(p, _)| p.clone())
-            .collect();
+        let ready: Vec<Place> =
+            self.waiting.iter().filter(|(_, w)| w.due_ns <= now_ns).map(|(p, _)| p.clone()).collect();
         let mut looks: Vec<Look> = ready.iter().filter_map(|place| self.take(place)).collect();
         looks.sort_by(|a, b| (a.watch, &a.path).cmp(&(b.watch, &b.path)));
         looks
@@ -336,11 +326,7 @@ impl Correlator {
 
     fn remember_mapping(&mut self, seen: &Observation, actor: Arc<Actor>) {
         if self.mapped.len() >= MAPPED_LIMIT {
-            let oldest = self
-                .mapped
-                .iter()
-                .min_by_key(|(_, (at, _))| *at)
-                .map(|(place, _)| place.clone());
+            let oldest = self.mapped.iter().min_by_key(|(_, (at, _))| *at).map(|(place, _)| place.clone());
             oldest.and_then(|place| self.mapped.remove(&place));
         }
         let slot = self.mapped.entry((seen.watch, seen.path.clone())).or_default();
@@ -382,7 +368,9 @@ mod tests {
         c.observe(seen(Source::Ebpf, "f", Deed::OpenedForWrite, 10), 0);
         assert!(c.due(EBPF_SETTLE_NS).is_empty());
         c.observe(seen(Source::Fanotify, "f", Deed::Written, 10), 5);
-        let looks = c.due(5);
+        assert!(c.due(6).is_empty(), "the writer is not done");
+        c.observe(seen(Source::Fanotify, "f", Deed::Closed, 10), 7);
+        let looks = c.due(7);
         assert_eq!(looks.len(), 1);
         assert_eq!(looks[0].sources.list(), [Source::Fanotify, Source::Ebpf]);
         assert!(c.next_due().is_none());
@@ -396,32 +384,14 @@ mod tests {
 
     #[test]
     fn the_author_is_who_did_it_not_who_could_have() {
-        type Case = (
-            &'static str,
-            ChangeKind,
-            Vec<(Source, Deed, u32)>,
-            Option<u32>,
-            Confidence,
-            usize,
-        );
+        type Case = (&'static str, ChangeKind, Vec<(Source, Deed, u32)>, Option<u32>, Confidence, usize);
         let f = Source::Fanotify;
         let cases: Vec<Case> = vec![
-            (
-                "nobody",
-                ChangeKind::Modified,
-                vec![],
-                None,
-                Confidence::Unknown,
-                0,
-            ),
+            ("nobody", ChangeKind::Modified, vec![], None, Confidence::Unknown, 0),
             (
                 "the writer, not another opener",
                 ChangeKind::Modified,
-                vec![
-                    (Source::Ebpf, Deed::OpenedForWrite, 1),
-                    (f, Deed::Written, 2),
-                    (f, Deed::Closed, 1),
-                ],
+                vec![(Source::Ebpf, Deed::OpenedForWrite, 1), (f, Deed::Written, 2), (f, Deed::Closed, 1)],
                 Some(2),
                 Confidence::Exact,
                 0,
@@ -474,40 +444,18 @@ mod tests {
             }
             let witnessed = c.due(u64::MAX).pop().map(|l| l.witnessed).unwrap_or_default();
             let (actor, rest) = witnessed.attribute(kind);
-            assert_eq!(
-                (actor.pid, actor.confidence, rest.len()),
-                (pid, confidence, others),
-                "{name}"
-            );
+            assert_eq!((actor.pid, actor.confidence, rest.len()), (pid, confidence, others), "{name}");
         }
     }
 
     #[test]
     fn a_rename_makes_both_names_due() {
         let mut c = Correlator::new();
-        c.observe(
-            seen(
-                Source::Fanotify,
-                "new",
-                Deed::MovedHere {
-                    from: Some(path("old")),
-                },
-                5,
-            ),
-            0,
-        );
+        c.observe(seen(Source::Fanotify, "new", Deed::MovedHere { from: Some(path("old")) }, 5), 0);
         let looks = c.due(0);
-        let names: Vec<_> = looks
-            .iter()
-            .map(|l| (l.path.clone(), l.moved_from.clone(), l.moved_to.clone()))
-            .collect();
-        assert_eq!(
-            names,
-            [
-                (path("new"), Some(path("old")), None),
-                (path("old"), None, Some(path("new")))
-            ]
-        );
+        let names: Vec<_> =
+            looks.iter().map(|l| (l.path.clone(), l.moved_from.clone(), l.moved_to.clone())).collect();
+        assert_eq!(names, [(path("new"), Some(path("old")), None), (path("old"), None, Some(path("new")))]);
         assert_eq!(looks[1].witnessed.attribute(ChangeKind::Deleted).0.pid, Some(5));
     }
 

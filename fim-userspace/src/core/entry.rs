@@ -145,10 +145,7 @@ impl Entry {
             (self.target != now.target, Aspect::Target),
             (self.rdev != now.rdev, Aspect::Device),
             // A symlink's mode means nothing on Linux (symlink(7)).
-            (
-                self.kind != FileType::Symlink && self.mode != now.mode,
-                Aspect::Mode,
-            ),
+            (self.kind != FileType::Symlink && self.mode != now.mode, Aspect::Mode),
             (self.uid != now.uid, Aspect::Owner),
             (self.gid != now.gid, Aspect::Group),
             (self.xattrs != now.xattrs, Aspect::Xattrs),
@@ -172,9 +169,9 @@ pub mod escaped_option {
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<u8>>, D::Error> {
         match Option::<String>::deserialize(d)? {
             None => Ok(None),
-            Some(text) => unescape(&text)
-                .map(Some)
-                .ok_or_else(|| D::Error::custom("not an escaped byte string")),
+            Some(text) => {
+                unescape(&text).map(Some).ok_or_else(|| D::Error::custom("not an escaped byte string"))
+            }
         }
     }
 }
@@ -203,11 +200,7 @@ pub(crate) mod tests {
         type Case = (&'static str, fn(&mut Entry), Vec<Aspect>);
         let cases: Vec<Case> = vec![
             ("nothing", |_| {}, vec![]),
-            (
-                "content",
-                |e| e.sha256 = Some(Digest([9; 32])),
-                vec![Aspect::Content],
-            ),
+            ("content", |e| e.sha256 = Some(Digest([9; 32])), vec![Aspect::Content]),
             ("unreadable", |e| e.sha256 = None, vec![Aspect::Content]),
             ("mode", |e| e.mode = 0o4755, vec![Aspect::Mode]),
             ("owner", |e| e.uid = 7, vec![Aspect::Owner]),
@@ -217,9 +210,7 @@ pub(crate) mod tests {
             (
                 "xattr",
                 |e| {
-                    e.xattrs
-                        .0
-                        .insert(XattrName(b"user.a".into()), XattrValue(vec![0xff]));
+                    e.xattrs.0.insert(XattrName(b"user.a".into()), XattrValue(vec![0xff]));
                 },
                 vec![Aspect::Xattrs],
             ),
@@ -244,10 +235,7 @@ pub(crate) mod tests {
     fn an_entry_survives_json_with_any_bytes() {
         let mut entry = regular(1);
         entry.target = Some(b"a\n\\\xff".to_vec());
-        entry
-            .xattrs
-            .0
-            .insert(XattrName(b"user.\xfe".into()), XattrValue(b"\0\\x".to_vec()));
+        entry.xattrs.0.insert(XattrName(b"user.\xfe".into()), XattrValue(b"\0\\x".to_vec()));
         let text = serde_json::to_string(&entry).expect("serialises");
         assert_eq!(serde_json::from_str::<Entry>(&text).expect("reads back"), entry);
     }

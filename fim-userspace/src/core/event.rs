@@ -207,10 +207,8 @@ impl Event {
             authorised_by: None,
             response: Response::None,
             error: None,
-            severity: if matches!(
-                kind,
-                EventKind::CoverageGap | EventKind::Interrupted | EventKind::Trouble
-            ) {
+            severity: if matches!(kind, EventKind::CoverageGap | EventKind::Interrupted | EventKind::Trouble)
+            {
                 Severity::High
             } else {
                 Severity::Low
@@ -268,10 +266,7 @@ mod tests {
     fn a_path_that_had_to_be_escaped_keeps_its_bytes() {
         let mut event = Event::about_fim(EventKind::Trouble, "h", "lsm", 0, "m".into());
         event.set_path(b"/etc/hosts");
-        assert_eq!(
-            (event.path.as_deref(), event.path_raw.as_deref()),
-            (Some("/etc/hosts"), None)
-        );
+        assert_eq!((event.path.as_deref(), event.path_raw.as_deref()), (Some("/etc/hosts"), None));
         event.set_path(b"/etc/a\nb");
         assert_eq!(
             (event.path.as_deref(), event.path_raw.as_deref()),

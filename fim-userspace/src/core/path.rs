@@ -80,11 +80,7 @@ impl RelPath {
 
     /// The absolute path below `root`.
     pub fn below(&self, root: &Path) -> PathBuf {
-        if self.is_root() {
-            root.to_path_buf()
-        } else {
-            root.join(self.as_path())
-        }
+        if self.is_root() { root.to_path_buf() } else { root.join(self.as_path()) }
     }
 }
 

@@ -12,23 +12,11 @@ use super::policy::{OnAltered, OnCreated, WatchPolicy};
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Put the approved file in the place of what is there (`expected`; `None`: nothing), keeping that as evidence.
-    Replace {
-        path: RelPath,
-        approved: Entry,
-        expected: Option<Found>,
-    },
+    Replace { path: RelPath, approved: Entry, expected: Option<Found> },
     /// Content is right: put only the attributes back, on the file that is there.
-    Reattribute {
-        path: RelPath,
-        approved: Entry,
-        expected: Found,
-    },
+    Reattribute { path: RelPath, approved: Entry, expected: Found },
     /// Give the very file its approved name back: it was only renamed. `to` must be free.
-    MoveBack {
-        from: RelPath,
-        to: RelPath,
-        expected: Found,
-    },
+    MoveBack { from: RelPath, to: RelPath, expected: Found },
     /// Move what is there into the vault. Directories are empty by then: what was inside has steps of its own.
     Quarantine { path: RelPath, expected: Found },
     /// Remove what is there; the vault keeps a copy all the same.
@@ -100,10 +88,7 @@ fn put_back(change: &Change, path: &RelPath, on: OnAltered, in_vault: bool, plan
         _ => plan.steps.push(Step::Replace {
             path: path.clone(),
             approved: approved.clone(),
-            expected: change
-                .after
-                .clone()
-                .filter(|_| change.kind != ChangeKind::Renamed),
+            expected: change.after.clone().filter(|_| change.kind != ChangeKind::Renamed),
         }),
     }
 }
@@ -145,37 +130,19 @@ mod tests {
     }
 
     fn found(entry: Entry) -> Found {
-        Found {
-            entry,
-            identity: Identity {
-                dev: 1,
-                ino: 2,
-                ctime_ns: 3,
-                nlink: 1,
-            },
-        }
+        Found { entry, identity: Identity { dev: 1, ino: 2, ctime_ns: 3, nlink: 1 } }
     }
 
     fn altered() -> Entry {
-        Entry {
-            sha256: Some(Digest([8; 32])),
-            ..regular(1)
-        }
+        Entry { sha256: Some(Digest([8; 32])), ..regular(1) }
     }
 
     fn chmodded() -> Entry {
-        Entry {
-            mode: 0o777,
-            ..regular(1)
-        }
+        Entry { mode: 0o777, ..regular(1) }
     }
 
     fn of_type(kind: FileType) -> Entry {
-        Entry {
-            kind,
-            sha256: None,
-            ..regular(1)
-        }
+        Entry { kind, sha256: None, ..regular(1) }
     }
 
     fn names(plan: &ResponsePlan) -> Vec<&'static str> {
@@ -191,39 +158,21 @@ mod tests {
 
     #[test]
     fn each_change_has_its_response_and_alert_only_has_none() {
-        type Case = (
-            &'static str,
-            Option<Entry>,
-            Option<Entry>,
-            &'static [&'static str],
-        );
+        type Case = (&'static str, Option<Entry>, Option<Entry>, &'static [&'static str]);
         let cases: Vec<Case> = vec![
             ("created", None, Some(regular(1)), &["quarantine"]),
             ("deleted", Some(regular(1)), None, &["replace"]),
             ("modified", Some(regular(1)), Some(altered()), &["replace"]),
             ("attributes", Some(regular(1)), Some(chmodded()), &["reattribute"]),
-            (
-                "type",
-                Some(regular(1)),
-                Some(of_type(FileType::Fifo)),
-                &["replace"],
-            ),
-            (
-                "directory gone",
-                Some(of_type(FileType::Directory)),
-                None,
-                &["replace"],
-            ),
+            ("type", Some(regular(1)), Some(of_type(FileType::Fifo)), &["replace"]),
+            ("directory gone", Some(of_type(FileType::Directory)), None, &["replace"]),
         ];
         let restore = WatchPolicy::restore_everything();
         for (name, before, after, expected) in cases {
             let change = compare(&path("f"), before.as_ref(), after.map(found).as_ref()).expect("differs");
             assert_eq!(names(&plan(&change, &restore, true)), expected, "{name}");
             let told = plan(&change, &restore.clone().alert_only(), true);
-            assert!(
-                told.steps.is_empty() && told.unable.is_none(),
-                "{name}, alert only"
-            );
+            assert!(told.steps.is_empty() && told.unable.is_none(), "{name}, alert only");
         }
     }
 
@@ -231,47 +180,22 @@ mod tests {
     fn what_the_vault_lacks_is_said_and_not_half_done() {
         let change = compare(&path("f"), Some(&regular(1)), Some(&found(altered()))).expect("differs");
         let told = plan(&change, &WatchPolicy::restore_everything(), false);
-        assert_eq!(
-            (told.steps.len(), told.unable),
-            (0, Some(Unable::NoApprovedContent))
-        );
+        assert_eq!((told.steps.len(), told.unable), (0, Some(Unable::NoApprovedContent)));
         let change = compare(&path("s"), Some(&of_type(FileType::Socket)), None).expect("differs");
-        assert_eq!(
-            plan(&change, &WatchPolicy::restore_everything(), true).unable,
-            Some(Unable::Socket)
-        );
+        assert_eq!(plan(&change, &WatchPolicy::restore_everything(), true).unable, Some(Unable::Socket));
     }
 
     #[test]
     fn a_rename_is_undone_by_renaming_only_where_the_content_is_approved() {
         let policy = WatchPolicy::restore_everything();
-        let deletes = WatchPolicy {
-            on_created: OnCreated::Delete,
-            ..policy.clone()
-        };
-        let keeps_new = WatchPolicy {
-            on_created: OnCreated::Alert,
-            ..policy.clone()
-        };
-        let keeps_gone = WatchPolicy {
-            on_deleted: OnAltered::Alert,
-            ..policy.clone()
-        };
+        let deletes = WatchPolicy { on_created: OnCreated::Delete, ..policy.clone() };
+        let keeps_new = WatchPolicy { on_created: OnCreated::Alert, ..policy.clone() };
+        let keeps_gone = WatchPolicy { on_deleted: OnAltered::Alert, ..policy.clone() };
         type Case<'a> = (&'static str, Entry, &'a WatchPolicy, &'static [&'static str]);
         let cases: Vec<Case<'_>> = vec![
             ("same content", regular(1), &policy, &["move back"]),
-            (
-                "altered on the way",
-                altered(),
-                &policy,
-                &["replace", "quarantine"],
-            ),
-            (
-                "altered, created are deleted",
-                altered(),
-                &deletes,
-                &["replace", "delete"],
-            ),
+            ("altered on the way", altered(), &policy, &["replace", "quarantine"]),
+            ("altered, created are deleted", altered(), &deletes, &["replace", "delete"]),
             ("the new name may stay", regular(1), &keeps_new, &["replace"]),
             ("the old name may go", regular(1), &keeps_gone, &["quarantine"]),
         ];
@@ -287,11 +211,7 @@ mod tests {
             let plan = plan(&change, policy, true);
             assert_eq!(names(&plan), expected, "{name}");
             if let Some(Step::Replace { path, expected, .. }) = plan.steps.first() {
-                assert_eq!(
-                    (path, expected),
-                    (&super::RelPath::new("old").expect("sound"), &None),
-                    "{name}"
-                );
+                assert_eq!((path, expected), (&super::RelPath::new("old").expect("sound"), &None), "{name}");
             }
         }
     }

@@ -76,27 +76,16 @@ impl Exclusions {
         // The matcher needs a root of its own; paths are given to it relative, so any will do.
         let mut builder = ignore::gitignore::GitignoreBuilder::new("/");
         for pattern in patterns {
-            let bad = |e: ignore::Error| BadPattern {
-                pattern: pattern.as_ref().into(),
-                reason: e.to_string(),
-            };
+            let bad =
+                |e: ignore::Error| BadPattern { pattern: pattern.as_ref().into(), reason: e.to_string() };
             builder.add_line(None, pattern.as_ref()).map_err(bad)?;
         }
-        let bad = |e: ignore::Error| BadPattern {
-            pattern: String::new(),
-            reason: e.to_string(),
-        };
-        Ok(Self {
-            matcher: builder.build().map_err(bad)?,
-            only: None,
-        })
+        let bad = |e: ignore::Error| BadPattern { pattern: String::new(), reason: e.to_string() };
+        Ok(Self { matcher: builder.build().map_err(bad)?, only: None })
     }
 
     pub fn none() -> Self {
-        Self {
-            matcher: ignore::gitignore::Gitignore::empty(),
-            only: None,
-        }
+        Self { matcher: ignore::gitignore::Gitignore::empty(), only: None }
     }
 
     /// The same exclusions, with everything but `path` excluded as well.
@@ -114,10 +103,7 @@ impl Exclusions {
             return true;
         }
         !self.matcher.is_empty()
-            && self
-                .matcher
-                .matched_path_or_any_parents(path.as_path(), directory)
-                .is_ignore()
+            && self.matcher.matched_path_or_any_parents(path.as_path(), directory).is_ignore()
     }
 }
 

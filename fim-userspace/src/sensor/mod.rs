@@ -1,4 +1,7 @@
 //! Witnesses: fanotify, eBPF, the scan, and recorded observations.
 
 pub mod actor;
+pub mod dirs;
+pub mod ebpf;
+pub mod fanotify;
 pub mod marks;

@@ -1,1 +1,15 @@
 //! Descriptor-relative access to watched trees. Nothing here follows a path twice.
+//!
+//! Objects are first reached as `O_PATH` descriptors, which run no code of a driver and wake no reader of a FIFO. Only
+//! when such a descriptor is known to be a regular file or a directory is it opened, through `/proc/self/fd`, so that
+//! what is read or changed is the very object that was checked.
+
+pub mod attributes;
+pub mod hash;
+pub mod inspect;
+pub mod root;
+
+pub use root::{Root, TreeError};
+
+#[cfg(test)]
+mod tests;

@@ -75,11 +75,7 @@ fn boot() -> Result<(u64, u64)> {
         println!("FIM-VM-BEGIN {}", run.name);
         let started = Instant::now();
         let (p, f) = run.carry_out(config.bpf_lsm);
-        println!(
-            "FIM-VM-RUN {}: {p} passed, {f} failed in {} s",
-            run.name,
-            started.elapsed().as_secs()
-        );
+        println!("FIM-VM-RUN {}: {p} passed, {f} failed in {} s", run.name, started.elapsed().as_secs());
         passed += p;
         failed += f;
     }
@@ -109,12 +105,8 @@ fn mounts() -> Result<()> {
     ] {
         mount(kind, target, kind, options)?;
     }
-    for (link, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "fd/0"),
-        ("stdout", "fd/1"),
-        ("stderr", "fd/2"),
-    ] {
+    for (link, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
+    {
         let path = format!("/dev/{link}");
         if !Path::new(&path).exists() {
             std::os::unix::fs::symlink(target, &path).with_context(|| format!("cannot make {path}"))?;
@@ -126,10 +118,7 @@ fn mounts() -> Result<()> {
 /// Loads the modules in the order the host worked out. One that does not load is reported; what it was for is checked
 /// by the mounts.
 fn modules() -> Result<()> {
-    for name in fs::read_to_string("/modules/order")
-        .context("cannot read the list of modules")?
-        .lines()
-    {
+    for name in fs::read_to_string("/modules/order").context("cannot read the list of modules")?.lines() {
         let file =
             File::open(format!("/modules/{name}.ko")).with_context(|| format!("module {name} is missing"))?;
         match rustix::system::finit_module(&file, c"", 0) {
@@ -159,10 +148,7 @@ fn wait_for(path: &Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !path.exists() {
         if Instant::now() > deadline {
-            bail!(
-                "{} did not appear: were the virtio modules loaded?",
-                path.display()
-            );
+            bail!("{} did not appear: were the virtio modules loaded?", path.display());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -187,12 +173,7 @@ fn loopback_up() -> Result<()> {
     message.extend_from_slice(&IFF_UP.to_ne_bytes());
     // Protocol 0 is NETLINK_ROUTE.
     let socket = socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
-    sendto(
-        &socket,
-        &message,
-        SendFlags::empty(),
-        &SocketAddrNetlink::new(0, 0),
-    )?;
+    sendto(&socket, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     let mut answer = [0u8; 256];
     recv(&socket, &mut answer[..], RecvFlags::empty())?;
     // struct nlmsgerr behind the 16 bytes of header: 0, or a negated errno
@@ -229,11 +210,7 @@ impl Run {
             Err(error) => (None, Some(format!("{error:#}"))),
         };
         let (passed, mut failed) = counts.unwrap_or((0, 0));
-        let problem = problem.or_else(|| {
-            counts
-                .is_none()
-                .then(|| "no line `N passed, N failed`".to_owned())
-        });
+        let problem = problem.or_else(|| counts.is_none().then(|| "no line `N passed, N failed`".to_owned()));
         if let Some(problem) = problem {
             println!("FAIL {}: {problem}", self.name);
             failed = failed.max(1);
@@ -284,10 +261,7 @@ impl Run {
         kill_all();
         let failed_silently = counts.is_none_or(|(_, failed)| failed == 0);
         let problem = status.filter(|status| failed_silently && status != "exit code 0");
-        Ok((
-            counts,
-            problem.map(|status| format!("{program} ended with {status}")),
-        ))
+        Ok((counts, problem.map(|status| format!("{program} ended with {status}"))))
     }
 }
 
@@ -359,22 +333,13 @@ fn self_check() {
     };
     for kind in ["ext4", "xfs", "btrfs", "tmpfs", "overlay"] {
         let place = format!(" /fs/{kind} ");
-        let line = mounted
-            .lines()
-            .find(|line| line.contains(&place))
-            .unwrap_or("not mounted");
+        let line = mounted.lines().find(|line| line.contains(&place)).unwrap_or("not mounted");
         case(kind, line.contains(&format!(" - {kind} ")) && writes(kind), line);
     }
-    let btf = fs::metadata("/sys/kernel/btf/vmlinux")
-        .map(|data| data.len())
-        .unwrap_or(0);
+    let btf = fs::metadata("/sys/kernel/btf/vmlinux").map(|data| data.len()).unwrap_or(0);
     case("btf", btf > 0, &format!("{btf} bytes, kernel {}", release()));
     let expected = std::env::var("FIM_VM_BPF_LSM").is_ok_and(|value| value == "1");
-    case(
-        "lsm",
-        active.split(',').any(|name| name.trim() == "bpf") == expected,
-        active.trim(),
-    );
+    case("lsm", active.split(',').any(|name| name.trim() == "bpf") == expected, active.trim());
     case(
         "tracefs",
         Path::new("/sys/kernel/tracing/events/sched/sched_process_exec/id").exists(),
@@ -386,8 +351,6 @@ fn self_check() {
 
 fn writes(kind: &str) -> bool {
     let path = format!("/fs/{kind}/.self-check");
-    let written = File::create(&path)
-        .and_then(|mut file| file.write_all(b"x"))
-        .is_ok();
+    let written = File::create(&path).and_then(|mut file| file.write_all(b"x")).is_ok();
     written && fs::read(&path).is_ok_and(|content| content == b"x") && fs::remove_file(&path).is_ok()
 }

@@ -15,14 +15,8 @@ const WITH_BPF: &str = "lockdown,capability,landlock,yama,apparmor,bpf";
 const WITHOUT_BPF: &str = "lockdown,capability,landlock,yama,apparmor";
 
 /// Kernel messages after which nothing that follows can be trusted.
-const FATAL: [&str; 6] = [
-    "Kernel panic",
-    "Oops:",
-    "BUG: ",
-    "general protection fault",
-    "INFO: task ",
-    "soft lockup - CPU",
-];
+const FATAL: [&str; 6] =
+    ["Kernel panic", "Oops:", "BUG: ", "general protection fault", "INFO: task ", "soft lockup - CPU"];
 
 pub struct Boot {
     pub name: String,
@@ -53,29 +47,13 @@ impl Boot {
         let lsm = if self.bpf_lsm { WITH_BPF } else { WITHOUT_BPF };
         let mut qemu = sh::tool("qemu-system-x86_64")?;
         // la57 panics some kernels under some QEMUs.
-        qemu.args([
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max,la57=off",
-            "-m",
-            "1G",
-            "-smp",
-            "2",
-        ]);
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-m", "1G", "-smp", "2"]);
         qemu.args(["-nographic", "-no-reboot", "-nic", "none"]);
-        qemu.arg("-kernel")
-            .arg(&self.kernel.vmlinuz)
-            .arg("-initrd")
-            .arg(initrd);
+        qemu.arg("-kernel").arg(&self.kernel.vmlinuz).arg("-initrd").arg(initrd);
         for disk in disks {
-            qemu.arg("-drive").arg(format!(
-                "file={},if=virtio,format=raw,cache=unsafe",
-                disk.display()
-            ));
+            qemu.arg("-drive").arg(format!("file={},if=virtio,format=raw,cache=unsafe", disk.display()));
         }
-        qemu.arg("-append")
-            .arg(format!("console=ttyS0 panic=-1 oops=panic quiet lsm={lsm}"));
+        qemu.arg("-append").arg(format!("console=ttyS0 panic=-1 oops=panic quiet lsm={lsm}"));
         Ok(qemu)
     }
 
@@ -95,16 +73,10 @@ impl Boot {
             .spawn()
             .context("cannot start qemu-system-x86_64")?;
         let lines = console(&mut child)?;
-        let mut console = Console {
-            name: &self.name,
-            tail: Vec::new(),
-            result: None,
-            outcome: Outcome::default(),
-        };
+        let mut console =
+            Console { name: &self.name, tail: Vec::new(), result: None, outcome: Outcome::default() };
         let stalled = loop {
-            let wait = limits
-                .silence
-                .min(limits.overall.saturating_sub(started.elapsed()));
+            let wait = limits.silence.min(limits.overall.saturating_sub(started.elapsed()));
             match lines.recv_timeout(wait) {
                 Ok(line) => {
                     writeln!(file, "{:8.2} {line}", started.elapsed().as_secs_f64())?;
@@ -113,19 +85,12 @@ impl Boot {
                 Err(RecvTimeoutError::Disconnected) => break None,
                 Err(RecvTimeoutError::Timeout) => {
                     let all = started.elapsed() >= limits.overall;
-                    break Some(if all {
-                        ("no end", limits.overall)
-                    } else {
-                        ("no output", limits.silence)
-                    });
+                    break Some(if all { ("no end", limits.overall) } else { ("no output", limits.silence) });
                 }
             }
         };
         if let Some((what, limit)) = stalled {
-            console
-                .outcome
-                .problems
-                .push(format!("{what} within {} s", limit.as_secs()));
+            console.outcome.problems.push(format!("{what} within {} s", limit.as_secs()));
             child.kill().context("cannot stop QEMU")?;
         }
         let status = child.wait()?;
@@ -202,9 +167,7 @@ impl Console<'_> {
             println!("[{}] {line}", self.name);
         }
         if FATAL.iter().any(|sign| line.contains(sign)) && self.outcome.problems.len() < 5 {
-            self.outcome
-                .problems
-                .push(format!("the kernel said: {}", line.trim()));
+            self.outcome.problems.push(format!("the kernel said: {}", line.trim()));
         }
         if self.tail.len() == 60 {
             self.tail.remove(0);
@@ -232,10 +195,7 @@ impl Console<'_> {
 fn result_line(line: &str) -> Option<(u64, u64)> {
     let (_, rest) = line.split_once("FIM-VM-RESULT passed=")?;
     let (passed, failed) = rest.split_once(" failed=")?;
-    Some((
-        passed.parse().ok()?,
-        failed.split_whitespace().next()?.parse().ok()?,
-    ))
+    Some((passed.parse().ok()?, failed.split_whitespace().next()?.parse().ok()?))
 }
 
 pub fn prepare(dir: &Path) -> Result<()> {
@@ -247,45 +207,29 @@ mod tests {
     use super::*;
 
     fn outcome(lines: &[&str]) -> Outcome {
-        let mut console = Console {
-            name: "t",
-            tail: Vec::new(),
-            result: None,
-            outcome: Outcome::default(),
-        };
+        let mut console = Console { name: "t", tail: Vec::new(), result: None, outcome: Outcome::default() };
         lines.iter().for_each(|line| console.line(line));
         console.finish()
     }
 
     #[test]
     fn a_result_line_counts_and_its_absence_fails() {
-        let good = outcome(&[
-            "FIM-VM-RUN lsm: 3 passed, 1 failed",
-            "FIM-VM-RESULT passed=3 failed=1",
-        ]);
-        assert_eq!(
-            (good.passed, good.failed, good.problems.len(), good.runs.len()),
-            (3, 1, 0, 1)
-        );
+        let good = outcome(&["FIM-VM-RUN lsm: 3 passed, 1 failed", "FIM-VM-RESULT passed=3 failed=1"]);
+        assert_eq!((good.passed, good.failed, good.problems.len(), good.runs.len()), (3, 1, 0, 1));
         let none = outcome(&["something", "FIM-VM-RESULT passed="]);
         assert_eq!((none.passed, none.failed, none.problems.len()), (0, 1, 1));
     }
 
     #[test]
     fn a_panic_fails_even_with_a_result_line() {
-        let bad = outcome(&[
-            "[ 3.1] BUG: kernel NULL pointer dereference",
-            "FIM-VM-RESULT passed=3 failed=0",
-        ]);
+        let bad =
+            outcome(&["[ 3.1] BUG: kernel NULL pointer dereference", "FIM-VM-RESULT passed=3 failed=0"]);
         assert_eq!((bad.passed, bad.failed), (3, 1));
         assert!(bad.problems[0].contains("NULL pointer"));
     }
 
     #[test]
     fn control_sequences_never_reach_the_terminal() {
-        assert_eq!(
-            printable(b"\x1bc\x1b[2J\x1b[1;31mSeaBIOS\x07\tx\r\n"),
-            "SeaBIOS x"
-        );
+        assert_eq!(printable(b"\x1bc\x1b[2J\x1b[1;31mSeaBIOS\x07\tx\r\n"), "SeaBIOS x");
     }
 }

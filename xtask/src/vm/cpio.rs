@@ -14,11 +14,7 @@ pub struct Archive {
 
 impl Archive {
     pub fn new() -> Archive {
-        Archive {
-            bytes: Vec::new(),
-            inode: 0,
-            seen: BTreeSet::new(),
-        }
+        Archive { bytes: Vec::new(), inode: 0, seen: BTreeSet::new() }
     }
 
     /// Makes the directory and those above it; `path` starts with a slash, here and below.
@@ -68,13 +64,7 @@ impl Archive {
     fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), content: &[u8]) {
         self.seen.insert(path.to_owned());
         self.inode += 1;
-        self.header(
-            path.trim_start_matches('/'),
-            mode,
-            device,
-            self.inode,
-            content.len(),
-        );
+        self.header(path.trim_start_matches('/'), mode, device, self.inode, content.len());
         self.bytes.extend_from_slice(content);
         self.pad();
     }
@@ -136,24 +126,13 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .expect("cpio starts");
-        child
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(&archive.finish())
-            .expect("cpio reads");
+        child.stdin.take().expect("a pipe").write_all(&archive.finish()).expect("cpio reads");
         let output = child.wait_with_output().expect("cpio ends");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success());
-        for part in [
-            "drwxr-xr-x",
-            "-rwxr-xr-x",
-            "5 Jan",
-            "usr/bin/odd",
-            "bin -> usr/bin",
-            "crw-------",
-            "5,   1",
-        ] {
+        for part in
+            ["drwxr-xr-x", "-rwxr-xr-x", "5 Jan", "usr/bin/odd", "bin -> usr/bin", "crw-------", "5,   1"]
+        {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
     }

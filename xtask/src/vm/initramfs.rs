@@ -68,27 +68,12 @@ impl Base {
         let mut libraries = BTreeSet::new();
         add_program(&mut archive, &mut libraries, &programs.init, "/init", true)?;
         for program in &programs.others {
-            let name = program
-                .file_name()
-                .context("a program without a name")?
-                .to_string_lossy();
-            add_program(
-                &mut archive,
-                &mut libraries,
-                program,
-                &format!("/usr/bin/{name}"),
-                true,
-            )?;
+            let name = program.file_name().context("a program without a name")?.to_string_lossy();
+            add_program(&mut archive, &mut libraries, program, &format!("/usr/bin/{name}"), true)?;
         }
         for name in TOOLS {
             if let Some(path) = sh::find_tool(name) {
-                add_program(
-                    &mut archive,
-                    &mut libraries,
-                    &path,
-                    &format!("/usr/bin/{name}"),
-                    false,
-                )?;
+                add_program(&mut archive, &mut libraries, &path, &format!("/usr/bin/{name}"), false)?;
             }
         }
         archive.symlink("/bin", "usr/bin");
@@ -98,9 +83,7 @@ impl Base {
             archive.file(&library, 0o755, &content);
         }
         etc(&mut archive);
-        Ok(Base {
-            archive: archive.finish(),
-        })
+        Ok(Base { archive: archive.finish() })
     }
 
     /// The kernel unpacks archives one after the other, so a kernel's own part is simply appended.
@@ -122,16 +105,10 @@ impl Base {
 
 fn etc(archive: &mut Archive) {
     let files = [
-        (
-            "/etc/passwd",
-            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
-        ),
+        ("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"),
         ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
         ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-        (
-            "/etc/nsswitch.conf",
-            "passwd: files\ngroup: files\nhosts: files\n",
-        ),
+        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
     ];
     for (path, content) in files {
         archive.file(path, 0o644, content.as_bytes());
@@ -149,11 +126,7 @@ fn add_program(
     to: &str,
     strip: bool,
 ) -> Result<()> {
-    let bytes = if strip {
-        stripped(program)?
-    } else {
-        fs::read(program)?
-    };
+    let bytes = if strip { stripped(program)? } else { fs::read(program)? };
     // A script's interpreter and libraries are not followed: none of the tools is one on Debian.
     if !bytes.starts_with(b"\x7fELF") || archive.contains(to) {
         return Ok(());
@@ -167,11 +140,7 @@ fn add_program(
 
 /// The path in "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)" or "/lib64/ld-linux-x86-64.so.2 (0x…)".
 fn library(line: &str) -> Option<&str> {
-    let path = line
-        .split_once("=>")
-        .map_or(line, |(_, path)| path)
-        .split_whitespace()
-        .next()?;
+    let path = line.split_once("=>").map_or(line, |(_, path)| path).split_whitespace().next()?;
     path.starts_with('/').then_some(path)
 }
 
@@ -191,14 +160,8 @@ mod tests {
     #[test]
     fn finds_libraries_in_what_ldd_says() {
         assert_eq!(library("\tlinux-vdso.so.1 (0x00007ffc)"), None);
-        assert_eq!(
-            library("\tlibc.so.6 => /lib/x/libc.so.6 (0x00007f)"),
-            Some("/lib/x/libc.so.6")
-        );
-        assert_eq!(
-            library("\t/lib64/ld-linux-x86-64.so.2 (0x00007f)"),
-            Some("/lib64/ld-linux-x86-64.so.2")
-        );
+        assert_eq!(library("\tlibc.so.6 => /lib/x/libc.so.6 (0x00007f)"), Some("/lib/x/libc.so.6"));
+        assert_eq!(library("\t/lib64/ld-linux-x86-64.so.2 (0x00007f)"), Some("/lib64/ld-linux-x86-64.so.2"));
         assert_eq!(library("\tlibgone.so => not found"), None);
     }
 }

@@ -43,22 +43,13 @@ fn from_folder(folder: &Path, names: &[String]) -> Result<Vec<Kernel>> {
     let mut found: Vec<Kernel> = listing.filter_map(|entry| open(&entry.ok()?.path())).collect();
     found.sort_by_key(|kernel| version_key(&kernel.name));
     if !names.is_empty() {
-        if let Some(name) = names
-            .iter()
-            .find(|name| found.iter().all(|kernel| kernel.name != **name))
-        {
-            bail!(
-                "{} has no kernel {name}: expected {name}/vmlinuz and {name}/modules/",
-                folder.display()
-            );
+        if let Some(name) = names.iter().find(|name| found.iter().all(|kernel| kernel.name != **name)) {
+            bail!("{} has no kernel {name}: expected {name}/vmlinuz and {name}/modules/", folder.display());
         }
         found.retain(|kernel| names.contains(&kernel.name));
     }
     if found.is_empty() {
-        bail!(
-            "no kernels in {}: each needs a folder NAME with vmlinuz and modules/ in it",
-            folder.display()
-        );
+        bail!("no kernels in {}: each needs a folder NAME with vmlinuz and modules/ in it", folder.display());
     }
     Ok(found)
 }
@@ -104,20 +95,12 @@ fn download(series: &str, suites: &[&str], work: &Path, dir: &Path) -> Result<()
     let apt = Apt::new(work, &Mirror::of_this_machine()?, suites)?;
     sh::quiet(apt.command("apt-get").args(["update", "-qq"]))?;
     let packages = newest(
-        &sh::output(
-            apt.command("apt-cache")
-                .args(["search", "--names-only", "^linux-.*cloud-amd64$"]),
-        )?,
+        &sh::output(apt.command("apt-cache").args(["search", "--names-only", "^linux-.*cloud-amd64$"]))?,
         series,
     )
     .with_context(|| format!("no kernel {series} in {}", suites.join(", ")))?;
     println!("kernel {series}: downloading {}", packages.join(" "));
-    sh::quiet(
-        apt.command("apt-get")
-            .current_dir(work)
-            .args(["download", "-qq"])
-            .args(&packages),
-    )?;
+    sh::quiet(apt.command("apt-get").current_dir(work).args(["download", "-qq"]).args(&packages))?;
     let tree = work.join("tree");
     for entry in fs::read_dir(work)? {
         let path = entry?.path();
@@ -138,19 +121,9 @@ fn arrange(tree: &Path, work: &Path, dir: &Path) -> Result<()> {
         .map(|entry| entry.path())
         .find(|path| path.join("kernel").is_dir())
         .context("the packages hold no modules")?;
-    let release = modules
-        .file_name()
-        .context("no release")?
-        .to_string_lossy()
-        .into_owned();
-    let places = [
-        tree.join("boot").join(format!("vmlinuz-{release}")),
-        modules.join("vmlinuz"),
-    ];
-    let vmlinuz = places
-        .iter()
-        .find(|path| path.is_file())
-        .context("the packages hold no vmlinuz")?;
+    let release = modules.file_name().context("no release")?.to_string_lossy().into_owned();
+    let places = [tree.join("boot").join(format!("vmlinuz-{release}")), modules.join("vmlinuz")];
+    let vmlinuz = places.iter().find(|path| path.is_file()).context("the packages hold no vmlinuz")?;
     fs::rename(vmlinuz, ready.join("vmlinuz"))?;
     fs::rename(&modules, ready.join("modules"))?;
     fs::write(ready.join("release"), &release)?;
@@ -173,17 +146,8 @@ fn newest(search: &str, series: &str) -> Option<Vec<String>> {
             (version.starts_with(&format!("{series}."))).then_some((name, version))
         })
         .collect();
-    let best = parsed
-        .iter()
-        .map(|(_, version)| *version)
-        .max_by_key(|version| version_key(version))?;
-    Some(
-        parsed
-            .iter()
-            .filter(|(_, version)| *version == best)
-            .map(|(name, _)| (*name).to_owned())
-            .collect(),
-    )
+    let best = parsed.iter().map(|(_, version)| *version).max_by_key(|version| version_key(version))?;
+    Some(parsed.iter().filter(|(_, version)| *version == best).map(|(name, _)| (*name).to_owned()).collect())
 }
 
 /// Orders "6.1.0-9" before "6.1.0-56".
@@ -250,14 +214,8 @@ mod tests {
         let search = "linux-image-6.1-cloud-amd64 - meta\nlinux-image-6.1.0-9-cloud-amd64 - x\n\
                       linux-image-6.1.0-56-cloud-amd64 - x\nlinux-image-6.12.1+deb13-cloud-amd64 - x\n\
                       linux-image-6.1.0-0.deb11.52-cloud-amd64 - x\nlinux-image-6.1.0-57-cloud-amd64-dbg - x";
-        assert_eq!(
-            newest(search, "6.1"),
-            Some(vec!["linux-image-6.1.0-56-cloud-amd64".to_owned()])
-        );
-        assert_eq!(
-            newest(search, "6.12"),
-            Some(vec!["linux-image-6.12.1+deb13-cloud-amd64".to_owned()])
-        );
+        assert_eq!(newest(search, "6.1"), Some(vec!["linux-image-6.1.0-56-cloud-amd64".to_owned()]));
+        assert_eq!(newest(search, "6.12"), Some(vec!["linux-image-6.12.1+deb13-cloud-amd64".to_owned()]));
         assert_eq!(newest(search, "7.3"), None);
     }
 

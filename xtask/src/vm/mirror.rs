@@ -54,48 +54,26 @@ impl Mirror {
         } else {
             &self.archive
         };
-        Ok(format!(
-            "deb [arch=amd64 targets=Packages signed-by={}] {uri} {suite} main\n",
-            self.keyring
-        ))
+        Ok(format!("deb [arch=amd64 targets=Packages signed-by={}] {uri} {suite} main\n", self.keyring))
     }
 }
 
 fn choose(sources: &[Source], keyring: &str) -> Option<Mirror> {
     let debian = |source: &&Source| {
-        let base = source
-            .suite
-            .trim_end_matches("-security")
-            .trim_end_matches("-updates");
-        [
-            "bullseye",
-            "bookworm",
-            "trixie",
-            "forky",
-            "sid",
-            "stable",
-            "oldstable",
-            "testing",
-            "unstable",
-        ]
-        .contains(&base)
+        let base = source.suite.trim_end_matches("-security").trim_end_matches("-updates");
+        ["bullseye", "bookworm", "trixie", "forky", "sid", "stable", "oldstable", "testing", "unstable"]
+            .contains(&base)
     };
-    let (security, archive): (Vec<_>, Vec<_>) = sources
-        .iter()
-        .filter(debian)
-        .partition(|source| source.suite.ends_with("-security"));
+    let (security, archive): (Vec<_>, Vec<_>) =
+        sources.iter().filter(debian).partition(|source| source.suite.ends_with("-security"));
     // Others offer suites of the same names; Debian's own archive is called debian on every mirror.
     let best = |found: &[&Source], name: &str| {
-        let named = found
-            .iter()
-            .find(|source| source.uri.trim_end_matches('/').ends_with(name));
+        let named = found.iter().find(|source| source.uri.trim_end_matches('/').ends_with(name));
         named.or(found.first()).map(|source| source.uri.clone())
     };
     let archive = best(&archive, "/debian")?;
-    let beside = archive
-        .trim_end_matches('/')
-        .strip_suffix("/debian")
-        .map(|base| format!("{base}/debian-security"));
+    let beside =
+        archive.trim_end_matches('/').strip_suffix("/debian").map(|base| format!("{base}/debian-security"));
     Some(Mirror {
         security: best(&security, "/debian-security").or(beside),
         archive,
@@ -118,10 +96,7 @@ fn one_line_style(text: &str) -> Vec<Source> {
         if let (Some(uri), Some(suite)) = (words.next(), words.next())
             && words.any(|component| component == "main")
         {
-            sources.push(Source {
-                uri: uri.to_owned(),
-                suite: suite.to_owned(),
-            });
+            sources.push(Source { uri: uri.to_owned(), suite: suite.to_owned() });
         }
     }
     sources
@@ -133,26 +108,14 @@ fn deb822_style(text: &str) -> Vec<Source> {
     for stanza in lines.split(|line| line.trim().is_empty()) {
         let field = |name: &str| {
             let start = stanza.iter().position(|line| {
-                line.split_once(':')
-                    .is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case(name))
+                line.split_once(':').is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case(name))
             })?;
             let first = stanza[start].split_once(':').map(|(_, value)| value)?;
-            let more = stanza[start + 1..]
-                .iter()
-                .take_while(|line| line.starts_with([' ', '\t']));
-            Some(
-                std::iter::once(first)
-                    .chain(more.copied())
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            )
+            let more = stanza[start + 1..].iter().take_while(|line| line.starts_with([' ', '\t']));
+            Some(std::iter::once(first).chain(more.copied()).collect::<Vec<_>>().join(" "))
         };
         let words = |name: &str| -> Vec<String> {
-            field(name)
-                .unwrap_or_default()
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect()
+            field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
         };
         let off = field("Enabled").is_some_and(|value| ["no", "false", "0"].contains(&value.trim()));
         if off
@@ -162,10 +125,7 @@ fn deb822_style(text: &str) -> Vec<Source> {
             continue;
         }
         for uri in words("URIs") {
-            sources.extend(words("Suites").into_iter().map(|suite| Source {
-                uri: uri.clone(),
-                suite,
-            }));
+            sources.extend(words("Suites").into_iter().map(|suite| Source { uri: uri.clone(), suite }));
         }
     }
     sources

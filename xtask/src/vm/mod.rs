@@ -50,11 +50,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     crate::setup::setup(true)?;
     let (passed, failed) = run(options)?;
     println!("{passed} passed, {failed} failed");
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// (passed, failed) over all kernels.
@@ -64,41 +60,23 @@ pub fn run(options: &Options) -> Result<(u64, u64)> {
     }
     let kernels = kernels::kernels(&options.kernel, options.kernels.as_deref())?;
     let base = Base::new(&build()?)?;
-    let lane = Lane {
-        base,
-        dir: sh::target_dir().join("vm"),
-    };
+    let lane = Lane { base, dir: sh::target_dir().join("vm") };
     boot::prepare(&lane.dir)?;
     if options.shell {
         let kernel = kernels.into_iter().next().context("no kernel")?;
         let config = json!({ "shell": true, "bpf_lsm": true, "runs": [] }).to_string();
-        lane.shell(&Boot {
-            name: kernel.name.clone(),
-            kernel,
-            bpf_lsm: true,
-            config,
-        })?;
+        lane.shell(&Boot { name: kernel.name.clone(), kernel, bpf_lsm: true, config })?;
         return Ok((0, 0));
     }
     let started = Instant::now();
     let boots = plan(&kernels, options);
     let outcomes = lane.all(boots, options.jobs.max(1))?;
     report(&outcomes, started.elapsed());
-    Ok((
-        outcomes.iter().map(|(_, o)| o.passed).sum(),
-        outcomes.iter().map(|(_, o)| o.failed).sum(),
-    ))
+    Ok((outcomes.iter().map(|(_, o)| o.passed).sum(), outcomes.iter().map(|(_, o)| o.failed).sum()))
 }
 
 fn build() -> Result<Programs> {
-    sh::run(sh::cargo().args([
-        "build",
-        "--package",
-        "fim-userspace",
-        "--package",
-        "fim-tests",
-        "--bins",
-    ]))?;
+    sh::run(sh::cargo().args(["build", "--package", "fim-userspace", "--package", "fim-tests", "--bins"]))?;
     let dir = sh::target_dir().join("debug");
     let others = ["fim", "fim-e2e", "fim-actor"].map(|name| dir.join(name));
     Ok(Programs {
@@ -122,10 +100,7 @@ fn plan(kernels: &[Kernel], options: &Options) -> Vec<Boot> {
             config: json!({ "bpf_lsm": true, "runs": runs }).to_string(),
         });
     }
-    let stock = kernels
-        .iter()
-        .find(|kernel| kernel.name == "6.1")
-        .or(kernels.first());
+    let stock = kernels.iter().find(|kernel| kernel.name == "6.1").or(kernels.first());
     if let Some(kernel) = stock.filter(|_| wanted("fentry")) {
         let runs = [self_check(), e2e("auto", "auto", "fentry", options)];
         boots.push(Boot {
@@ -143,13 +118,7 @@ fn self_check() -> serde_json::Value {
 }
 
 fn e2e(name: &str, tier: &str, expected: &str, options: &Options) -> serde_json::Value {
-    let mut argv = vec![
-        "/usr/bin/fim-e2e",
-        "--fim",
-        "/usr/bin/fim",
-        "--actor",
-        "/usr/bin/fim-actor",
-    ];
+    let mut argv = vec!["/usr/bin/fim-e2e", "--fim", "/usr/bin/fim", "--actor", "/usr/bin/fim-actor"];
     argv.extend(["--tier", tier, "--expect-tier", expected]);
     for work in ["/fs/ext4", "/fs/xfs", "/fs/btrfs", "/fs/tmpfs", "/fs/overlay"] {
         argv.extend(["--work", work]);
@@ -192,19 +161,14 @@ impl Lane {
         });
         let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         done.sort_by_key(|(number, ..)| *number);
-        done.into_iter()
-            .map(|(_, name, outcome)| Ok((name, outcome?)))
-            .collect()
+        done.into_iter().map(|(_, name, outcome)| Ok((name, outcome?))).collect()
     }
 
     fn one(&self, boot: &Boot) -> Result<Outcome> {
         let dir = self.folder(boot)?;
         let initrd = self.initrd(boot, &dir)?;
         let disks = disks::make(&dir)?;
-        let limits = Limits {
-            silence: Duration::from_secs(180),
-            overall: Duration::from_secs(25 * 60),
-        };
+        let limits = Limits { silence: Duration::from_secs(180), overall: Duration::from_secs(25 * 60) };
         let outcome = boot.run(&initrd, &disks, dir.join("console.log"), &limits);
         for file in disks.iter().chain([&initrd]) {
             fs::remove_file(file)?;

@@ -53,10 +53,7 @@ impl Modules {
         for dependency in dependencies(&bytes) {
             self.visit(&dependency, seen, done)?;
         }
-        done.push(Module {
-            name: name.to_owned(),
-            bytes,
-        });
+        done.push(Module { name: name.to_owned(), bytes });
         Ok(())
     }
 }

@@ -1,0 +1,249 @@
+//! One step being carried out: the folder it happens in, the name, and the evidence so far.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::fs::Stat;
+use rustix::io::Errno;
+
+use super::private::PrivateName;
+use super::{Evidence, flags};
+use crate::core::entry::{Aspect, Entry, FileType, Found, XattrName};
+use crate::core::path::RelPath;
+use crate::store::vault::{Vault, VaultError};
+use crate::tree::attributes::{self, NotApplied};
+use crate::tree::inspect::inspect_fd;
+use crate::tree::root::{Root, is_absent, open_name};
+
+#[derive(Debug)]
+pub enum Failure {
+    /// What is there is not what was expected any more.
+    Moved,
+    ParentMissing,
+    NotEmpty,
+    Io {
+        what: String,
+        source: io::Error,
+    },
+    Vault(VaultError),
+    /// The place is right, but what was there is not in the vault and stays beside it under a private name.
+    Kept {
+        name: String,
+        why: Box<Failure>,
+    },
+    /// A reason, and what to do about it.
+    Other(String),
+}
+
+impl Failure {
+    pub fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Io { what: what.into(), source: source.into() }
+    }
+
+    /// For failures after the approved version has its place.
+    pub fn kept(self, name: &PrivateName) -> Self {
+        match self {
+            Self::Moved => Self::Moved,
+            why => Self::Kept { name: name.to_string(), why: Box::new(why) },
+        }
+    }
+
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Moved => "it changed again".into(),
+            Self::ParentMissing => "a folder above it is missing".into(),
+            Self::NotEmpty => "the folder is not empty".into(),
+            Self::Io { what, source } => format!("{what} failed ({source}); {}", advice(source)),
+            Self::Vault(e) => e.to_string(),
+            Self::Kept { why, .. } => why.reason(),
+            Self::Other(reason) => reason.clone(),
+        }
+    }
+
+    pub fn attribute(e: NotApplied) -> Self {
+        Self::io(format!("setting {}", e.what), e.source)
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => "make room on the file system",
+        Some(Errno::ROFS) => "its file system is mounted read-only",
+        Some(Errno::BUSY) => "something is mounted over it; look at it with findmnt",
+        Some(Errno::XDEV) => "something is mounted below it; look at it with findmnt",
+        Some(Errno::PERM | Errno::ACCESS) => "run fim as root, and check the flags with lsattr",
+        Some(Errno::MFILE | Errno::NFILE) => "raise the limit on open files (LimitNOFILE=)",
+        Some(Errno::NOTSUP) => "its file system does not know this",
+        Some(Errno::AGAIN) => "another process holds a lease on it; it is tried again",
+        _ => "check the file system and the kernel log",
+    }
+}
+
+/// Which object a descriptor or name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id {
+    dev: u64,
+    ino: u64,
+}
+
+impl Id {
+    pub fn of(stat: &Stat) -> Self {
+        Self { dev: stat.st_dev, ino: stat.st_ino }
+    }
+
+    pub fn expected(found: &Found) -> Self {
+        Self { dev: found.identity.dev, ino: found.identity.ino }
+    }
+}
+
+pub struct Act<'a> {
+    vault: &'a Vault,
+    dir: OwnedFd,
+    pub name: Vec<u8>,
+    pub path: &'a RelPath,
+    pub evidence: Vec<Evidence>,
+    /// When the place was right again.
+    pub righted: Option<Instant>,
+    // Declared after `dir`, and restored when the step has ended, however it ended.
+    _unlocked: Option<flags::Unlocked>,
+}
+
+impl<'a> Act<'a> {
+    pub fn begin(vault: &'a Vault, root: &Root, path: &'a RelPath) -> Result<Self, Failure> {
+        if path.is_root() {
+            return Err(Failure::Other(
+                "it is the watched folder itself, which fim neither replaces nor removes; do that by hand"
+                    .into(),
+            ));
+        }
+        let (dir, name) = root.parent(path).map_err(|e| match is_absent(&e) {
+            true => Failure::ParentMissing,
+            false => Failure::io("opening its folder", e),
+        })?;
+        let unlocked = flags::unlock_dir(dir.as_fd())
+            .map_err(|e| Failure::io("clearing the immutable flag of its folder", e))?;
+        Ok(Self { vault, dir, name, path, evidence: Vec::new(), righted: None, _unlocked: unlocked })
+    }
+
+    pub fn end(self) -> (Vec<Evidence>, Instant) {
+        (self.evidence, self.righted.unwrap_or_else(Instant::now))
+    }
+
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    pub fn vault(&self) -> &'a Vault {
+        self.vault
+    }
+
+    /// The object under a name in the folder, and which one it is.
+    pub fn look(&self, name: &[u8]) -> Result<Option<(OwnedFd, Id)>, Failure> {
+        let fd = match open_name(self.dir(), name) {
+            Ok(fd) => fd,
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(Failure::io("looking at it", e)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
+        let id = Id::of(&stat);
+        Ok(Some((fd, id)))
+    }
+
+    pub fn id_of(&self, name: &[u8]) -> Result<Option<Id>, Failure> {
+        Ok(self.look(name)?.map(|(_, id)| id))
+    }
+
+    /// Puts the approved version in the place of what is there.
+    pub fn replace(&mut self, approved: &Entry, expected: Option<&Found>) -> Result<(), Failure> {
+        let name = self.name.clone();
+        if self.id_of(&name)? != expected.map(Id::expected) {
+            return Err(Failure::Moved);
+        }
+        if let Some(found) = expected
+            && approved.kind == FileType::Directory
+            && found.entry.kind == FileType::Directory
+        {
+            // Never exchanged: everything in it would go.
+            return self.reattribute(approved, found);
+        }
+        let built = self.build(approved)?;
+        let result = match expected {
+            None => self.place(&built),
+            Some(found) => self.exchange(&built, Id::expected(found)),
+        };
+        if !matches!(result, Ok(()) | Err(Failure::Kept { .. })) {
+            self.discard(&built);
+        }
+        result
+    }
+
+    /// Puts the attributes back on the file that is there.
+    ///
+    /// Not on a file that is to be set-id or to have capabilities, as long as the vault can give one: somebody may
+    /// hold it open and alter its content in the very moment it gets its privileges back.
+    pub fn reattribute(&mut self, approved: &Entry, expected: &Found) -> Result<(), Failure> {
+        let in_vault = approved.sha256.is_some_and(|d| self.vault.contains(&d));
+        if approved.kind == FileType::Regular && is_privileged(approved) && in_vault {
+            return self.replace(approved, Some(expected));
+        }
+        let (fd, _) = self.look(&self.name)?.ok_or(Failure::Moved)?;
+        let evidence = put_attributes(&fd, approved, expected, self.path)?;
+        self.evidence.push(evidence);
+        Ok(())
+    }
+
+    /// Removes a half-finished version. Should something else stand under its name, that becomes evidence.
+    pub fn discard(&mut self, built: &super::build::Built) {
+        let name = built.name.bytes();
+        let result = match self.id_of(name) {
+            Ok(None) => Ok(()),
+            Ok(Some(id)) if id == built.id => self.unlink(name, id),
+            Ok(Some(_)) => self.preserve(name, self.path),
+            Err(e) => Err(e),
+        };
+        if let Err(failure) = result {
+            tracing::warn!(name = %built.name, ?failure, "left behind; the next scan takes it into the vault");
+        }
+    }
+
+    /// Takes everything under a leftover's private name into the vault and away.
+    pub fn clear_private(&mut self, name: &[u8]) -> Result<(), Failure> {
+        let _in_flight = PrivateName::adopt(name);
+        match self.id_of(name)? {
+            None => Ok(()),
+            Some(_) => self.preserve(name, self.path),
+        }
+    }
+}
+
+fn is_privileged(entry: &Entry) -> bool {
+    entry.mode & 0o6000 != 0 || entry.xattrs.0.contains_key(&XattrName(b"security.capability".to_vec()))
+}
+
+/// Applies `approved` to the object of an `O_PATH` descriptor, if that is still the expected one with the approved
+/// content. Returns the state before.
+pub fn put_attributes(
+    fd: &OwnedFd,
+    approved: &Entry,
+    expected: &Found,
+    path: &RelPath,
+) -> Result<Evidence, Failure> {
+    let before = inspect_fd(fd.as_fd(), Some(expected)).map_err(|e| Failure::io("reading it", e))?;
+    let same = (before.identity.dev, before.identity.ino) == (expected.identity.dev, expected.identity.ino);
+    let content = approved.differences(&before.entry).iter().all(|a| !is_content(*a));
+    if !same || !content {
+        return Err(Failure::Moved);
+    }
+    match attributes::apply(fd.as_fd(), approved) {
+        Err(e) if e.source.raw_os_error() == Some(Errno::PERM.raw_os_error()) && flags::clear(fd.as_fd()) => {
+            attributes::apply(fd.as_fd(), approved).map_err(Failure::attribute)?;
+        }
+        other => other.map_err(Failure::attribute)?,
+    }
+    Ok(Evidence { path: path.clone(), found: before, digest: None })
+}
+
+fn is_content(aspect: Aspect) -> bool {
+    matches!(aspect, Aspect::Type | Aspect::Content | Aspect::Target | Aspect::Device)
+}

@@ -1,0 +1,167 @@
+//! Builds the approved version of a file under a private name, complete before anybody can take it for the real one.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType as Kind, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::act::{Act, Failure, Id};
+use super::private::PrivateName;
+use crate::core::entry::{Entry, FileType};
+use crate::tree::attributes;
+use crate::tree::root::{open_name, proc_path};
+
+/// A finished object. The `O_PATH` descriptor keeps its inode number from being given to anything else.
+pub struct Built {
+    pub name: PrivateName,
+    pub id: Id,
+    _fd: OwnedFd,
+}
+
+/// Names taken by others are tried this often; they cannot be guessed, so once would do.
+const ATTEMPTS: u32 = 8;
+
+impl Act<'_> {
+    pub fn build(&mut self, approved: &Entry) -> Result<Built, Failure> {
+        let mut attempt = 1;
+        loop {
+            let name = PrivateName::new();
+            match self.build_as(name, approved) {
+                Err(Failure::Io { source, .. })
+                    if source.raw_os_error() == Some(Errno::EXIST.raw_os_error()) && attempt < ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn build_as(&mut self, name: PrivateName, approved: &Entry) -> Result<Built, Failure> {
+        if approved.kind == FileType::Regular {
+            return self.build_regular(name, approved);
+        }
+        self.make_special(&name, approved)?;
+        let fd =
+            open_name(self.dir(), name.bytes()).map_err(|e| Failure::io("opening the new version", e))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
+        let open_mode = attributes::file_type(&stat) != FileType::Symlink && stat.st_mode & 0o077 != 0;
+        // Making these gives no descriptor. Should somebody have put an object of his choice in the place of ours, it
+        // must not get the approved owner and mode.
+        if attributes::file_type(&stat) != approved.kind
+            || stat.st_uid != rustix::process::geteuid().as_raw()
+            || open_mode
+        {
+            return Err(Failure::Moved);
+        }
+        let built = Built { name, id: Id::of(&stat), _fd: fd };
+        if let Err(e) = attributes::apply(built._fd.as_fd(), approved) {
+            self.discard(&built);
+            return Err(Failure::attribute(e));
+        }
+        Ok(built)
+    }
+
+    fn make_special(&self, name: &PrivateName, approved: &Entry) -> Result<(), Failure> {
+        let (dir, owner_only) = (self.dir(), Mode::RUSR | Mode::WUSR);
+        let node = |kind| rustix::fs::mknodat(dir, name.bytes(), kind, owner_only, approved.rdev);
+        let made = match approved.kind {
+            FileType::Directory => rustix::fs::mkdirat(dir, name.bytes(), Mode::RWXU),
+            FileType::Symlink => {
+                let target = approved.target.as_deref().unwrap_or_default();
+                rustix::fs::symlinkat(target, dir, name.bytes())
+            }
+            FileType::Fifo => node(Kind::Fifo),
+            FileType::CharDevice => node(Kind::CharacterDevice),
+            FileType::BlockDevice => node(Kind::BlockDevice),
+            FileType::Socket | FileType::Regular => {
+                return Err(Failure::Other(
+                    "a socket can only be made by the process that listens on it".into(),
+                ));
+            }
+        };
+        made.map_err(|e| Failure::io("making the approved version", e))
+    }
+
+    fn build_regular(&mut self, name: PrivateName, approved: &Entry) -> Result<Built, Failure> {
+        let digest = approved.sha256.ok_or_else(|| {
+            Failure::Other(
+                "its approved content could not be read when it was approved; accept it again".into(),
+            )
+        })?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.dir(), name.bytes(), flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| Failure::io("making the approved version", e))?;
+        let fill = || -> Result<(OwnedFd, Id), Failure> {
+            let mut out = Sparse::new(fd.into());
+            self.vault().copy_to(&digest, &mut out).map_err(Failure::Vault)?;
+            let file = out.finish().map_err(|e| Failure::io("writing the approved version", e))?;
+            attributes::apply(file.as_fd(), approved).map_err(Failure::attribute)?;
+            rustix::fs::fsync(&file).map_err(|e| Failure::io("syncing the approved version", e))?;
+            // A program cannot be executed while a descriptor for writing is open on it (ETXTBSY).
+            let path_only = OFlags::PATH | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(proc_path(file.as_fd()), path_only, Mode::empty())
+                .map_err(|e| Failure::io("opening the new version", e))?;
+            let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
+            Ok((fd, Id::of(&stat)))
+        };
+        match fill() {
+            Ok((fd, id)) => Ok(Built { name, id, _fd: fd }),
+            Err(failure) => {
+                // Half of a copy; the whole is in the vault, or was damaged there.
+                let _ = rustix::fs::unlinkat(self.dir(), name.bytes(), AtFlags::empty());
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// Writes a file, leaving holes where the content is zero.
+struct Sparse {
+    file: File,
+    length: u64,
+}
+
+/// Block size of nearly all file systems.
+const BLOCK: usize = 4096;
+
+impl Sparse {
+    fn new(file: File) -> Self {
+        Self { file, length: 0 }
+    }
+
+    /// A hole at the end exists only once the length is set.
+    fn finish(self) -> io::Result<File> {
+        self.file.set_len(self.length)?;
+        Ok(self.file)
+    }
+}
+
+impl Write for Sparse {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let zero = |block: &[u8]| block.iter().all(|b| *b == 0);
+        let mut blocks = bytes.chunks(BLOCK).peekable();
+        let mut at = 0;
+        while let Some(first) = blocks.next() {
+            let hole = zero(first);
+            let mut end = at + first.len();
+            while let Some(next) = blocks.next_if(|b| zero(b) == hole) {
+                end += next.len();
+            }
+            if hole {
+                self.file.seek(SeekFrom::Current((end - at) as i64))?;
+            } else {
+                self.file.write_all(&bytes[at..end])?;
+            }
+            at = end;
+        }
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! One object: a zstd frame, whose content is hashed on the way in and out.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use sha2::{Digest as _, Sha256};
+
+use super::VaultError;
+use crate::core::entry::Digest;
+
+/// Restoring waits for nothing but decompression, and storing evidence should be quick; both hardly depend on it.
+const LEVEL: i32 = 1;
+
+const CHUNK: usize = 256 * 1024;
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+pub fn digest(content: &[u8]) -> Digest {
+    Digest(Sha256::digest(content).into())
+}
+
+/// Writes content that is wholly in memory.
+pub fn write_small(content: &[u8], out: &mut File) -> io::Result<Digest> {
+    let compressed = COMPRESSOR.with_borrow_mut(|slot| -> io::Result<Vec<u8>> {
+        if slot.is_none() {
+            *slot = Some(zstd::bulk::Compressor::new(LEVEL)?);
+        }
+        match slot {
+            Some(compressor) => compressor.compress(content),
+            None => zstd::bulk::compress(content, LEVEL),
+        }
+    })?;
+    out.write_all(&compressed)?;
+    Ok(digest(content))
+}
+
+/// Writes `start` and then all that `rest` gives.
+pub fn write_stream(
+    start: &[u8],
+    rest: &mut impl Read,
+    out: &mut File,
+    write_error: impl Fn(io::Error) -> VaultError,
+) -> Result<Digest, VaultError> {
+    let mut encoder = zstd::stream::write::Encoder::new(out, LEVEL).map_err(&write_error)?;
+    let mut hash = Sha256::new_with_prefix(start);
+    encoder.write_all(start).map_err(&write_error)?;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let n = match rest.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(VaultError::Source(e)),
+        };
+        hash.update(&buffer[..n]);
+        encoder.write_all(&buffer[..n]).map_err(&write_error)?;
+    }
+    encoder.finish().map_err(&write_error)?;
+    Ok(Digest(hash.finalize().into()))
+}
+
+/// Copies an object's content to `out`, and fails unless it is what `expected` says.
+pub fn read(
+    object: File,
+    expected: &Digest,
+    out: &mut impl Write,
+    corrupt: &dyn Fn(String) -> VaultError,
+) -> Result<u64, VaultError> {
+    let mut decoder = zstd::stream::read::Decoder::new(object).map_err(|e| corrupt(e.to_string()))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; zstd::zstd_safe::DCtx::out_size()];
+    let mut total = 0;
+    loop {
+        let n = match decoder.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(corrupt(e.to_string())),
+        };
+        hash.update(&buffer[..n]);
+        out.write_all(&buffer[..n]).map_err(VaultError::Target)?;
+        total += n as u64;
+    }
+    let actual = Digest(hash.finalize().into());
+    if actual != *expected {
+        return Err(corrupt(format!("its content has the digest {actual}")));
+    }
+    Ok(total)
+}

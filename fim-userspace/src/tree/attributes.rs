@@ -1,0 +1,184 @@
+//! Everything about a file but its content: reading it from, and putting it back on, an `O_PATH` descriptor.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, FileType as Kind, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use rustix::io::Errno;
+
+use super::root::proc_path;
+use crate::core::entry::{Entry, FileType, Identity, XattrName, XattrValue, Xattrs};
+
+/// Longest list of names and longest value the kernel gives (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`, linux/limits.h).
+const XATTR_MAX: usize = 65536;
+
+/// What `fd` is: its entry without a digest, and its identity.
+pub fn read(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
+    let stat = rustix::fs::fstat(fd)?;
+    let kind = file_type(&stat);
+    let target = match kind {
+        FileType::Symlink => Some(rustix::fs::readlinkat(fd, c"", Vec::new())?.into_bytes()),
+        _ => None,
+    };
+    let entry = Entry {
+        kind,
+        sha256: None,
+        size: match kind {
+            FileType::Regular => stat.st_size as u64,
+            FileType::Symlink => target.as_ref().map_or(0, |t| t.len() as u64),
+            _ => 0,
+        },
+        mode: if kind == FileType::Symlink { 0o777 } else { stat.st_mode & 0o7777 },
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime_ns: if kind == FileType::Directory { 0 } else { ns(stat.st_mtime, stat.st_mtime_nsec) },
+        xattrs: read_xattrs(fd)?,
+        target,
+        rdev: if matches!(kind, FileType::CharDevice | FileType::BlockDevice) { stat.st_rdev } else { 0 },
+    };
+    Ok((entry, identity(&stat)))
+}
+
+pub fn identity(stat: &Stat) -> Identity {
+    Identity {
+        dev: stat.st_dev,
+        ino: stat.st_ino,
+        ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
+        nlink: stat.st_nlink,
+    }
+}
+
+pub fn file_type(stat: &Stat) -> FileType {
+    match Kind::from_raw_mode(stat.st_mode) {
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::Fifo,
+        Kind::Socket => FileType::Socket,
+        Kind::CharacterDevice => FileType::CharDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+        _ => FileType::Regular,
+    }
+}
+
+/// Nanoseconds since the epoch; times beyond the years 1677 to 2262 become the nearest that can be told.
+fn ns(seconds: impl Into<i64>, nanoseconds: impl TryInto<i64>) -> i64 {
+    let nanoseconds = nanoseconds.try_into().unwrap_or(0);
+    seconds.into().saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+fn read_xattrs(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
+    let path = proc_path(fd);
+    let mut out = BTreeMap::new();
+    let names = match grown(|buffer| rustix::fs::listxattr(&path, buffer)) {
+        Ok(names) => names,
+        // No support, or (procfs and the like) not for this kind of file.
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::ACCESS | Errno::PERM) => Vec::new(),
+        Err(e) => return Err(e.into()),
+    };
+    for name in names.split(|b| *b == 0).filter(|n| !n.is_empty() && !is_shadow(n)) {
+        match grown(|buffer| rustix::fs::getxattr(&path, name, buffer)) {
+            Ok(value) => {
+                out.insert(XattrName(name.to_vec()), XattrValue(value));
+            }
+            // Removed since it was listed, or a label that its security module shows nobody.
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::ACCESS | Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(Xattrs(out))
+}
+
+/// XFS lists each ACL a second time under the name it has on disk (fs/xfs/xfs_xattr.c).
+fn is_shadow(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.SGI_ACL_")
+}
+
+/// Runs a call that fills a buffer, first with a small one.
+fn grown(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut small = [0; 512];
+    match call(&mut small) {
+        Ok(n) => return Ok(small[..n].to_vec()),
+        Err(Errno::RANGE) => {}
+        Err(e) => return Err(e),
+    }
+    let mut large = vec![0; XATTR_MAX];
+    let n = call(&mut large)?;
+    large.truncate(n);
+    Ok(large)
+}
+
+/// Which attribute could not be put back.
+#[derive(Debug)]
+pub struct NotApplied {
+    pub what: String,
+    pub source: io::Error,
+}
+
+fn not_applied(what: impl Into<String>) -> impl FnOnce(Errno) -> NotApplied {
+    move |e| NotApplied { what: what.into(), source: e.into() }
+}
+
+/// Makes the attributes of the object of `fd` equal to those of `approved`, touching only what differs.
+///
+/// The order matters: a change of owner drops set-id bits and capabilities (chown(2)), an ACL rewrites the group's
+/// permission bits (acl(5)), and everything but utimensat(2) itself may move the times.
+pub fn apply(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
+    let io_error = |source: io::Error| NotApplied { what: "its attributes".into(), source };
+    let (now, _) = read(fd).map_err(io_error)?;
+    if (now.uid, now.gid) != (approved.uid, approved.gid) {
+        chown(fd, approved).map_err(not_applied("owner and group"))?;
+    }
+    let path = proc_path(fd);
+    for name in now.xattrs.0.keys().filter(|n| !approved.xattrs.0.contains_key(n)) {
+        match rustix::fs::removexattr(&path, &*name.0) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(e) => return Err(not_applied(xattr_label(name))(e)),
+        }
+    }
+    if approved.kind != FileType::Symlink {
+        chmod(fd, &path, approved.mode).map_err(not_applied("mode"))?;
+    }
+    // What chown dropped has to be looked at again.
+    let held = read_xattrs(fd).map_err(io_error)?;
+    for (name, value) in approved.xattrs.0.iter().filter(|(n, v)| held.0.get(n) != Some(v)) {
+        rustix::fs::setxattr(&path, &*name.0, &value.0, XattrFlags::empty())
+            .map_err(not_applied(xattr_label(name)))?;
+    }
+    if approved.kind != FileType::Symlink {
+        chmod(fd, &path, approved.mode).map_err(not_applied("mode"))?;
+    }
+    if approved.kind != FileType::Directory {
+        set_mtime(&path, approved.mtime_ns).map_err(not_applied("modification time"))?;
+    }
+    Ok(())
+}
+
+fn xattr_label(name: &XattrName) -> String {
+    format!("extended attribute {}", crate::core::path::escape(&name.0))
+}
+
+fn chown(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), Errno> {
+    let uid = rustix::fs::Uid::from_raw(approved.uid);
+    let gid = rustix::fs::Gid::from_raw(approved.gid);
+    rustix::fs::chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+}
+
+/// chmod(2) refuses `O_PATH` descriptors, hence the path; nothing happens where the mode is right already.
+fn chmod(fd: BorrowedFd<'_>, path: &str, mode: u32) -> Result<(), Errno> {
+    if rustix::fs::fstat(fd)?.st_mode & 0o7777 == mode {
+        return Ok(());
+    }
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+}
+
+fn set_mtime(path: &str, mtime_ns: i64) -> Result<(), Errno> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec {
+            tv_sec: mtime_ns.div_euclid(1_000_000_000),
+            tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
+        },
+    };
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::empty())
+}

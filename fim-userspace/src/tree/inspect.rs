@@ -1,0 +1,152 @@
+//! What stands under a name right now.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::root::{Root, TreeError, is_absent, open_name, read_error, reopen};
+use super::{attributes, hash};
+use crate::core::entry::{Digest, FileType, Found, Identity};
+use crate::core::path::RelPath;
+
+pub use super::hash::hash_fd;
+
+/// How often content that changes while it is read is read again before what was seen last is taken.
+const ATTEMPTS: u32 = 3;
+
+/// How far beyond its first size a file may grow while it is read.
+const GROWTH: u64 = 64 << 20;
+
+/// The state of `path`; `None` when nothing is there, or a folder on the way is none any more.
+///
+/// A regular file whose device, inode and change time equal those of `known` is not read: its digest is taken over.
+/// A change time so fresh that a later write could still get the same one is told as `ctime_ns` 0, which equals none.
+/// The digest is `None` where the file system refuses root the content.
+pub fn inspect(root: &Root, path: &RelPath, known: Option<&Found>) -> Result<Option<Found>, TreeError> {
+    let found = present(root.open_path(path)).and_then(|fd| fd.map(|fd| describe(fd, known)).transpose());
+    found.map(Option::flatten).map_err(|e| match path.is_root() {
+        true => TreeError::Root { path: crate::core::path::display(root.path()), source: e },
+        false => TreeError::Read { path: crate::core::path::display(&path.below(root.path())), source: e },
+    })
+}
+
+/// As [`inspect`], for one name in an open folder.
+pub fn inspect_at(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    known: Option<&Found>,
+) -> Result<Option<Found>, TreeError> {
+    let found = present(open_name(dir, name)).and_then(|fd| fd.map(|fd| describe(fd, known)).transpose());
+    found.map(Option::flatten).map_err(|e| read_error(name, e))
+}
+
+fn present(fd: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+    match fd {
+        Ok(fd) => Ok(Some(fd)),
+        Err(e) if is_absent(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn describe(fd: OwnedFd, known: Option<&Found>) -> io::Result<Option<Found>> {
+    inspect_fd(fd.as_fd(), known).map(Some)
+}
+
+/// The state of the object of an `O_PATH` descriptor.
+pub fn inspect_fd(fd: BorrowedFd<'_>, known: Option<&Found>) -> io::Result<Found> {
+    let mut attempt = 1;
+    loop {
+        let started = SystemTime::now();
+        let (mut entry, mut identity) = attributes::read(fd)?;
+        if entry.kind == FileType::Regular {
+            match known.and_then(|k| taken_over(k, &identity, entry.size)) {
+                Some(digest) => entry.sha256 = Some(digest),
+                None => match read_content(fd, entry.size)? {
+                    Some((digest, size)) => {
+                        entry.sha256 = Some(digest);
+                        entry.size = size;
+                    }
+                    None => entry.sha256 = None,
+                },
+            }
+        }
+        let after = attributes::identity(&rustix::fs::fstat(fd)?);
+        if after.ctime_ns == identity.ctime_ns || attempt == ATTEMPTS {
+            if after.ctime_ns != identity.ctime_ns || is_fresh(identity.ctime_ns, started) {
+                identity.ctime_ns = 0;
+            }
+            return Ok(Found { entry, identity });
+        }
+        attempt += 1;
+    }
+}
+
+fn taken_over(known: &Found, now: &Identity, size: u64) -> Option<Digest> {
+    let same =
+        (known.identity.dev, known.identity.ino, known.identity.ctime_ns) == (now.dev, now.ino, now.ctime_ns);
+    let whole = known.entry.kind == FileType::Regular && known.entry.size == size && now.ctime_ns != 0;
+    known.entry.sha256.filter(|_| same && whole)
+}
+
+/// Whether a write after `read_at` could leave the change time as it is. The kernel's clock for it advances by timer
+/// ticks (10 ms at most) before Linux 6.13, and by seconds where the file system keeps no more.
+fn is_fresh(ctime_ns: i64, read_at: SystemTime) -> bool {
+    let grain = if ctime_ns % 1_000_000_000 == 0 { 2_000_000_000 } else { 20_000_000 };
+    let now = read_at.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
+    now.saturating_sub(ctime_ns) < grain
+}
+
+/// Digest and length; `None` where the content is refused, or grows faster than it can be read.
+fn read_content(fd: BorrowedFd<'_>, size: u64) -> io::Result<Option<(Digest, u64)>> {
+    let file = match open_content(fd) {
+        Ok(file) => file,
+        Err(e) if is_refused(&e) && e.kind() != io::ErrorKind::WouldBlock => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    match hash::hash_at_most(&file, size.saturating_mul(2).saturating_add(GROWTH)) {
+        Err(e) if is_refused(&e) => Ok(None),
+        other => other,
+    }
+}
+
+/// Opens a regular file for reading, leaving its access time alone where the kernel allows.
+///
+/// `EAGAIN` when another process holds a write lease on it (fcntl(2), F_SETLEASE) and does not give it up at once.
+pub fn open_content(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut flags = OFlags::RDONLY | OFlags::NOATIME;
+    let mut patience = 20;
+    loop {
+        let error = match reopen(fd, flags) {
+            Ok(file) => return Ok(file),
+            Err(e) => e,
+        };
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::PERM) if flags.contains(OFlags::NOATIME) => flags = OFlags::RDONLY,
+            Some(Errno::AGAIN) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Errors that say something about the file, not about fim's means: no rights (network file systems), no key
+/// (fscrypt), or pseudo-files that give nothing.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(
+            Errno::ACCESS
+                | Errno::PERM
+                | Errno::NOKEY
+                | Errno::AGAIN
+                | Errno::INVAL
+                | Errno::NXIO
+                | Errno::NODEV
+        )
+    )
+}
