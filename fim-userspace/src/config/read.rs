@@ -288,7 +288,14 @@ fn list(names: &[&str]) -> String {
 
 /// The name that was most likely meant.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let score = |k: &str| strsim::jaro_winkler(&name.to_lowercase(), k);
+    let name = name.to_lowercase();
+    let score = |k: &str| strsim::jaro_winkler(&name, k);
+    // `secret` means `secret_file`, the first of its family, rather than the shortest.
+    let family = known.iter().find(|k| k.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_')));
+    family.copied().or_else(|| best(known, score))
+}
+
+fn best<'a>(known: &[&'a str], score: impl Fn(&str) -> f64) -> Option<&'a str> {
     known
         .iter()
         .map(|k| (*k, score(k)))

@@ -31,11 +31,12 @@ pub struct Journal {
     announce: Announce,
     /// When to try again, nanoseconds since boot; `None` while all is well.
     blocked_until: Option<u64>,
+    written: u64,
 }
 
 impl Journal {
     pub fn new(announce: Announce) -> Self {
-        Self { entries: Vec::new(), announce, blocked_until: None }
+        Self { entries: Vec::new(), announce, blocked_until: None, written: 0 }
     }
 
     pub fn add(&mut self, entry: Entry) {
@@ -44,6 +45,11 @@ impl Journal {
 
     pub fn unwritten(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Records written since the start.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Whether records can be written, as far as is known. While they cannot, nothing is acted on.
@@ -85,6 +91,7 @@ impl Journal {
                 }
                 progress.trouble(None);
                 self.entries.clear();
+                self.written += records.len() as u64;
                 if !records.is_empty() {
                     (self.announce)(&records);
                 }

@@ -16,6 +16,7 @@ mod report;
 mod rolling;
 mod sensors;
 mod settle;
+mod sight;
 mod start;
 
 use anyhow::bail;
@@ -37,6 +38,8 @@ pub fn require_privilege(purpose: &str) -> anyhow::Result<()> {
     let missing = needed.iter().find(|cap| !caps::has_cap(None, CapSet::Effective, **cap).unwrap_or(false));
     match missing {
         None => Ok(()),
-        Some(cap) => bail!("fim needs to run as root to {purpose} ({cap} is missing); start it as root, with sudo, or as a system service"),
+        Some(cap) => bail!(
+            "fim needs to run as root to {purpose} ({cap} is missing); start it as root, with sudo, or as a system service"
+        ),
     }
 }

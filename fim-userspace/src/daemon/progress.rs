@@ -1,13 +1,15 @@
 //! What the daemon tells about itself while it works.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::core::event::rfc3339;
 use crate::core::observation::WatchId;
+
+use super::clock::realtime_ns;
 
 #[derive(Default)]
 pub struct Progress {
-    gaps: AtomicU64,
     waiting: AtomicUsize,
     unwritten: AtomicUsize,
     ready: AtomicBool,
@@ -16,13 +18,26 @@ pub struct Progress {
 
 #[derive(Default)]
 struct Inner {
-    files: Vec<Option<u64>>,
+    scans: Vec<Option<String>>,
+    gaps: Gaps,
     trouble: Option<String>,
+}
+
+/// Coverage gaps since the start.
+#[derive(Clone, Default)]
+pub struct Gaps {
+    pub count: u64,
+    /// Reports lost, as far as known.
+    pub lost: u64,
+    /// RFC 3339.
+    pub last: Option<String>,
+    /// Not yet closed by a scan.
+    pub open: u64,
 }
 
 impl Progress {
     pub fn new(watches: usize) -> Self {
-        let inner = Inner { files: vec![None; watches], trouble: None };
+        let inner = Inner { scans: vec![None; watches], ..Inner::default() };
         Self { inner: Mutex::new(inner), ..Self::default() }
     }
 
@@ -31,11 +46,22 @@ impl Progress {
     }
 
     pub fn gap(&self) {
-        self.gaps.fetch_add(1, Ordering::Relaxed);
+        let gaps = &mut self.inner().gaps;
+        gaps.count += 1;
+        gaps.open += 1;
+        gaps.last = Some(rfc3339(realtime_ns()));
     }
 
-    pub fn gaps(&self) -> u64 {
-        self.gaps.load(Ordering::Relaxed)
+    pub fn lost(&self, reports: u64) {
+        self.inner().gaps.lost += reports;
+    }
+
+    pub fn gaps_closed(&self) {
+        self.inner().gaps.open = 0;
+    }
+
+    pub fn gaps(&self) -> Gaps {
+        self.inner().gaps.clone()
     }
 
     pub fn queue(&self, waiting: usize, unwritten: usize) {
@@ -49,19 +75,20 @@ impl Progress {
     }
 
     /// A scan of the whole watch has ended.
-    pub fn scanned(&self, watch: WatchId, files: u64) {
-        if let Some(slot) = self.inner().files.get_mut(watch.0 as usize) {
-            *slot = Some(files);
+    pub fn scanned(&self, watch: WatchId) {
+        if let Some(slot) = self.inner().scans.get_mut(watch.0 as usize) {
+            *slot = Some(rfc3339(realtime_ns()));
         }
     }
 
-    pub fn files(&self, watch: WatchId) -> Option<u64> {
-        self.inner().files.get(watch.0 as usize).copied().flatten()
+    /// When the last scan of the whole watch ended, RFC 3339.
+    pub fn last_scan(&self, watch: WatchId) -> Option<String> {
+        self.inner().scans.get(watch.0 as usize).cloned().flatten()
     }
 
     /// Whether each watch has been scanned once, and so is marked throughout.
     pub fn all_scanned(&self) -> bool {
-        self.inner().files.iter().all(Option::is_some)
+        self.inner().scans.iter().all(Option::is_some)
     }
 
     pub fn set_ready(&self) {

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
-use crate::core::correlate::{Correlator, Deeds, Look};
-use crate::core::entry::{FileType, Found};
-use crate::core::event::{EventKind, Response};
+use crate::core::correlate::{Correlator, Look};
+use crate::core::event::EventKind;
 use crate::core::observation::{Signal, Source, WatchId};
-use crate::core::path::RelPath;
-use crate::core::plan::{Step, plan};
-use crate::respond::{Evidence, Responder};
+use crate::core::path::display;
+use crate::core::plan::plan;
+use crate::respond::Responder;
 use crate::store::vault::Vault;
-use crate::store::{EvidenceRow, Intent, Store, StoreError, Upkeep};
-use crate::tree::inspect;
+use crate::store::{Intent, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
 use super::clock::boottime_ns;
@@ -22,8 +20,10 @@ use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
 use super::progress::Progress;
 use super::recent::Recent;
-use super::record::{Stamp, conclude};
+use super::record::Stamp;
+use super::report::Reporter;
 use super::scanner::Scanner;
+use super::sight::Sight;
 use super::watch::Watch;
 
 /// Signals taken in at once before anything is looked at; bounds the delay of the first response under load.
@@ -33,11 +33,17 @@ const ROUND: usize = 1024;
 /// Attempts at a file that does not keep still, before that itself is recorded.
 pub(super) const RESTLESS: u32 = 8;
 
+/// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
+const COVER_NS: u64 = 30_000_000_000;
+/// Nanoseconds between two writings of the status file.
+const REPORT_NS: u64 = 1_000_000_000;
+
 pub struct Reconciler {
     pub watches: Vec<Arc<Watch>>,
     pub store: Store,
     pub vault: Arc<Vault>,
     pub responder: Responder,
+    pub sight: Sight,
     pub correlator: Correlator,
     pub stamp: Stamp,
     pub scanner: Scanner,
@@ -46,6 +52,13 @@ pub struct Reconciler {
     pub progress: Arc<Progress>,
     /// What the database is to note once the records are in.
     pub upkeep: Vec<(WatchId, Upkeep)>,
+    pub reporter: Reporter,
+    /// Watches scanned by time: when next, nanoseconds since boot, and how often, nanoseconds.
+    pub intervals: Vec<(WatchId, u64, u64)>,
+    /// Called once, when changes are certain to be caught from then on.
+    pub on_ready: Box<dyn FnMut() + Send>,
+    pub reported: Option<(u64, u64, (usize, usize))>,
+    pub next_report: u64,
 }
 
 impl Reconciler {
@@ -67,14 +80,19 @@ impl Reconciler {
             }
             self.turn();
             self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
+            self.housekeeping();
         }
         for signal in signals.try_iter() {
             self.take(signal);
         }
-        while self.correlator.waiting() > 0 && self.journal.healthy() {
+        // What is known is put right before the end; what does not keep still is found at the next start.
+        for _ in 0..RESTLESS {
             self.work(u64::MAX);
         }
+        self.journal
+            .add(Entry::plain(self.stamp.about_fim(EventKind::Stopped, "fim was told to stop".into())));
         self.write();
+        self.reporter.write(&self.store);
     }
 
     /// How long nothing needs to be done.
@@ -83,6 +101,43 @@ impl Reconciler {
         let due = self.correlator.next_due().map(|due| Duration::from_nanos(due.saturating_sub(now)));
         // The stop signal and the retry of a full disk are looked for this often.
         due.unwrap_or(Duration::MAX).min(Duration::from_millis(200))
+    }
+
+    /// What is due by time rather than by a signal.
+    fn housekeeping(&mut self) {
+        if !self.progress.ready() && self.progress.all_scanned() {
+            self.begin();
+        }
+        let now = boottime_ns();
+        for (watch, next, every) in &mut self.intervals {
+            if now >= *next {
+                *next = now + *every;
+                self.scanner.by_interval(*watch);
+            }
+        }
+        let state = (self.journal.written(), self.progress.gaps().count, self.progress.queued());
+        if now >= self.next_report && self.reported != Some(state) {
+            self.reporter.write(&self.store);
+            (self.reported, self.next_report) = (Some(state), now + REPORT_NS);
+        }
+    }
+
+    /// Every directory is marked and has been compared: from now on nothing slips by.
+    fn begin(&mut self) {
+        self.progress.set_ready();
+        let watches: Vec<String> = self
+            .watches
+            .iter()
+            .map(|w| {
+                let files = self.store.baseline_count(w.path()).unwrap_or_default();
+                format!("{} ({files} entries)", display(w.path()))
+            })
+            .collect();
+        let message = format!("watching {} in the {} tier", watches.join(", "), self.stamp.tier);
+        self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
+        self.write();
+        self.reporter.write(&self.store);
+        (self.on_ready)();
     }
 
     fn turn(&mut self) {
@@ -98,8 +153,11 @@ impl Reconciler {
         match signal {
             Signal::Observed(seen) => self.correlator.observe(seen, boottime_ns()),
             Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
-            Signal::Scanned { watch, files, different, unreadable } => {
+            Signal::Scanned { watch, files, different, unreadable, unmarked, unmarked_why } => {
                 self.scanned(watch, files, different, &unreadable);
+                if let Some(why) = unmarked_why {
+                    self.cover(watch, unmarked, &why);
+                }
             }
             Signal::Stopped { source, reason } => {
                 let message =
@@ -111,6 +169,7 @@ impl Reconciler {
 
     /// What may have been missed is recorded as a gap, and found by scanning the watch again.
     fn gap(&mut self, source: Source, watch: Option<WatchId>, lost: Option<u64>, reason: &str) {
+        self.progress.lost(lost.unwrap_or_default());
         let affected: Vec<Arc<Watch>> =
             self.watches.iter().filter(|w| watch.is_none_or(|id| id == w.id)).cloned().collect();
         for watch in affected {
@@ -125,8 +184,11 @@ impl Reconciler {
 
     fn scanned(&mut self, id: WatchId, files: u64, different: u64, unreadable: &[String]) {
         let Some(watch) = self.watch(id) else { return };
-        self.progress.scanned(id, files);
+        self.progress.scanned(id);
         let closes_gap = self.scanner.finished(id);
+        if self.scanner.idle() {
+            self.progress.gaps_closed();
+        }
         let unread = match unreadable {
             [] => String::new(),
             [first, ..] => format!("; {} could not be read, first: {first}", unreadable.len()),
@@ -138,6 +200,20 @@ impl Reconciler {
             let message = format!("{files} files compared{unread}");
             self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
         }
+    }
+
+    /// What the kernel does not report on is scanned at short intervals.
+    fn cover(&mut self, id: WatchId, unmarked: u64, why: &str) {
+        let Some(watch) = self.watch(id) else { return };
+        if self.intervals.iter().any(|(known, ..)| *known == id) {
+            return;
+        }
+        self.intervals.push((id, boottime_ns() + COVER_NS, COVER_NS));
+        let message = format!(
+            "{unmarked} directories or files are not reported on by fanotify, so the watch is scanned every {} s: {why}",
+            COVER_NS / 1_000_000_000
+        );
+        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
     }
 
     /// Handles every look that is due at `now_ns`.
@@ -180,7 +256,7 @@ impl Reconciler {
             acts.push(Act::new(finding, plan, event));
         }
         self.announce_intents(watch, &mut acts)?;
-        carry_out(&self.responder, watch, &mut acts);
+        carry_out(&self.responder, &self.sight, watch, &mut acts);
         let mut upkeep = Upkeep::default();
         for act in acts {
             self.settle(watch, act, &mut upkeep);

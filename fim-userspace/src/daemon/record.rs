@@ -1,5 +1,7 @@
 //! From findings to ledger records.
 
+use std::time::Instant;
+
 use crate::core::change::{Change, ChangeKind};
 use crate::core::correlate::Look;
 use crate::core::event::{Event, EventKind, Latency, Response, State, Verdict, rfc3339};
@@ -77,14 +79,21 @@ impl Stamp {
     }
 }
 
-/// Notes how the response ended.
-pub fn conclude(event: &mut Event, look: &Look, response: Response, error: Option<String>) {
+/// Notes how the response ended. `righted`: when the place was right again; storing the evidence came after.
+pub fn conclude(
+    event: &mut Event,
+    look: &Look,
+    response: Response,
+    righted: Option<Instant>,
+    error: Option<String>,
+) {
     event.response = response;
     event.error = error;
     if event.latency_us.detected.is_some()
         && matches!(response, Response::Restored | Response::Quarantined | Response::Deleted)
     {
-        event.latency_us.restored = Some(since_us(look.first_ns));
+        let after = righted.map_or(0, |at| at.elapsed().as_micros() as u64);
+        event.latency_us.restored = Some(since_us(look.first_ns).saturating_sub(after));
     }
     event.time = rfc3339(clock::realtime_ns());
 }

@@ -54,7 +54,13 @@ impl Rolling {
 }
 
 /// Once around everything.
-fn turn(watches: &[Arc<Watch>], state_dir: &std::path::Path, period: Duration, out: &Sender<Signal>, stop: &AtomicBool) {
+fn turn(
+    watches: &[Arc<Watch>],
+    state_dir: &std::path::Path,
+    period: Duration,
+    out: &Sender<Signal>,
+    stop: &AtomicBool,
+) {
     let store = match Store::open_read_only(state_dir) {
         Ok(store) => store,
         Err(error) => {

@@ -51,7 +51,7 @@ impl Sensors {
             return sensors;
         }
         if highest != Tier::Fanotify {
-            match Ebpf::start(highest, dirs.clone(), out.clone()) {
+            match Ebpf::start(highest, dirs, out.clone()) {
                 Ok((ebpf, refused)) => {
                     (sensors.tier, sensors.refused) = (ebpf.tier(), refused);
                     sensors.ebpf = Some(Arc::new(ebpf));
@@ -66,12 +66,12 @@ impl Sensors {
     fn start_fanotify(&mut self, watches: &[Arc<Watch>], out: &Sender<Signal>) {
         let identify: Arc<dyn Identify> = match &self.ebpf {
             Some(ebpf) => ebpf.identify(),
-            None => Arc::new(ProcReader::new()),
+            None => Arc::new(ProcReader),
         };
         let options = Options {
             pidfd: self.ebpf.is_none(),
             exclude: exclusions(watches),
-            also: self.ebpf.iter().map(|e| e.clone() as Arc<dyn Marks>).collect(),
+            also: self.inodes().into_iter().collect(),
             ..Options::default()
         };
         match Fanotify::start(self.dirs.clone(), identify, out.clone(), options) {
@@ -81,18 +81,22 @@ impl Sensors {
             }
             Err(error) => {
                 self.blind = Some(error.to_string());
-                if self.tier <= Tier::Tracepoint {
+                if !self.tier.hooks_files() {
                     self.tier = Tier::Scan;
                 }
             }
         }
     }
 
+    fn inodes(&self) -> Option<Arc<dyn Marks>> {
+        self.ebpf.clone().map(|ebpf| ebpf as Arc<dyn Marks>)
+    }
+
     /// What each scan has to tell of the directories it reads.
     pub fn marks(&self) -> Option<Arc<dyn Marks>> {
         let mut all: Vec<Arc<dyn Marks>> = Vec::new();
         all.extend(self.fanotify.iter().map(|f| f.clone() as Arc<dyn Marks>));
-        all.extend(self.ebpf.iter().map(|e| e.clone() as Arc<dyn Marks>));
+        all.extend(self.inodes());
         (!all.is_empty()).then(|| Arc::new(AllMarks(all)) as Arc<dyn Marks>)
     }
 
@@ -111,7 +115,7 @@ impl Sensors {
             .map(|(_, marked)| marked);
         match probed {
             Some(Ok(())) => format!("live, {} tier", self.tier.as_str()),
-            Some(Err(error)) if self.tier >= Tier::Fentry => {
+            Some(Err(error)) if self.tier.hooks_files() => {
                 format!("live by eBPF alone, {} tier: {error}", self.tier.as_str())
             }
             Some(Err(error)) => format!("found by scans only: {error}"),

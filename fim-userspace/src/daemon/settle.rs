@@ -32,20 +32,18 @@ impl Reconciler {
             self.retry(look, now);
             if told {
                 act.event.message = Some("it does not keep still; fim goes on restoring it".into());
-                conclude(&mut act.event, &Look::new(watch.id, path, now), Response::Pending, None);
+                conclude(&mut act.event, &Look::new(watch.id, path, now), Response::Pending, None, None);
                 self.journal.add(Entry::plain(act.event));
             }
             return;
         }
         let response = act.response();
         let (look, change) = (&act.finding.look, &act.finding.change);
-        conclude(&mut act.event, look, response, act.error.clone());
+        conclude(&mut act.event, look, response, act.righted, act.error.clone());
         let after = change.after.as_ref().map(|found| found.entry.clone());
-        let handled = matches!(
-            response,
-            Response::Restored | Response::Quarantined | Response::Deleted
-        );
-        let told = !handled && matches!(self.store.open_change(watch.path(), &change.path), Ok(Some(known)) if known == after);
+        let handled = matches!(response, Response::Restored | Response::Quarantined | Response::Deleted);
+        let told = !handled
+            && matches!(self.store.open_change(watch.path(), &change.path), Ok(Some(known)) if known == after);
         if handled {
             self.recent.note(watch.id, &change.path, now);
             upkeep.resolved.push(change.path.clone());
@@ -73,7 +71,8 @@ impl Reconciler {
         let now = boottime_ns();
         for step in &act.plan.steps {
             let (path, folder) = match step {
-                Step::Replace { path, .. } | Step::Reattribute { path, .. } => (path, false),
+                Step::Replace { path, approved, .. } => (path, approved.kind == FileType::Directory),
+                Step::Reattribute { path, .. } => (path, false),
                 Step::MoveBack { to, expected, .. } => (to, expected.entry.kind == FileType::Directory),
                 Step::Quarantine { .. } | Step::Delete { .. } => continue,
             };
@@ -94,11 +93,7 @@ impl Reconciler {
                 if folder {
                     look.deeds = Deeds::CREATED;
                 }
-                if right {
-                    self.correlator.schedule(look, now)
-                } else {
-                    self.retry(look, now)
-                }
+                if right { self.correlator.schedule(look, now) } else { self.retry(look, now) }
             }
         }
     }
@@ -136,7 +131,7 @@ impl Reconciler {
     }
 }
 
-fn evidence_rows(watch: &Watch, evidence: Vec<Evidence>) -> Vec<EvidenceRow> {
+pub(super) fn evidence_rows(watch: &Watch, evidence: Vec<Evidence>) -> Vec<EvidenceRow> {
     let row = |e: Evidence| EvidenceRow {
         watch: watch.path().to_path_buf(),
         path: e.path,

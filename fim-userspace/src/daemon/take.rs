@@ -44,7 +44,7 @@ pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
             taken.by
         );
     }
-    let vault = Vault::open(&config.state.dir)?;
+    let vault = Vault::open(&config.state.dir.join("vault"))?;
     let mut all = Vec::new();
     let mut reports = Vec::new();
     for (id, watch) in (0..).zip(&config.watches) {
@@ -126,7 +126,7 @@ fn keep(watch: &Watch, vault: &Vault, path: &RelPath, found: Found) -> anyhow::R
         }
         let object = watch.root.open_path(path)?;
         let content = inspect::open_content(object.as_fd())?;
-        if vault.put_deferred(content)? == digest {
+        if vault.put_deferred(&mut std::fs::File::from(content))? == digest {
             return Ok(Some(found));
         }
         match inspect::inspect(&watch.root, path, None)? {
@@ -149,6 +149,8 @@ pub fn require_baseline(store: &Store, watches: &[impl AsRef<Watch>]) -> anyhow:
         watches.iter().map(|w| w.as_ref().path()).filter(|path| !known.iter().any(|k| k == path)).collect();
     match missing.first() {
         None => Ok(()),
-        Some(path) => bail!("{} has no baseline yet; approve its present state with `fim init`", display(path)),
+        Some(path) => {
+            bail!("{} has no baseline yet; approve its present state with `fim init`", display(path))
+        }
     }
 }

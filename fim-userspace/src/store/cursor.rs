@@ -13,12 +13,16 @@ pub struct SinkState {
     pub cursor: u64,
     /// RFC 3339.
     pub last_success: Option<String>,
-    /// Why the last attempt failed, or why a record was given up; `None` once it works again.
+    /// Why the last attempt failed; `None` once it works again.
     pub error: Option<String>,
     /// When that was, RFC 3339.
     pub error_at: Option<String>,
     /// Records that the receiver refused for good.
     pub parked: u64,
+    /// Why the last of them was.
+    pub parked_reason: Option<String>,
+    /// There is no receiver on this machine, which is no fault; `error` says which.
+    pub idle: bool,
 }
 
 impl Store {
@@ -51,10 +55,11 @@ impl Store {
 
     /// Writes cursor and state of a sink as one.
     pub fn sink_state_set(&mut self, state: &SinkState) -> Result<(), StoreError> {
-        let sql = "INSERT INTO cursor (sink, seq, last_success, error, error_at, parked)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        let sql = "INSERT INTO cursor (sink, seq, last_success, error, error_at, parked, parked_reason, idle)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                    ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq), last_success = excluded.last_success,
-                   error = excluded.error, error_at = excluded.error_at, parked = excluded.parked";
+                   error = excluded.error, error_at = excluded.error_at, parked = excluded.parked,
+                   parked_reason = excluded.parked_reason, idle = excluded.idle";
         self.transact("moving a cursor", |db| {
             db.prepare_cached(sql)?.execute(params![
                 state.name,
@@ -62,7 +67,9 @@ impl Store {
                 state.last_success,
                 state.error,
                 state.error_at,
-                signed(state.parked)
+                signed(state.parked),
+                state.parked_reason,
+                state.idle
             ])
         })?;
         Ok(())
@@ -70,7 +77,7 @@ impl Store {
 
     /// Every sink that ever had a cursor, by name.
     pub fn sink_states(&self) -> Result<Vec<SinkState>, StoreError> {
-        let sql = "SELECT sink, seq, last_success, error, error_at, parked FROM cursor ORDER BY sink";
+        let sql = "SELECT sink, seq, last_success, error, error_at, parked, parked_reason, idle FROM cursor ORDER BY sink";
         self.run("reading cursors", |db| {
             db.prepare_cached(sql)?
                 .query_map([], |row| {
@@ -81,6 +88,8 @@ impl Store {
                         error: row.get(3)?,
                         error_at: row.get(4)?,
                         parked: unsigned(row.get(5)?),
+                        parked_reason: row.get(6)?,
+                        idle: row.get(7)?,
                     })
                 })?
                 .collect()

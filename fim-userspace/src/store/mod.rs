@@ -216,5 +216,3 @@ fn unsigned(n: i64) -> u64 {
 fn bad_row(column: &str) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnName(column.to_owned())
 }
-
-pub mod vault;

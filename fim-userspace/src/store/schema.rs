@@ -92,7 +92,9 @@ CREATE TABLE cursor (
     last_success TEXT,
     error TEXT,
     error_at TEXT,
-    parked INTEGER NOT NULL DEFAULT 0
+    parked INTEGER NOT NULL DEFAULT 0,
+    parked_reason TEXT,
+    idle INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 "#;
 

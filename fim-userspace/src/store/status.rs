@@ -40,6 +40,18 @@ pub struct Status {
     #[serde(default)]
     pub sinks: Vec<SinkState>,
     pub vault_bytes: u64,
+    /// Paths that wait to be looked at.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Records that the database has not taken yet.
+    #[serde(default)]
+    pub unwritten: u64,
+    /// Paths that differ from the baseline and were left so.
+    #[serde(default)]
+    pub open_changes: u64,
+    /// What keeps the daemon from recording, if anything.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

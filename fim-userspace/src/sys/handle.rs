@@ -39,11 +39,8 @@ impl FileHandle {
 /// Opens a directory by its handle; `mount` is any file of the same mount. `ESTALE`: it is gone. Many file systems that
 /// make handles cannot open them.
 pub fn open_directory(mount: BorrowedFd<'_>, handle: &FileHandle) -> io::Result<OwnedFd> {
-    let mut raw = Raw {
-        handle_bytes: handle.bytes.len() as u32,
-        handle_type: handle.kind,
-        bytes: [0; MAX_HANDLE_SZ],
-    };
+    let mut raw =
+        Raw { handle_bytes: handle.bytes.len() as u32, handle_type: handle.kind, bytes: [0; MAX_HANDLE_SZ] };
     raw.bytes
         .get_mut(..handle.bytes.len())
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EOVERFLOW))?

@@ -26,7 +26,9 @@ pub struct Features {
 pub enum FanotifyError {
     #[error("fanotify cannot be started ({0}); {advice}", advice = init_advice(.0))]
     Init(#[source] io::Error),
-    #[error("the thread that reads fanotify cannot be started ({0}); raise the limits on processes and memory")]
+    #[error(
+        "the thread that reads fanotify cannot be started ({0}); raise the limits on processes and memory"
+    )]
     Thread(#[source] io::Error),
 }
 
@@ -34,7 +36,9 @@ fn init_advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => "run fim as root, with CAP_SYS_ADMIN in the host's user namespace",
         Some(libc::ENOSYS) => "this kernel is built without CONFIG_FANOTIFY; fim can only scan here",
-        Some(libc::EINVAL) => "fim needs Linux 5.9 or later for live events; set `tier = \"scan\"` on this kernel",
+        Some(libc::EINVAL) => {
+            "fim needs Linux 5.9 or later for live events; set `tier = \"scan\"` on this kernel"
+        }
         Some(libc::EMFILE) => "raise fs.fanotify.max_user_groups or the limit on open files",
         Some(libc::ENOMEM) => "free some memory",
         _ => "see the kernel log",
@@ -50,7 +54,8 @@ const BASE: InitFlags = libc::FAN_CLASS_NOTIF
 
 const FILE_MASK: u64 = libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE | libc::FAN_ATTRIB;
 const MOVES: u64 = libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
-const ROOT_MASK: u64 = libc::FAN_DELETE_SELF | libc::FAN_MOVE_SELF;
+/// A removed directory that is held open tells nobody of it; the one above it does.
+const ABOVE_ROOT_MASK: u64 = libc::FAN_DELETE | libc::FAN_ONDIR;
 
 /// A group and what it reports.
 #[derive(Debug)]
@@ -89,11 +94,16 @@ impl Reporter {
             | libc::FAN_DELETE
             | if self.features.rename { libc::FAN_RENAME } else { MOVES }
             // Of the others the directory above tells.
-            | if root { ROOT_MASK } else { 0 }
+            | if root { libc::FAN_MOVE_SELF } else { 0 }
     }
 
     pub fn mark_directory(&self, dir: BorrowedFd<'_>, root: bool) -> Result<(), MarkError> {
         self.group.mark(dir, self.directory_mask(root)).map_err(|e| mark_error("the directory", dir, e))
+    }
+
+    /// Marks the directory that holds a watch root, for the removal of the root.
+    pub fn mark_above_root(&self, dir: BorrowedFd<'_>) -> Result<(), MarkError> {
+        self.group.mark(dir, ABOVE_ROOT_MASK).map_err(|e| mark_error("the directory", dir, e))
     }
 
     /// Stops watching a directory that left the watch.

@@ -1,6 +1,6 @@
 //! From the kernel's records to deeds at paths. Keeps the registry of directories true to what the events say.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::core::observation::{Deed, WatchId};
@@ -33,6 +33,33 @@ pub enum Finding {
 /// How long the second half of a rename may take to show up. Both are queued in one system call.
 const PAIRING: Duration = Duration::from_millis(5);
 
+/// Where the watch roots themselves have their names.
+#[derive(Default)]
+pub struct RootNames(RwLock<Vec<RootName>>);
+
+struct RootName {
+    watch: WatchId,
+    above: FileHandle,
+    name: Box<[u8]>,
+}
+
+impl RootNames {
+    /// The watch's root is `name` in the directory `above`.
+    pub fn add(&self, watch: WatchId, above: FileHandle, name: &[u8]) {
+        let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|root| root.watch != watch);
+        names.push(RootName { watch, above, name: name.into() });
+    }
+
+    /// Whether the directory holds a root, and the watches whose root has this name there.
+    fn at(&self, place: &Place<'_>) -> (bool, Vec<WatchId>) {
+        let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let here: Vec<_> = names.iter().filter(|root| root.above == place.dir).collect();
+        let named = here.iter().filter(|root| *root.name == *place.name).map(|root| root.watch);
+        (!here.is_empty(), named.collect())
+    }
+}
+
 type Paths = Vec<(WatchId, RelPath)>;
 
 /// The first half of a rename on kernels without `FAN_RENAME`.
@@ -46,13 +73,14 @@ struct Moving {
 
 pub struct Interpreter {
     dirs: Arc<Directories>,
+    root_names: Arc<RootNames>,
     exclude: Exclude,
     moving: Vec<Moving>,
 }
 
 impl Interpreter {
-    pub fn new(dirs: Arc<Directories>, exclude: Exclude) -> Self {
-        Self { dirs, exclude, moving: Vec::new() }
+    pub fn new(dirs: Arc<Directories>, root_names: Arc<RootNames>, exclude: Exclude) -> Self {
+        Self { dirs, root_names, exclude, moving: Vec::new() }
     }
 
     /// Half a rename is waiting for the other half.
@@ -83,18 +111,16 @@ impl Interpreter {
             self.renamed(&old, &new, object, directory, event.pid, findings);
             return;
         }
-        if event.mask & (libc::FAN_DELETE_SELF | libc::FAN_MOVE_SELF) != 0 {
-            self.root_lost(event, findings);
-        }
         let paths = self.resolve(event.place.as_ref());
         if self.pair(event, &paths, findings) {
             return;
         }
+        let above_root = self.root_lost(event, &paths, findings);
         self.at_paths(event, &paths, findings);
         if !directory {
             self.other_links(event, &paths, findings);
         }
-        if let (true, Some(place)) = (paths.is_empty() && findings.is_empty(), &event.place) {
+        if let (true, Some(place)) = (paths.is_empty() && !above_root, &event.place) {
             let known_file = object.is_some_and(|o| !self.dirs.file_by_handle(o).is_empty());
             if !known_file {
                 findings.push(Finding::Stray(place.dir.clone()));
@@ -173,15 +199,19 @@ impl Interpreter {
         }
     }
 
-    fn root_lost(&self, event: &Event<'_>, findings: &mut Vec<Finding>) {
-        let deed = if event.mask & libc::FAN_DELETE_SELF != 0 { Deed::Deleted } else { Deed::MovedAway };
-        let itself = event.place.as_ref().filter(|place| place.name == b".").map(|place| &place.dir);
-        let Some(handle) = event.object.as_ref().or(itself) else { return };
-        for (watch, path) in self.dirs.by_handle(handle) {
-            if path.is_root() {
-                findings.push(Finding::RootLost { watch, deed: deed.clone(), pid: event.pid });
-            }
+    /// Whether the event comes from a directory that is marked for the sake of a root in it.
+    fn root_lost(&self, event: &Event<'_>, paths: &Paths, findings: &mut Vec<Finding>) -> bool {
+        let Some(place) = &event.place else { return false };
+        let mut lost = |watch, deed| findings.push(Finding::RootLost { watch, deed, pid: event.pid });
+        if event.mask & libc::FAN_MOVE_SELF != 0 {
+            let roots = paths.iter().filter(|(_, path)| path.is_root());
+            roots.for_each(|(watch, _)| lost(*watch, Deed::MovedAway));
         }
+        let (above_root, named) = self.root_names.at(place);
+        if event.mask & libc::FAN_DELETE != 0 {
+            named.into_iter().for_each(|watch| lost(watch, Deed::Deleted));
+        }
+        above_root
     }
 
     /// Both names of one move; either list may be empty.
@@ -237,7 +267,8 @@ impl Interpreter {
         let bits = event.mask & !libc::FAN_ONDIR;
         let before = self.moving.iter().position(|m| m.pid == event.pid).map(|i| self.moving.remove(i));
         if let Some(moving) = before {
-            let same_object = moving.object.is_none() || event.object.is_none() || moving.object == event.object;
+            let same_object =
+                moving.object.is_none() || event.object.is_none() || moving.object == event.object;
             if bits == libc::FAN_MOVED_TO && same_object && moving.directory == directory {
                 let object = moving.object.or_else(|| event.object.clone());
                 self.renamed(&moving.from, paths, object.as_ref(), directory, event.pid, findings);

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
+use rustix::fs::{Mode, OFlags};
 
 use crate::core::observation::{Signal, WatchId};
 use crate::core::path::RelPath;
@@ -23,10 +25,11 @@ mod pump;
 #[cfg(test)]
 mod tests;
 
-pub use group::{Features, FanotifyError};
+pub use group::{FanotifyError, Features};
 pub use interpret::Exclude;
 
 use group::Reporter;
+use interpret::RootNames;
 
 pub struct Options {
     /// Ask for a pidfd with each event (costs the kernel an open file each): the fanotify tier, which reads /proc.
@@ -49,6 +52,7 @@ struct Shared {
     reporter: Reporter,
     dirs: Arc<Directories>,
     roots: RwLock<HashMap<WatchId, Arc<Root>>>,
+    root_names: Arc<RootNames>,
     exclude: Exclude,
     also: Vec<Arc<dyn Marks>>,
     own_pid: i32,
@@ -125,11 +129,13 @@ impl Fanotify {
         out: Sender<Signal>,
         options: Options,
     ) -> Result<Self, FanotifyError> {
-        let stop = OwnedFd::from(nix::sys::eventfd::EventFd::new().map_err(|e| FanotifyError::Thread(e.into()))?);
+        let stop =
+            OwnedFd::from(nix::sys::eventfd::EventFd::new().map_err(|e| FanotifyError::Thread(e.into()))?);
         let shared = Arc::new(Shared {
             reporter: Reporter::open(options.pidfd)?,
             dirs: dirs.clone(),
             roots: RwLock::default(),
+            root_names: Arc::default(),
             exclude: options.exclude.clone(),
             also: options.also,
             own_pid: std::process::id() as i32,
@@ -138,7 +144,7 @@ impl Fanotify {
         let pump = pump::Pump {
             shared: shared.clone(),
             identify,
-            interpreter: interpret::Interpreter::new(dirs, options.exclude),
+            interpreter: interpret::Interpreter::new(dirs, shared.root_names.clone(), options.exclude),
             outbox: outbox::Outbox::new(out, options.backlog),
             stop: stop.try_clone().map_err(FanotifyError::Thread)?,
         };
@@ -151,7 +157,25 @@ impl Fanotify {
 
     /// Makes the root of a watch known, so that new directories below it can be reached. Before the first mark there.
     pub fn watch(&self, watch: WatchId, root: Arc<Root>) {
+        if let Err(e) = self.watch_root_name(watch, &root) {
+            tracing::warn!("that the watched directory itself is removed will be found by scans only: {e}");
+        }
         self.shared.roots.write().unwrap_or_else(PoisonError::into_inner).insert(watch, root);
+    }
+
+    fn watch_root_name(&self, watch: WatchId, root: &Root) -> Result<(), MarkError> {
+        let failed = |e| group::mark_error("the removal", root.fd(), e);
+        let path = pump::place_of(root.fd()).unwrap_or_default();
+        // The root of the file system cannot be removed.
+        let Some(name) = path.file_name() else {
+            return Ok(());
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above =
+            rustix::fs::openat(root.fd(), c"..", flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let handle = FileHandle::of(above.as_fd()).map_err(failed)?;
+        self.shared.root_names.add(watch, handle, name.as_bytes());
+        self.shared.reporter.mark_above_root(above.as_fd())
     }
 
     pub fn features(&self) -> Features {
@@ -164,7 +188,10 @@ impl Fanotify {
     }
 
     /// What fanotify can do on the file system of an open directory, without watching anything; for `fim doctor`.
-    pub fn probe(dir: BorrowedFd<'_>, pidfd: bool) -> Result<(Features, Result<(), MarkError>), FanotifyError> {
+    pub fn probe(
+        dir: BorrowedFd<'_>,
+        pidfd: bool,
+    ) -> Result<(Features, Result<(), MarkError>), FanotifyError> {
         let reporter = Reporter::open(pidfd)?;
         let marked = reporter.mark_directory(dir, true);
         Ok((reporter.features, marked))

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -126,7 +127,13 @@ impl Pump {
         self.interpreter.expire(all, &mut findings);
         let mut cast = Cast { identify: &*self.identify, known: HashMap::new() };
         for finding in findings {
-            handle_finding(&self.shared, &mut self.outbox, finding, |pid| cast.actor(pid, None), boot_time_ns());
+            handle_finding(
+                &self.shared,
+                &mut self.outbox,
+                finding,
+                |pid| cast.actor(pid, None),
+                boot_time_ns(),
+            );
         }
     }
 }
@@ -147,7 +154,8 @@ impl Cast<'_> {
                 let gone = event.is_some_and(|(_, event)| event.pidfd == Pidfd::Gone);
                 if gone {
                     // /proc may show another process under this number by now.
-                    let unknown = Actor { pid: Some(number), confidence: Confidence::Unknown, ..Actor::unknown() };
+                    let unknown =
+                        Actor { pid: Some(number), confidence: Confidence::Unknown, ..Actor::unknown() };
                     return Some(Arc::new(unknown));
                 }
                 let pidfd = event.and_then(|(batch, event)| batch.pidfd(event));
@@ -181,7 +189,10 @@ fn handle_finding(
         Finding::RootLost { watch, deed, pid } => {
             let how = if deed == Deed::Deleted { "deleted" } else { "moved" };
             tell(outbox, watch, RelPath::root(), deed, true, pid);
-            outbox.gap(Some(watch), format!("the watched directory itself was {how}; put it back and restart fim"));
+            outbox.gap(
+                Some(watch),
+                format!("the watched directory itself was {how}; put it back and restart fim"),
+            );
         }
         Finding::Overflow => outbox.gap(None, "the kernel's fanotify queue was full".into()),
         Finding::Stray(handle) => stray(shared, outbox, &handle),
@@ -204,12 +215,17 @@ fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
         if !same_file_system {
             continue;
         }
-        let Ok(dir) = handle::open_directory(root.fd(), handle) else { continue };
-        let (Some(top), Some(at)) = (place_of(root.fd()), place_of(dir.as_fd())) else { continue };
+        let Ok(dir) = handle::open_directory(root.fd(), handle) else {
+            continue;
+        };
+        let (Some(top), Some(at)) = (place_of(root.fd()), place_of(dir.as_fd())) else {
+            continue;
+        };
         if let Ok(below) = at.strip_prefix(&top) {
-            let path = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(below.as_os_str()));
+            let path = RelPath::new(below.as_os_str().as_bytes());
             if path.is_some_and(|path| !(shared.exclude)(watch, &path, true)) {
-                let reason = format!("the directory {} had been lost sight of", crate::core::path::display(&at));
+                let reason =
+                    format!("the directory {} had been lost sight of", crate::core::path::display(&at));
                 outbox.gap(Some(watch), reason);
                 return;
             }
@@ -220,7 +236,8 @@ fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
     }
 }
 
-fn place_of(fd: BorrowedFd<'_>) -> Option<std::path::PathBuf> {
+/// Where an open directory is now.
+pub fn place_of(fd: BorrowedFd<'_>) -> Option<std::path::PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
 }
 
