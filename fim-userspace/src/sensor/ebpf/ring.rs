@@ -21,7 +21,7 @@ use crate::sensor::actor::proc::Live;
 use crate::sensor::dirs::Directories;
 
 /// How long an event waits for its directory to become known to the daemon.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_secs(1);
 /// Events kept waiting at most; beyond that the oldest give way and are counted.
