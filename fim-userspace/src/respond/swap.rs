@@ -43,8 +43,7 @@ impl Act<'_> {
             None => return Err(Failure::Moved),
         }
         self.righted = Some(Instant::now());
-        self.preserve(built.name.bytes(), self.path)
-            .map_err(|f| f.kept(&built.name))?;
+        self.preserve(built.name.bytes(), self.path).map_err(|f| f.kept(&built.name))?;
         self.stands(built)
     }
 
@@ -57,8 +56,7 @@ impl Act<'_> {
             return Err(failure);
         }
         self.righted = Some(Instant::now());
-        self.preserve(aside.bytes(), self.path)
-            .map_err(|f| f.kept(&aside))
+        self.preserve(aside.bytes(), self.path).map_err(|f| f.kept(&aside))
     }
 
     /// Takes what should not be there out of its place, into the vault, and away.
@@ -107,10 +105,7 @@ impl Act<'_> {
         match self.rename_to_free(aside.bytes(), &self.name) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::EXIST | Errno::NOTEMPTY) => self.preserve(aside.bytes(), self.path),
-            Err(e) => Err(Failure::io(
-                format!("giving it back its place (it is beside it, as {aside})"),
-                e,
-            )),
+            Err(e) => Err(Failure::io(format!("giving it back its place (it is beside it, as {aside})"), e)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod dirs;
+pub mod ebpf;
 pub mod fanotify;
 pub mod marks;
 pub mod replay;

@@ -2,3 +2,4 @@
 
 pub mod fanotify;
 pub mod handle;
+pub mod priority;
