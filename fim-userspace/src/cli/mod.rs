@@ -1,5 +1,7 @@
 //! Arguments, printing, exit codes: 0 all is well, 1 there is something to report, 2 the work could not be done.
 
+mod check;
+mod init;
 mod log;
 mod status;
 #[cfg(test)]
@@ -30,6 +32,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Take the baseline: the present state of every watched file becomes the approved one
+    Init {
+        /// Replace the baseline that is there
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Compare every watched file with the baseline, once; 1 when something differs
+    Check,
     /// Show whether fim watches, with what means, and what is wrong
     Status,
     /// Show what was recorded
@@ -58,6 +68,8 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&cli.config)?;
     match &cli.command {
+        Command::Init { replace } => init::run(&config, *replace, cli.json),
+        Command::Check => check::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
     }
