@@ -8,7 +8,6 @@ use crate::core::entry::tests::regular;
 use crate::core::entry::{Found, Identity, XattrName, XattrValue};
 use crate::core::event::{Event, EventKind, Record};
 use crate::core::path::RelPath;
-use crate::core::plan::Step;
 
 fn state() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -216,7 +215,8 @@ fn intents_survive_until_their_outcome_is_recorded() {
     let mut store = Store::open(dir.path()).expect("opens");
     let intent = |name: &[u8]| Intent {
         watch: PathBuf::from("/etc\n"),
-        step: Step::Quarantine { path: rel(name.to_vec()), expected: found(4) },
+        path: rel(name.to_vec()),
+        event: event(8),
     };
     let ids = store.intents_begin(&[intent(b"a\xff"), intent(b"b")]).expect("noted");
     drop(store);
