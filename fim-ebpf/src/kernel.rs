@@ -114,10 +114,16 @@ pub fn key_of(dev: u32, ino: u64) -> InodeKey {
 /// Address and length of a dentry's name.
 #[inline(always)]
 pub fn name(dentry: Address) -> Option<(Address, u32)> {
-    let (at, text, length) = (offset!(dentry_name), offset!(qstr_name), offset!(qstr_len));
+    let text = name_text(dentry)?;
+    Some((text, read::<u32>(dentry + offset!(dentry_name) as u64, offset!(qstr_len))?))
+}
+
+/// Address of a dentry's name.
+#[inline(always)]
+pub fn name_text(dentry: Address) -> Option<Address> {
+    let at = offset!(dentry_name);
     if at == ABSENT {
         return None;
     }
-    let qstr = dentry + at as u64;
-    Some((pointer(qstr, text)?, read::<u32>(qstr, length)?))
+    pointer(dentry + at as u64, offset!(qstr_name))
 }

@@ -203,50 +203,64 @@ fn image(task: Address, record: *mut ProcessRecord) {
     }
 }
 
+/// One step leads from a name to the folder that holds it, or from the root of a mount to the place it is mounted on.
+///
+/// How much is written is kept in the record and read anew at every step: to the verifier it is then an unknown number
+/// each time, and one look at the loop's body is enough, instead of one for each way through all steps.
 #[inline(never)]
 fn walk(mut dentry: Address, mut vfsmount: Address, record: *mut ProcessRecord) -> u32 {
     const CHUNK: u32 = 256;
     let inner = offset!(mount_mnt) as u64;
-    let mut at = 0u32;
-    let mut flags = ProcessRecord::EXE_CUT;
+    // SAFETY: callers pass a live map value of this type.
+    let length = unsafe { &raw mut (*record).exe_len };
+    // SAFETY: as above.
+    let flags = unsafe {
+        let flags = &raw mut (*record).flags;
+        flags.write_volatile(flags.read_volatile() | ProcessRecord::EXE_CUT);
+        flags
+    };
     for _ in 0..STEPS {
-        let Some(root) = kernel::pointer(vfsmount, offset!(vfsmount_root)) else { break };
+        let Some(root) = kernel::pointer(vfsmount, offset!(vfsmount_root)) else { return 1 };
         if dentry == root {
             let mount = vfsmount - inner;
-            let Some(parent) = kernel::pointer(mount, offset!(mount_parent)) else { break };
+            let Some(parent) = kernel::pointer(mount, offset!(mount_parent)) else { return 1 };
             if parent == mount {
-                flags = 0;
-                break;
+                // SAFETY: as above.
+                unsafe { flags.write_volatile(flags.read_volatile() & !ProcessRecord::EXE_CUT) };
+                return 0;
             }
-            let Some(point) = kernel::pointer(mount, offset!(mount_mountpoint)) else { break };
+            let Some(point) = kernel::pointer(mount, offset!(mount_mountpoint)) else { return 1 };
             dentry = point;
             vfsmount = parent + inner;
             continue;
         }
-        let Some(parent) = kernel::pointer(dentry, offset!(dentry_parent)) else { break };
-        let Some((name, _)) = kernel::name(dentry) else { break };
+        let Some(parent) = kernel::pointer(dentry, offset!(dentry_parent)) else { return 1 };
+        let Some(name) = kernel::name_text(dentry) else { return 1 };
+        // SAFETY: as above.
+        let at = unsafe { length.read_volatile() };
         if at >= EXE_ROOM as u32 - CHUNK {
-            break;
+            return 1;
         }
         // SAFETY: the offset is below 256 and the room is 512, so 256 bytes fit.
         let read = unsafe {
             let to = (&raw mut (*record).exe).cast::<u8>().add(kernel::below_256(at) as usize);
             kernel::text(to, CHUNK, name)
         };
-        let Some(length) = read else { break };
-        at += length;
+        let Some(more) = read else { return 1 };
+        // SAFETY: as above.
+        unsafe { length.write_volatile(at + more) };
         if parent == dentry {
-            flags = ProcessRecord::EXE_DETACHED;
-            break;
+            // SAFETY: as above.
+            unsafe {
+                flags.write_volatile(
+                    flags.read_volatile() & !ProcessRecord::EXE_CUT | ProcessRecord::EXE_DETACHED,
+                );
+            }
+            return 0;
         }
         dentry = parent;
     }
-    // SAFETY: callers pass a live map value of this type.
-    unsafe {
-        (*record).exe_len = at;
-        (*record).flags |= flags;
-    }
-    at
+    1
 }
 
 /// Copies the arguments from the running process's memory.

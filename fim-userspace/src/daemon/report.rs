@@ -85,9 +85,9 @@ impl Reporter {
         let table = self.sensors.ebpf.iter().flat_map(|ebpf| ebpf.attach_table());
         table
             .map(|hook| AttachedHook {
-                hook: hook.hook.into(),
-                state: hook.state.as_str().into(),
-                reason: hook.state.reason(),
+                hook: hook.hook.name().into(),
+                state: hook.state().into(),
+                reason: hook.reason().map(Into::into),
             })
             .collect()
     }
@@ -95,7 +95,7 @@ impl Reporter {
     fn counters(&self) -> BTreeMap<String, HookCounters> {
         let counters = self.sensors.ebpf.iter().flat_map(|ebpf| ebpf.counters());
         counters
-            .map(|c| (c.hook.into(), HookCounters { seen: c.seen, kept: c.kept, dropped: c.dropped }))
+            .map(|(hook, c)| (hook.name().into(), HookCounters { seen: c.seen, kept: c.kept, dropped: c.dropped }))
             .collect()
     }
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded};
@@ -13,6 +14,7 @@ use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
 use crate::respond::{Responder, is_private_name};
+use crate::sink::Sinks;
 use crate::store::vault::Vault;
 use crate::store::{Lock, Store};
 
@@ -31,6 +33,9 @@ use super::watch::Watch;
 
 /// Signals between the sensors and the reconciler; what does not fit becomes a gap.
 const CHANNEL: usize = 65_536;
+
+/// How long the sinks may go on delivering after the end; the rest is delivered after the next start.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs until SIGINT or SIGTERM. `announce` sees each record once it is in the ledger; `ready` is called when changes
 /// from then on are certain to be caught.
@@ -51,12 +56,17 @@ pub fn run(
         .enable_all()
         .build()
         .context("the threads for sinks cannot be started; raise the limits on processes and memory")?;
-    let sinks = crate::sink::start(runtime.handle(), config)?;
+    let sinks = {
+        let _inside = runtime.enter();
+        Sinks::start(config)?
+    };
     let announce: Announce = {
         let (mut print, bell) = (announce, sinks.bell());
         Box::new(move |records: &[Record]| {
             print(records);
-            bell.ring();
+            if let Some(last) = records.last() {
+                bell.send_replace(last.seq);
+            }
         })
     };
 
@@ -84,7 +94,7 @@ pub fn run(
     drop(out);
     let _ = stop.send(());
     let finished = reconciler.join();
-    sinks.drain(&runtime);
+    runtime.block_on(sinks.stop(FAREWELL));
     ended?;
     match finished {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -164,7 +174,7 @@ fn wait(runtime: &tokio::runtime::Runtime, reconciler: &std::thread::JoinHandle<
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut look = tokio::time::interval(std::time::Duration::from_secs(1));
+        let mut look = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),

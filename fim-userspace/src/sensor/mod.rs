@@ -5,3 +5,5 @@ pub mod dirs;
 pub mod ebpf;
 pub mod fanotify;
 pub mod marks;
+pub mod replay;
+pub mod scan;

@@ -48,11 +48,7 @@ pub fn open_directory(mount: BorrowedFd<'_>, handle: &FileHandle) -> io::Result<
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: `raw` has the layout of struct file_handle followed by the `handle_bytes` bytes it declares.
     let fd = unsafe {
-        libc::open_by_handle_at(
-            mount.as_raw_fd(),
-            (&raw mut raw).cast::<libc::file_handle>(),
-            flags,
-        )
+        libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut raw).cast::<libc::file_handle>(), flags)
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());

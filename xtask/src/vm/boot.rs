@@ -161,7 +161,9 @@ impl Console<'_> {
         } else if let Some((_, run)) = line.split_once("FIM-VM-RUN ") {
             println!("[{}] {run}", self.name);
             self.outcome.runs.push(run.to_owned());
-        } else if line.contains("FIM-VM-BEGIN ") || line.starts_with("FAIL") || line.contains("FAILED") {
+        } else if let Some((_, run)) = line.split_once("FIM-VM-BEGIN ") {
+            println!("[{}] {run}: begins", self.name);
+        } else if line.starts_with("FAIL") || line.contains("FAILED") {
             println!("[{}] {line}", self.name);
         }
         if FATAL.iter().any(|sign| line.contains(sign)) && self.outcome.problems.len() < 5 {

@@ -103,6 +103,12 @@ impl Live {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcReader;
 
+impl ProcReader {
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
 impl Identify for ProcReader {
     /// Exact only when the pidfd shows that the id was not used again. Without one the reading may be of a later
     /// process with the same id, and says so.

@@ -12,6 +12,7 @@ mod table;
 #[path = "ebpf_tests.rs"]
 mod tests;
 
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,37 +24,31 @@ use fim_common::{Counters, Hook};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 pub use attach::{Attachment, HookState};
-pub use marks::WatchedInodes;
 pub use table::ProcessTable;
 
-use crate::core::observation::Signal;
+use crate::core::observation::{Signal, WatchId};
+use crate::core::path::RelPath;
 use crate::core::tier::Tier;
-use crate::sensor::dirs::Directories;
+use crate::sensor::actor::{Identify, KernelTable};
+use crate::sensor::dirs::{DirKey, Directories};
+use crate::sensor::marks::{MarkError, Marks};
 
 /// Size of the ring between kernel and daemon unless set otherwise, bytes: over 50,000 events.
 pub const RING_BYTES: u32 = 8 << 20;
 
 /// Why a tier cannot be had, and what would change that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Refused {
     pub tier: Tier,
     pub reason: String,
-}
-
-/// No tier with eBPF can be had; fanotify remains.
-#[derive(Debug, thiserror::Error)]
-#[error("no eBPF program can be used: {}", .refused.iter().map(|r| format!("{}: {}", r.tier, r.reason)).collect::<Vec<_>>().join("; "))]
-pub struct NoEbpf {
-    pub refused: Vec<Refusal>,
 }
 
 /// The running programs. Dropping it detaches them.
 pub struct Ebpf {
     tier: Tier,
-    refused: Vec<Refusal>,
     loaded: Programs,
     table: Arc<ProcessTable>,
-    marks: Arc<WatchedInodes>,
+    watched: marks::WatchedInodes,
     counters: Arc<PerCpuArray<MapData, Counters>>,
     shared: Arc<ring::Shared>,
     wake: Arc<EventFd>,
@@ -68,24 +63,30 @@ struct Programs {
 
 impl Ebpf {
     /// Starts in the best tier that the kernel gives, not above `highest`: by loading and attaching, never by version.
-    /// Events go to `out`, which is never waited for.
+    /// Events go to `out`, which is never waited for. Beside it come the higher tiers that could not be had.
     ///
     /// # Errors
-    /// [`NoEbpf`] with the reason for each tier tried.
-    pub fn start(highest: Tier, out: Sender<Signal>, dirs: Arc<Directories>) -> Result<Self, NoEbpf> {
+    /// When no tier with eBPF can be had; fanotify remains.
+    pub fn start(
+        highest: Tier,
+        dirs: Arc<Directories>,
+        out: Sender<Signal>,
+    ) -> Result<(Self, Vec<Refused>), Vec<Refused>> {
         let mut refused = Vec::new();
-        let (tier, loaded) = best(highest, RING_BYTES, &mut refused).ok_or_else(|| NoEbpf { refused: refused.clone() })?;
-        Self::run(tier, loaded, refused.clone(), out, dirs).map_err(|error| {
-            let reason = format!("the thread that reads events cannot be started ({error})");
-            refused.push(Refusal { tier, reason });
-            NoEbpf { refused }
-        })
+        let Some((tier, loaded)) = best(highest, RING_BYTES, &mut refused) else { return Err(refused) };
+        match Self::run(tier, loaded, out, dirs) {
+            Ok(ebpf) => Ok((ebpf, refused)),
+            Err(error) => {
+                let reason = format!("the thread that reads events cannot be started ({error})");
+                refused.push(Refused { tier, reason });
+                Err(refused)
+            }
+        }
     }
 
     fn run(
         tier: Tier,
         loaded: load::Loaded,
-        refused: Vec<Refusal>,
         out: Sender<Signal>,
         dirs: Arc<Directories>,
     ) -> std::io::Result<Self> {
@@ -110,10 +111,9 @@ impl Ebpf {
         };
         Ok(Self {
             tier,
-            refused,
             loaded: Programs { hooks, _object: object },
             table,
-            marks: Arc::new(WatchedInodes::new(maps.watched)),
+            watched: marks::WatchedInodes::new(maps.watched),
             counters,
             shared,
             wake,
@@ -123,11 +123,6 @@ impl Ebpf {
 
     pub fn tier(&self) -> Tier {
         self.tier
-    }
-
-    /// The higher tiers that could not be had.
-    pub fn refused(&self) -> &[Refusal] {
-        &self.refused
     }
 
     /// What became of every hook.
@@ -150,9 +145,30 @@ impl Ebpf {
         self.table.clone()
     }
 
-    /// Where watched inodes are entered; `None` in the tracepoint tier, which watches no files.
-    pub fn marks(&self) -> Option<Arc<WatchedInodes>> {
-        self.tier.hooks_files().then(|| self.marks.clone())
+    /// Names processes by the kernel's table.
+    pub fn identify(&self) -> Arc<dyn Identify> {
+        Arc::new(KernelTable(self.table.clone()))
+    }
+
+    /// These inodes are watched no more, so that others that get their numbers are not taken for them.
+    pub fn forget(&self, keys: &[DirKey]) {
+        self.watched.forget(keys);
+    }
+
+    /// Whether the programs watch this inode, by our mark or by their own.
+    pub fn watches(&self, key: DirKey) -> bool {
+        self.watched.holds(key)
+    }
+}
+
+/// In the tracepoint tier, which watches no files, nothing needs marking.
+impl Marks for Ebpf {
+    fn directory(&self, dir: BorrowedFd<'_>, watch: WatchId, path: &RelPath) -> Result<(), MarkError> {
+        if self.tier.hooks_files() { self.watched.directory(dir, watch, path) } else { Ok(()) }
+    }
+
+    fn hard_linked(&self, file: BorrowedFd<'_>, watch: WatchId, path: &RelPath) -> Result<(), MarkError> {
+        if self.tier.hooks_files() { self.watched.hard_linked(file, watch, path) } else { Ok(()) }
     }
 }
 
@@ -168,14 +184,14 @@ impl Drop for Ebpf {
     }
 }
 
-fn best(highest: Tier, ring_bytes: u32, refused: &mut Vec<Refusal>) -> Option<(Tier, load::Loaded)> {
+fn best(highest: Tier, ring_bytes: u32, refused: &mut Vec<Refused>) -> Option<(Tier, load::Loaded)> {
     let tiers = [Tier::Lsm, Tier::Fentry, Tier::Tracepoint].into_iter().filter(|tier| *tier >= highest);
     let kernel = own_pids_are_the_kernels()
         .and_then(|()| btf::Btf::of_running_kernel().map_err(|error| error.to_string()));
     for tier in tiers {
         match kernel.as_ref().map_err(String::clone).and_then(|kernel| load::load(tier, kernel, ring_bytes)) {
             Ok(loaded) => return Some((tier, loaded)),
-            Err(reason) => refused.push(Refusal { tier, reason }),
+            Err(reason) => refused.push(Refused { tier, reason }),
         }
     }
     None

@@ -38,10 +38,7 @@ pub fn adopt(
         let step = adopt_one(root, watch, &path, dirs, marks);
         match step {
             Ok(names) => todo.extend(
-                names
-                    .iter()
-                    .filter_map(|name| path.join(name))
-                    .filter(|path| !exclude(watch, path, true)),
+                names.iter().filter_map(|name| path.join(name)).filter(|path| !exclude(watch, path, true)),
             ),
             Err(e) if first_error.is_ok() => first_error = Err(e),
             Err(_) => {}
@@ -58,10 +55,7 @@ fn adopt_one(
     dirs: &Directories,
     marks: &dyn Marks,
 ) -> Result<Vec<Vec<u8>>, AdoptError> {
-    let unreadable = |source| AdoptError::Read {
-        path: path.to_string(),
-        source,
-    };
+    let unreadable = |source| AdoptError::Read { path: path.to_string(), source };
     let dir = match root.open_dir(path) {
         Ok(dir) => dir,
         Err(e) if is_gone(&e) => {
@@ -79,10 +73,7 @@ fn adopt_one(
 
 /// Gone, or something else took the name; whichever, another event tells.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)
-    )
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
 }
 
 fn subdirectories(dir: OwnedFd) -> io::Result<Vec<Vec<u8>>> {

@@ -70,23 +70,13 @@ impl Reporter {
         let mut last = io::Error::from_raw_os_error(libc::EINVAL);
         for target_fid in [true, false] {
             for pidfd in if pidfd { &[true, false][..] } else { &[false] } {
-                let flags =
-                    BASE | if target_fid {
-                        libc::FAN_REPORT_TARGET_FID
-                    } else {
-                        0
-                    } | if *pidfd { libc::FAN_REPORT_PIDFD } else { 0 };
+                let flags = BASE
+                    | if target_fid { libc::FAN_REPORT_TARGET_FID } else { 0 }
+                    | if *pidfd { libc::FAN_REPORT_PIDFD } else { 0 };
                 match Group::new(flags) {
                     Ok(group) => {
                         let rename = group.knows(libc::FAN_RENAME);
-                        return Ok(Self {
-                            group,
-                            features: Features {
-                                target_fid,
-                                rename,
-                                pidfd: *pidfd,
-                            },
-                        });
+                        return Ok(Self { group, features: Features { target_fid, rename, pidfd: *pidfd } });
                     }
                     Err(e) if e.raw_os_error() == Some(libc::EINVAL) => last = e,
                     Err(e) => return Err(FanotifyError::Init(e)),
@@ -108,16 +98,12 @@ impl Reporter {
     }
 
     pub fn mark_directory(&self, dir: BorrowedFd<'_>, root: bool) -> Result<(), MarkError> {
-        self.group
-            .mark(dir, self.directory_mask(root))
-            .map_err(|e| mark_error("the directory", dir, e))
+        self.group.mark(dir, self.directory_mask(root)).map_err(|e| mark_error("the directory", dir, e))
     }
 
     /// Marks the directory that holds a watch root, for the removal of the root.
     pub fn mark_above_root(&self, dir: BorrowedFd<'_>) -> Result<(), MarkError> {
-        self.group
-            .mark(dir, ABOVE_ROOT_MASK)
-            .map_err(|e| mark_error("the directory", dir, e))
+        self.group.mark(dir, ABOVE_ROOT_MASK).map_err(|e| mark_error("the directory", dir, e))
     }
 
     /// Stops watching a directory that left the watch.
@@ -127,19 +113,12 @@ impl Reporter {
 
     /// `file` may be `O_PATH`.
     pub fn mark_file(&self, file: BorrowedFd<'_>) -> Result<(), MarkError> {
-        self.group
-            .mark_path(file, FILE_MASK)
-            .map_err(|e| mark_error("the file", file, e))
+        self.group.mark_path(file, FILE_MASK).map_err(|e| mark_error("the file", file, e))
     }
 }
 
 pub fn mark_error(what: &'static str, file: BorrowedFd<'_>, source: io::Error) -> MarkError {
-    MarkError {
-        what,
-        path: name_of(file),
-        advice: mark_advice(&source),
-        source,
-    }
+    MarkError { what, path: name_of(file), advice: mark_advice(&source), source }
 }
 
 /// Where the file is now, for people.

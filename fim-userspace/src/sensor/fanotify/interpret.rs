@@ -35,24 +35,27 @@ const PAIRING: Duration = Duration::from_millis(5);
 
 /// Where the watch roots themselves have their names.
 #[derive(Default)]
-pub struct RootNames(RwLock<Vec<(WatchId, FileHandle, Box<[u8]>)>>);
+pub struct RootNames(RwLock<Vec<RootName>>);
+
+struct RootName {
+    watch: WatchId,
+    above: FileHandle,
+    name: Box<[u8]>,
+}
 
 impl RootNames {
     /// The watch's root is `name` in the directory `above`.
     pub fn add(&self, watch: WatchId, above: FileHandle, name: &[u8]) {
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        names.retain(|(w, ..)| *w != watch);
-        names.push((watch, above, name.into()));
+        names.retain(|root| root.watch != watch);
+        names.push(RootName { watch, above, name: name.into() });
     }
 
     /// Whether the directory holds a root, and the watches whose root has this name there.
     fn at(&self, place: &Place<'_>) -> (bool, Vec<WatchId>) {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let here: Vec<_> = names.iter().filter(|(_, above, _)| *above == place.dir).collect();
-        let named = here
-            .iter()
-            .filter(|(_, _, name)| **name == *place.name)
-            .map(|(watch, ..)| *watch);
+        let here: Vec<_> = names.iter().filter(|root| root.above == place.dir).collect();
+        let named = here.iter().filter(|root| *root.name == *place.name).map(|root| root.watch);
         (!here.is_empty(), named.collect())
     }
 }
@@ -77,12 +80,7 @@ pub struct Interpreter {
 
 impl Interpreter {
     pub fn new(dirs: Arc<Directories>, root_names: Arc<RootNames>, exclude: Exclude) -> Self {
-        Self {
-            dirs,
-            root_names,
-            exclude,
-            moving: Vec::new(),
-        }
+        Self { dirs, root_names, exclude, moving: Vec::new() }
     }
 
     /// Half a rename is waiting for the other half.
@@ -92,9 +90,8 @@ impl Interpreter {
 
     /// Gives up waiting for halves older than the pairing time, or than anything when `all`.
     pub fn expire(&mut self, all: bool, findings: &mut Vec<Finding>) {
-        let (old, young) = std::mem::take(&mut self.moving)
-            .into_iter()
-            .partition(|m| all || m.since.elapsed() > PAIRING);
+        let (old, young) =
+            std::mem::take(&mut self.moving).into_iter().partition(|m| all || m.since.elapsed() > PAIRING);
         self.moving = young;
         for moving in old {
             self.moved_away(moving, findings);
@@ -137,9 +134,7 @@ impl Interpreter {
         if place.name == b"." {
             return dirs;
         }
-        dirs.into_iter()
-            .filter_map(|(watch, dir)| Some((watch, dir.join(place.name)?)))
-            .collect()
+        dirs.into_iter().filter_map(|(watch, dir)| Some((watch, dir.join(place.name)?))).collect()
     }
 
     fn excluded(&self, watch: WatchId, path: &RelPath, directory: bool) -> bool {
@@ -207,13 +202,7 @@ impl Interpreter {
     /// Whether the event comes from a directory that is marked for the sake of a root in it.
     fn root_lost(&self, event: &Event<'_>, paths: &Paths, findings: &mut Vec<Finding>) -> bool {
         let Some(place) = &event.place else { return false };
-        let mut lost = |watch, deed| {
-            findings.push(Finding::RootLost {
-                watch,
-                deed,
-                pid: event.pid,
-            })
-        };
+        let mut lost = |watch, deed| findings.push(Finding::RootLost { watch, deed, pid: event.pid });
         if event.mask & libc::FAN_MOVE_SELF != 0 {
             let roots = paths.iter().filter(|(_, path)| path.is_root());
             roots.for_each(|(watch, _)| lost(*watch, Deed::MovedAway));
@@ -254,9 +243,7 @@ impl Interpreter {
                 }
                 _ => {}
             }
-            let deed = Deed::MovedHere {
-                from: seen_from.cloned(),
-            };
+            let deed = Deed::MovedHere { from: seen_from.cloned() };
             findings.push(deed_at(*watch, to, deed, directory, pid));
         }
         for (watch, from) in old.iter().filter(|(w, _)| !new.iter().any(|(n, _)| n == w)) {
@@ -278,24 +265,13 @@ impl Interpreter {
     fn pair(&mut self, event: &Event<'_>, paths: &Paths, findings: &mut Vec<Finding>) -> bool {
         let directory = event.mask & libc::FAN_ONDIR != 0;
         let bits = event.mask & !libc::FAN_ONDIR;
-        let before = self
-            .moving
-            .iter()
-            .position(|m| m.pid == event.pid)
-            .map(|i| self.moving.remove(i));
+        let before = self.moving.iter().position(|m| m.pid == event.pid).map(|i| self.moving.remove(i));
         if let Some(moving) = before {
             let same_object =
                 moving.object.is_none() || event.object.is_none() || moving.object == event.object;
             if bits == libc::FAN_MOVED_TO && same_object && moving.directory == directory {
                 let object = moving.object.or_else(|| event.object.clone());
-                self.renamed(
-                    &moving.from,
-                    paths,
-                    object.as_ref(),
-                    directory,
-                    event.pid,
-                    findings,
-                );
+                self.renamed(&moving.from, paths, object.as_ref(), directory, event.pid, findings);
                 return true;
             }
             self.moved_away(moving, findings);
@@ -326,11 +302,5 @@ impl Interpreter {
 }
 
 fn deed_at(watch: WatchId, path: &RelPath, deed: Deed, directory: bool, pid: i32) -> Finding {
-    Finding::Deed {
-        watch,
-        path: path.clone(),
-        deed,
-        directory,
-        pid,
-    }
+    Finding::Deed { watch, path: path.clone(), deed, directory, pid }
 }

@@ -43,12 +43,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            pidfd: false,
-            exclude: Arc::new(|_, _, _| false),
-            also: Vec::new(),
-            backlog: 65_536,
-        }
+        Self { pidfd: false, exclude: Arc::new(|_, _, _| false), also: Vec::new(), backlog: 65_536 }
     }
 }
 
@@ -66,11 +61,7 @@ struct Shared {
 
 impl Shared {
     fn root(&self, watch: WatchId) -> Option<Arc<Root>> {
-        self.roots
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&watch)
-            .cloned()
+        self.roots.read().unwrap_or_else(PoisonError::into_inner).get(&watch).cloned()
     }
 
     fn roots(&self) -> Vec<(WatchId, Arc<Root>)> {
@@ -95,8 +86,7 @@ impl Marks for Shared {
     fn hard_linked(&self, file: BorrowedFd<'_>, watch: WatchId, path: &RelPath) -> Result<(), MarkError> {
         let failed = |e| group::mark_error("the file", file, e);
         let key = DirKey::of(file).map_err(failed)?;
-        self.dirs
-            .register_file(watch, path, key, FileHandle::of(file).ok());
+        self.dirs.register_file(watch, path, key, FileHandle::of(file).ok());
         self.reporter.mark_file(file)
     }
 }
@@ -162,24 +152,15 @@ impl Fanotify {
             .name("fim-fanotify".into())
             .spawn(move || pump.run())
             .map_err(FanotifyError::Thread)?;
-        Ok(Self {
-            shared,
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, stop, thread: Some(thread) })
     }
 
     /// Makes the root of a watch known, so that new directories below it can be reached. Before the first mark there.
-    ///
-    /// An error says that the removal of the root itself will go unseen; everything else works.
-    pub fn watch(&self, watch: WatchId, root: Arc<Root>) -> Result<(), MarkError> {
-        let watched = self.watch_root_name(watch, &root);
-        self.shared
-            .roots
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(watch, root);
-        watched
+    pub fn watch(&self, watch: WatchId, root: Arc<Root>) {
+        if let Err(e) = self.watch_root_name(watch, &root) {
+            tracing::warn!("that the watched directory itself is removed will be found by scans only: {e}");
+        }
+        self.shared.roots.write().unwrap_or_else(PoisonError::into_inner).insert(watch, root);
     }
 
     fn watch_root_name(&self, watch: WatchId, root: &Root) -> Result<(), MarkError> {

@@ -19,13 +19,7 @@ pub struct Outbox {
 impl Outbox {
     /// `limit`: how many signals wait here before reports are dropped for a gap.
     pub fn new(out: Sender<Signal>, limit: usize) -> Self {
-        Self {
-            out,
-            queue: VecDeque::new(),
-            limit,
-            gaps: BTreeMap::new(),
-            closed: false,
-        }
+        Self { out, queue: VecDeque::new(), limit, gaps: BTreeMap::new(), closed: false }
     }
 
     pub fn observed(&mut self, observation: Observation) {
@@ -40,19 +34,11 @@ impl Outbox {
 
     /// Gaps are few, so the limit does not hold for them.
     pub fn gap(&mut self, watch: Option<WatchId>, reason: String) {
-        self.queue.push_back(Signal::Gap {
-            source: Source::Fanotify,
-            watch,
-            lost: None,
-            reason,
-        });
+        self.queue.push_back(Signal::Gap { source: Source::Fanotify, watch, lost: None, reason });
     }
 
     pub fn stopped(&mut self, reason: String) {
-        self.queue.push_back(Signal::Stopped {
-            source: Source::Fanotify,
-            reason,
-        });
+        self.queue.push_back(Signal::Stopped { source: Source::Fanotify, reason });
     }
 
     /// Sends what fits; whether nothing is left.
@@ -119,17 +105,7 @@ mod tests {
         seen.extend(signals.try_iter());
         assert_eq!(seen.len(), 3, "{seen:?}");
         assert_eq!(seen[1], Signal::Observed(observation(7, "two")));
-        assert!(
-            matches!(
-                &seen[2],
-                Signal::Gap {
-                    watch: Some(WatchId(7)),
-                    lost: Some(3),
-                    ..
-                }
-            ),
-            "{seen:?}"
-        );
+        assert!(matches!(&seen[2], Signal::Gap { watch: Some(WatchId(7)), lost: Some(3), .. }), "{seen:?}");
 
         outbox.observed(observation(7, "after"));
         assert!(outbox.flush());

@@ -48,11 +48,7 @@ impl Pump {
                 return;
             }
             let soon = !settled || self.interpreter.waiting();
-            let timeout = if soon {
-                PollTimeout::from(RETRY_MS)
-            } else {
-                PollTimeout::NONE
-            };
+            let timeout = if soon { PollTimeout::from(RETRY_MS) } else { PollTimeout::NONE };
             let stopping = self.wait(timeout);
             let drained = self.drain(&mut buffer);
             self.expire(stopping);
@@ -111,10 +107,7 @@ impl Pump {
 
     fn batch(&mut self, batch: &Batch) -> usize {
         let mut findings = Vec::new();
-        let mut cast = Cast {
-            identify: &*self.identify,
-            known: HashMap::new(),
-        };
+        let mut cast = Cast { identify: &*self.identify, known: HashMap::new() };
         let now = boot_time_ns();
         let mut count = 0;
         for event in batch.events() {
@@ -132,10 +125,7 @@ impl Pump {
     fn expire(&mut self, all: bool) {
         let mut findings = Vec::new();
         self.interpreter.expire(all, &mut findings);
-        let mut cast = Cast {
-            identify: &*self.identify,
-            known: HashMap::new(),
-        };
+        let mut cast = Cast { identify: &*self.identify, known: HashMap::new() };
         for finding in findings {
             handle_finding(
                 &self.shared,
@@ -164,11 +154,8 @@ impl Cast<'_> {
                 let gone = event.is_some_and(|(_, event)| event.pidfd == Pidfd::Gone);
                 if gone {
                     // /proc may show another process under this number by now.
-                    let unknown = Actor {
-                        pid: Some(number),
-                        confidence: Confidence::Unknown,
-                        ..Actor::unknown()
-                    };
+                    let unknown =
+                        Actor { pid: Some(number), confidence: Confidence::Unknown, ..Actor::unknown() };
                     return Some(Arc::new(unknown));
                 }
                 let pidfd = event.and_then(|(batch, event)| batch.pidfd(event));
@@ -189,25 +176,11 @@ fn handle_finding(
         if pid != shared.own_pid {
             let actor = actor(pid);
             let source = Source::Fanotify;
-            outbox.observed(Observation {
-                source,
-                watch,
-                path,
-                deed,
-                directory,
-                actor,
-                at_ns,
-            });
+            outbox.observed(Observation { source, watch, path, deed, directory, actor, at_ns });
         }
     };
     match finding {
-        Finding::Deed {
-            watch,
-            path,
-            deed,
-            directory,
-            pid,
-        } => {
+        Finding::Deed { watch, path, deed, directory, pid } => {
             if directory && matches!(deed, Deed::Created | Deed::MovedHere { .. } | Deed::Deleted) {
                 take_under_watch(shared, outbox, watch, &path);
             }
@@ -251,10 +224,8 @@ fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
         if let Ok(below) = at.strip_prefix(&top) {
             let path = RelPath::new(below.as_os_str().as_bytes());
             if path.is_some_and(|path| !(shared.exclude)(watch, &path, true)) {
-                let reason = format!(
-                    "the directory {} had been lost sight of",
-                    crate::core::path::display(&at)
-                );
+                let reason =
+                    format!("the directory {} had been lost sight of", crate::core::path::display(&at));
                 outbox.gap(Some(watch), reason);
                 return;
             }

@@ -31,11 +31,7 @@ impl Identify for Stub {
         self.entered.fetch_add(1, Ordering::SeqCst);
         drop(self.gate.lock().unwrap_or_else(PoisonError::into_inner));
         self.asked.fetch_add(1, Ordering::Relaxed);
-        Actor {
-            pid: Some(pid),
-            confidence: Confidence::Exact,
-            ..Actor::unknown()
-        }
+        Actor { pid: Some(pid), confidence: Confidence::Exact, ..Actor::unknown() }
     }
 }
 
@@ -58,16 +54,9 @@ impl Watched {
         let exclude = options.exclude.clone();
         let sensor = Fanotify::start(dirs.clone(), stub.clone(), out, options).expect("fanotify, as root");
         let root = Arc::new(Root::open(base).expect("opens"));
-        sensor.watch(W, root.clone()).expect("its name is watched");
+        sensor.watch(W, root.clone());
         adopt::adopt(&root, W, &RelPath::root(), &dirs, &sensor, &exclude).expect("marks");
-        Self {
-            base: base.into(),
-            dirs,
-            stub,
-            sensor,
-            signals,
-            ends: 0,
-        }
+        Self { base: base.into(), dirs, stub, sensor, signals, ends: 0 }
     }
 
     fn temporary() -> (tempfile::TempDir, Self) {
@@ -110,19 +99,12 @@ impl Watched {
     }
 
     fn deeds(&mut self) -> Vec<(String, Deed)> {
-        self.observed()
-            .into_iter()
-            .map(|o| (o.path.to_string(), o.deed))
-            .collect()
+        self.observed().into_iter().map(|o| (o.path.to_string(), o.deed)).collect()
     }
 }
 
 fn sh_in(dir: &Path, script: &str) -> u32 {
-    let mut child = Command::new("sh")
-        .args(["-ec", script])
-        .current_dir(dir)
-        .spawn()
-        .expect("sh starts");
+    let mut child = Command::new("sh").args(["-ec", script]).current_dir(dir).spawn().expect("sh starts");
     let pid = child.id();
     assert!(child.wait().expect("sh runs").success(), "{script}");
     pid

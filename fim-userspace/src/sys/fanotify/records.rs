@@ -104,16 +104,7 @@ fn handle(body: &[u8]) -> Option<(FileHandle, &[u8])> {
     let len = u32_at(body, 8)? as usize;
     let kind = u32_at(body, 12)? as i32;
     let bytes = body.get(16..16usize.checked_add(len)?)?;
-    (len > 0).then(|| {
-        (
-            FileHandle {
-                fsid,
-                kind,
-                bytes: bytes.into(),
-            },
-            &body[16 + len..],
-        )
-    })
+    (len > 0).then(|| (FileHandle { fsid, kind, bytes: bytes.into() }, &body[16 + len..]))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -150,10 +141,7 @@ pub(crate) mod tests {
     /// A record with a handle, and a name if the kind has one; padded to four bytes as in the kernel.
     pub(crate) fn info(kind: u8, handle: &FileHandle, name: Option<&[u8]>) -> Vec<u8> {
         let mut body = Vec::new();
-        handle
-            .fsid
-            .iter()
-            .for_each(|half| body.extend(half.to_ne_bytes()));
+        handle.fsid.iter().for_each(|half| body.extend(half.to_ne_bytes()));
         body.extend((handle.bytes.len() as u32).to_ne_bytes());
         body.extend(handle.kind.to_ne_bytes());
         body.extend(&handle.bytes);
@@ -169,11 +157,7 @@ pub(crate) mod tests {
     }
 
     fn handle_of(n: u8) -> FileHandle {
-        FileHandle {
-            fsid: [-3, 4],
-            kind: 1,
-            bytes: vec![n; 8].into(),
-        }
+        FileHandle { fsid: [-3, 4], kind: 1, bytes: vec![n; 8].into() }
     }
 
     #[test]
@@ -185,16 +169,8 @@ pub(crate) mod tests {
                 libc::FAN_RENAME | libc::FAN_ONDIR,
                 71,
                 &[
-                    info(
-                        libc::FAN_EVENT_INFO_TYPE_OLD_DFID_NAME,
-                        &handle_of(1),
-                        Some(b"old"),
-                    ),
-                    info(
-                        libc::FAN_EVENT_INFO_TYPE_NEW_DFID_NAME,
-                        &handle_of(2),
-                        Some(b"n\xffw"),
-                    ),
+                    info(libc::FAN_EVENT_INFO_TYPE_OLD_DFID_NAME, &handle_of(1), Some(b"old")),
+                    info(libc::FAN_EVENT_INFO_TYPE_NEW_DFID_NAME, &handle_of(2), Some(b"n\xffw")),
                     info(libc::FAN_EVENT_INFO_TYPE_FID, &handle_of(3), None),
                     pidfd,
                 ],
@@ -203,20 +179,8 @@ pub(crate) mod tests {
             .0;
         let found: Vec<_> = events(&buffer).collect();
         assert_eq!(found.len(), 2);
-        assert_eq!(
-            found[0].old,
-            Some(Place {
-                dir: handle_of(1),
-                name: b"old"
-            })
-        );
-        assert_eq!(
-            found[0].new,
-            Some(Place {
-                dir: handle_of(2),
-                name: b"n\xffw"
-            })
-        );
+        assert_eq!(found[0].old, Some(Place { dir: handle_of(1), name: b"old" }));
+        assert_eq!(found[0].new, Some(Place { dir: handle_of(2), name: b"n\xffw" }));
         assert_eq!(found[0].object, Some(handle_of(3)));
         assert_eq!((found[0].pid, found[0].pidfd), (71, Pidfd::Open(17)));
         assert_eq!(found[1].mask, libc::FAN_Q_OVERFLOW);

@@ -15,57 +15,29 @@ fn every_kind(base: &Path) {
 
     let pid = w.sh("echo > new");
     let seen = w.observed();
-    assert!(
-        seen.iter()
-            .all(|o| o.source == Source::Fanotify && o.watch == W && !o.directory)
-    );
-    assert!(
-        seen.iter()
-            .all(|o| o.actor.as_ref().is_some_and(|a| a.pid == Some(pid))),
-        "{seen:?}"
-    );
+    assert!(seen.iter().all(|o| o.source == Source::Fanotify && o.watch == W && !o.directory));
+    assert!(seen.iter().all(|o| o.actor.as_ref().is_some_and(|a| a.pid == Some(pid))), "{seen:?}");
     let paths: Vec<_> = seen.iter().map(|o| o.path.to_string()).collect();
-    assert!(
-        !paths.is_empty() && paths.iter().all(|path| path == "new"),
-        "{paths:?}"
-    );
+    assert!(!paths.is_empty() && paths.iter().all(|path| path == "new"), "{paths:?}");
 
     let cases: Vec<(&str, Vec<(String, Deed)>)> = vec![
         ("echo >> old", wrote("old")),
         ("exec chmod 600 old", vec![deed("old", Deed::Attributes)]),
-        (
-            "exec touch -d @7 sub/../old",
-            vec![deed("old", Deed::Attributes), deed("old", Deed::Closed)],
-        ),
-        (
-            "exec ln -s nowhere sub/link",
-            vec![deed("sub/link", Deed::Created)],
-        ),
+        ("exec touch -d @7 sub/../old", vec![deed("old", Deed::Attributes), deed("old", Deed::Closed)]),
+        ("exec ln -s nowhere sub/link", vec![deed("sub/link", Deed::Created)]),
         ("exec ln old sub/hard", vec![deed("sub/hard", Deed::Created)]),
         ("exec mkfifo pipe", vec![deed("pipe", Deed::Created)]),
-        (
-            "exec mv old sub/moved",
-            vec![deed("sub/moved", here(Some("old")))],
-        ),
+        ("exec mv old sub/moved", vec![deed("sub/moved", here(Some("old")))]),
         ("exec mv ../outside/in in", vec![deed("in", here(None))]),
         ("exec mv in ../outside/out", vec![deed("in", Deed::MovedAway)]),
-        (
-            "exec mv new sub/moved",
-            vec![deed("sub/moved", here(Some("new")))],
-        ),
+        ("exec mv new sub/moved", vec![deed("sub/moved", here(Some("new")))]),
         ("exec rm sub/moved", vec![deed("sub/moved", Deed::Deleted)]),
         ("exec mkdir made", vec![deed("made", Deed::Created)]),
         ("exec chmod 700 made", vec![deed("made", Deed::Attributes)]),
-        (
-            "exec mv made sub/made",
-            vec![deed("sub/made", here(Some("made")))],
-        ),
+        ("exec mv made sub/made", vec![deed("sub/made", here(Some("made")))]),
         ("exec mkdir sub/made/x", vec![deed("sub/made/x", Deed::Created)]),
         ("exec rmdir sub/made/x", vec![deed("sub/made/x", Deed::Deleted)]),
-        (
-            "exec mv sub/made ../outside/made",
-            vec![deed("sub/made", Deed::MovedAway)],
-        ),
+        ("exec mv sub/made ../outside/made", vec![deed("sub/made", Deed::MovedAway)]),
     ];
     for (script, expected) in cases {
         w.sh(script);
@@ -109,10 +81,7 @@ fn on_loop(kind: &str) {
         image.display(),
         at.display()
     );
-    let made = Command::new("sh")
-        .args(["-c", &script])
-        .output()
-        .expect("sh runs");
+    let made = Command::new("sh").args(["-c", &script]).output().expect("sh runs");
     if !made.status.success() {
         let why = String::from_utf8_lossy(&made.stderr);
         eprintln!("SKIPPED: {kind} cannot be made or mounted here: {}", why.trim());
@@ -161,10 +130,7 @@ fn a_tree_made_at_once_is_marked_to_the_bottom() {
     let (_dir, mut w) = Watched::temporary();
     w.sh("mkdir -p a/b/c/d; for i in 1 2 3; do mkdir a/b/c/d/$i; echo > a/b/c/d/$i/f; done");
     let seen = w.observed();
-    let top = seen
-        .iter()
-        .find(|o| o.path == p("a") && o.deed == Deed::Created)
-        .expect("the top is told of");
+    let top = seen.iter().find(|o| o.path == p("a") && o.deed == Deed::Created).expect("the top is told of");
     assert!(top.directory);
     assert_eq!(w.dirs.count(), 8);
     w.sh("exec touch a/b/c/d/2/late");
@@ -196,14 +162,8 @@ fn exchanged_directories_are_told_apart_afterwards() {
     w.sh("mkdir -p a/in-a b/in-b");
     w.observed();
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-    rustix::fs::renameat_with(
-        rustix::fs::CWD,
-        &a,
-        rustix::fs::CWD,
-        &b,
-        rustix::fs::RenameFlags::EXCHANGE,
-    )
-    .expect("exchanges");
+    rustix::fs::renameat_with(rustix::fs::CWD, &a, rustix::fs::CWD, &b, rustix::fs::RenameFlags::EXCHANGE)
+        .expect("exchanges");
     w.sh("echo > a/in-b/one; echo > b/in-a/two");
     let deeds = w.deeds();
     assert!(deeds.contains(&deed("a/in-b/one", Deed::Created)), "{deeds:?}");
@@ -215,10 +175,7 @@ fn exchanged_directories_are_told_apart_afterwards() {
 fn a_directory_moved_out_is_let_go() {
     let outside = tempfile::tempdir().expect("temporary directory");
     let (_dir, mut w) = Watched::temporary();
-    w.sh(&format!(
-        "mkdir d; mv d {0}/d; echo > {0}/d/first",
-        outside.path().display()
-    ));
+    w.sh(&format!("mkdir d; mv d {0}/d; echo > {0}/d/first", outside.path().display()));
     w.so_far();
     let seen = w.sensor.events_seen();
     sh_in(outside.path(), "for i in 1 2 3 4 5 6 7 8 9; do echo > d/$i; done");
@@ -241,13 +198,7 @@ fn excluded_paths_are_silent_and_unmarked() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let patterns = crate::core::policy::Exclusions::new(&["*.swp", "cache/"]).expect("valid");
     let exclude: Exclude = Arc::new(move |_, path, directory| patterns.excludes(path, directory));
-    let mut w = Watched::new(
-        dir.path(),
-        Options {
-            exclude,
-            ..Options::default()
-        },
-    );
+    let mut w = Watched::new(dir.path(), Options { exclude, ..Options::default() });
     w.sh("mkdir -p cache/deep; echo > cache/deep/f; echo > a.swp; mv a.swp b; mv b c.swp");
     assert_eq!(w.deeds(), [deed("b", here(None)), deed("b", Deed::MovedAway)]);
     assert_eq!(w.dirs.count(), 1);
@@ -257,10 +208,7 @@ fn excluded_paths_are_silent_and_unmarked() {
 fn a_write_through_a_link_outside_is_told_for_every_name() {
     let outside = tempfile::tempdir().expect("temporary directory");
     let (_dir, mut w) = Watched::temporary();
-    w.sh(&format!(
-        "echo > one; ln one two; ln one {}/three",
-        outside.path().display()
-    ));
+    w.sh(&format!("echo > one; ln one two; ln one {}/three", outside.path().display()));
     w.observed();
     let root = Root::open(&w.base).expect("opens");
     for name in ["one", "two"] {
@@ -271,9 +219,7 @@ fn a_write_through_a_link_outside_is_told_for_every_name() {
     let mut deeds = w.deeds();
     deeds.sort_by_key(|d| format!("{d:?}"));
     deeds.dedup();
-    let expected = ["one", "two"]
-        .map(|path| [deed(path, Deed::Closed), deed(path, Deed::Written)])
-        .concat();
+    let expected = ["one", "two"].map(|path| [deed(path, Deed::Closed), deed(path, Deed::Written)]).concat();
     assert_eq!(deeds, expected);
     w.sh("echo again > one");
     let deeds = w.deeds();
@@ -292,22 +238,9 @@ fn a_full_kernel_queue_is_a_gap_and_the_sensor_goes_on() {
     let (_dir, mut w) = Watched::temporary();
     let stub = w.stub.clone();
     let held = stub.gate.lock().expect("free");
-    w.sh(&format!(
-        "i=0; while [ $i -lt {} ]; do : > f$i; i=$((i+1)); done",
-        limit + 2000
-    ));
+    w.sh(&format!("i=0; while [ $i -lt {} ]; do : > f$i; i=$((i+1)); done", limit + 2000));
     drop(held);
-    let gap = |s: &Signal| {
-        matches!(
-            s,
-            Signal::Gap {
-                watch: None,
-                lost: None,
-                source: Source::Fanotify,
-                ..
-            }
-        )
-    };
+    let gap = |s: &Signal| matches!(s, Signal::Gap { watch: None, lost: None, source: Source::Fanotify, .. });
     // The end mark itself may fall into the full queue: wait for the gap first.
     let deadline = Instant::now() + Duration::from_secs(20);
     while !gap(&w.signals.recv_deadline(deadline).expect("a gap is told")) {}
@@ -330,10 +263,7 @@ fn one_process_is_looked_up_once_per_batch() {
 
 #[test]
 fn losing_the_root_is_a_gap_with_a_name_to_it() {
-    for (script, lost) in [
-        ("exec rmdir top", Deed::Deleted),
-        ("exec mv top away", Deed::MovedAway),
-    ] {
+    for (script, lost) in [("exec rmdir top", Deed::Deleted), ("exec mv top away", Deed::MovedAway)] {
         let dir = tempfile::tempdir().expect("temporary directory");
         sh_in(dir.path(), "mkdir top; echo > beside");
         let mut w = Watched::new(&dir.path().join("top"), Options::default());
@@ -341,9 +271,7 @@ fn losing_the_root_is_a_gap_with_a_name_to_it() {
         assert_eq!(w.so_far(), [], "what is beside the root is not watched");
         let pid = sh_in(dir.path(), script);
         let next = || w.signals.recv_timeout(Duration::from_secs(20)).expect("told of");
-        let Signal::Observed(first) = next() else {
-            panic!("an observation comes first")
-        };
+        let Signal::Observed(first) = next() else { panic!("an observation comes first") };
         assert_eq!((first.path.is_root(), first.deed), (true, lost));
         assert_eq!(first.actor.and_then(|a| a.pid), Some(pid));
         assert!(matches!(next(), Signal::Gap { watch: Some(W), .. }));
@@ -353,13 +281,7 @@ fn losing_the_root_is_a_gap_with_a_name_to_it() {
 #[test]
 fn a_pidfd_proves_the_process_and_a_dead_one_is_not_guessed() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let mut w = Watched::new(
-        dir.path(),
-        Options {
-            pidfd: true,
-            ..Options::default()
-        },
-    );
+    let mut w = Watched::new(dir.path(), Options { pidfd: true, ..Options::default() });
     if !w.sensor.features().pidfd {
         eprintln!("SKIPPED: this kernel gives no pidfd");
         return;
