@@ -1,13 +1,15 @@
 //! Arguments, printing, exit codes: 0 all is well, 1 there is something to report, 2 the work could not be done.
 
 mod check;
+mod doctor;
 mod init;
 mod log;
+mod run;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,12 +40,16 @@ enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Watch in the foreground and put right what changes; prints `ready` once nothing can slip through
+    Run,
     /// Compare every watched file with the baseline, once; 1 when something differs
     Check,
     /// Show whether fim watches, with what means, and what is wrong
     Status,
     /// Show what was recorded
     Log(log::Args),
+    /// Try what this kernel and these file systems allow, and say what would allow more
+    Doctor,
 }
 
 /// Something to report.
@@ -54,7 +60,8 @@ const FAILED: u8 = 2;
 pub fn main() -> ExitCode {
     // Wrong arguments end here, with a sentence and code 2; --help and --version with 0.
     let cli = Cli::parse();
-    match run(&cli) {
+    diagnostics(matches!(cli.command, Command::Run));
+    match dispatch(&cli) {
         Ok(code) => code,
         // `fim log | head` has printed all that was wanted.
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
@@ -65,14 +72,39 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&cli.config)?;
     match &cli.command {
         Command::Init { replace } => init::run(&config, *replace, cli.json),
+        Command::Run => run::run(&config, cli.json),
         Command::Check => check::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
+        Command::Doctor => doctor::run(&config, cli.json),
     }
+}
+
+/// fim's own messages (not the ledger's records) go to the journal when systemd started us, else to standard error.
+/// `RUST_LOG` chooses what is said.
+fn diagnostics(daemon: bool) {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let usual = if daemon { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| usual.into());
+    let registry = tracing_subscriber::registry().with(filter);
+    let journal = libsystemd::logging::connected_to_journal().then(tracing_journald::layer);
+    // A second subscriber in the same process can only be a test's.
+    let _ = match journal {
+        Some(Ok(journal)) => registry.with(journal.with_syslog_identifier("fim".into())).try_init(),
+        _ => {
+            let terminal = io::stderr().is_terminal();
+            let plain = tracing_subscriber::fmt::layer()
+                .with_writer(io::stderr)
+                .with_ansi(terminal)
+                .with_target(false);
+            registry.with(plain).try_init()
+        }
+    };
 }
 
 /// The error and its causes, without those that are already part of what was said.
