@@ -48,7 +48,7 @@ enum Command {
     Status,
     /// Show what was recorded
     Log(log::Args),
-    /// Try what this kernel and these file systems allow, and say what would allow more
+    /// Show what this kernel and these file systems let fim see, and what would let it see more
     Doctor,
 }
 
