@@ -9,7 +9,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -60,7 +60,6 @@ const FAILED: u8 = 2;
 pub fn main() -> ExitCode {
     // Wrong arguments end here, with a sentence and code 2; --help and --version with 0.
     let cli = Cli::parse();
-    diagnostics(matches!(cli.command, Command::Run));
     match dispatch(&cli) {
         Ok(code) => code,
         // `fim log | head` has printed all that was wanted.
@@ -82,29 +81,6 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Log(args) => log::run(&config, args, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
     }
-}
-
-/// fim's own messages (not the ledger's records) go to the journal when systemd started us, else to standard error.
-/// `RUST_LOG` chooses what is said.
-fn diagnostics(daemon: bool) {
-    use tracing_subscriber::layer::SubscriberExt;
-    use tracing_subscriber::util::SubscriberInitExt;
-    let usual = if daemon { "info" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| usual.into());
-    let registry = tracing_subscriber::registry().with(filter);
-    let journal = libsystemd::logging::connected_to_journal().then(tracing_journald::layer);
-    // A second subscriber in the same process can only be a test's.
-    let _ = match journal {
-        Some(Ok(journal)) => registry.with(journal.with_syslog_identifier("fim".into())).try_init(),
-        _ => {
-            let terminal = io::stderr().is_terminal();
-            let plain = tracing_subscriber::fmt::layer()
-                .with_writer(io::stderr)
-                .with_ansi(terminal)
-                .with_target(false);
-            registry.with(plain).try_init()
-        }
-    };
 }
 
 /// The error and its causes, without those that are already part of what was said.
