@@ -23,6 +23,7 @@ use super::recent::Recent;
 use super::record::Stamp;
 use super::report::Reporter;
 use super::scanner::Scanner;
+use super::sight::Sight;
 use super::watch::Watch;
 
 /// Signals taken in at once before anything is looked at; bounds the delay of the first response under load.
@@ -32,6 +33,8 @@ const ROUND: usize = 1024;
 /// Attempts at a file that does not keep still, before that itself is recorded.
 pub(super) const RESTLESS: u32 = 8;
 
+/// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
+const COVER_NS: u64 = 30_000_000_000;
 /// Nanoseconds between two writings of the status file.
 const REPORT_NS: u64 = 1_000_000_000;
 
@@ -40,6 +43,7 @@ pub struct Reconciler {
     pub store: Store,
     pub vault: Arc<Vault>,
     pub responder: Responder,
+    pub sight: Sight,
     pub correlator: Correlator,
     pub stamp: Stamp,
     pub scanner: Scanner,
@@ -49,8 +53,8 @@ pub struct Reconciler {
     /// What the database is to note once the records are in.
     pub upkeep: Vec<(WatchId, Upkeep)>,
     pub reporter: Reporter,
-    /// When each watch with an interval is scanned next, nanoseconds since boot.
-    pub intervals: Vec<(WatchId, u64)>,
+    /// Watches scanned by time: when next, nanoseconds since boot, and how often, nanoseconds.
+    pub intervals: Vec<(WatchId, u64, u64)>,
     /// Called once, when changes are certain to be caught from then on.
     pub on_ready: Box<dyn FnMut() + Send>,
     pub reported: Option<(u64, u64, (usize, usize))>,
@@ -105,10 +109,9 @@ impl Reconciler {
             self.begin();
         }
         let now = boottime_ns();
-        for (watch, next) in &mut self.intervals {
-            let Some(every) = self.watches.get(watch.0 as usize).and_then(|w| w.interval) else { continue };
+        for (watch, next, every) in &mut self.intervals {
             if now >= *next {
-                *next = now + every.as_nanos() as u64;
+                *next = now + *every;
                 self.scanner.by_interval(*watch);
             }
         }
@@ -150,8 +153,11 @@ impl Reconciler {
         match signal {
             Signal::Observed(seen) => self.correlator.observe(seen, boottime_ns()),
             Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
-            Signal::Scanned { watch, files, different, unreadable } => {
+            Signal::Scanned { watch, files, different, unreadable, unmarked, unmarked_why } => {
                 self.scanned(watch, files, different, &unreadable);
+                if let Some(why) = unmarked_why {
+                    self.cover(watch, unmarked, &why);
+                }
             }
             Signal::Stopped { source, reason } => {
                 let message =
@@ -196,6 +202,20 @@ impl Reconciler {
         }
     }
 
+    /// What the kernel does not report on is scanned at short intervals.
+    fn cover(&mut self, id: WatchId, unmarked: u64, why: &str) {
+        let Some(watch) = self.watch(id) else { return };
+        if self.intervals.iter().any(|(known, ..)| *known == id) {
+            return;
+        }
+        self.intervals.push((id, boottime_ns() + COVER_NS, COVER_NS));
+        let message = format!(
+            "{unmarked} directories or files are not reported on by fanotify, so the watch is scanned every {} s: {why}",
+            COVER_NS / 1_000_000_000
+        );
+        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
+    }
+
     /// Handles every look that is due at `now_ns`.
     fn work(&mut self, now_ns: u64) {
         if !self.journal.healthy() {
@@ -236,7 +256,7 @@ impl Reconciler {
             acts.push(Act::new(finding, plan, event));
         }
         self.announce_intents(watch, &mut acts)?;
-        carry_out(&self.responder, watch, &mut acts);
+        carry_out(&self.responder, &self.sight, watch, &mut acts);
         let mut upkeep = Upkeep::default();
         for act in acts {
             self.settle(watch, act, &mut upkeep);
