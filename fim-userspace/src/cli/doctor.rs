@@ -11,7 +11,7 @@ use crate::core::path::{RelPath, display};
 use crate::core::tier::Tier;
 use crate::daemon::watch::Watch;
 use crate::sensor::dirs::Directories;
-use crate::sensor::ebpf::{Ebpf, Refusal};
+use crate::sensor::ebpf::{Ebpf, Refused};
 use crate::sensor::fanotify::Fanotify;
 use crate::store::Store;
 
@@ -69,9 +69,9 @@ fn examine(config: &Config) -> Findings {
     let mut problems = Vec::new();
     // Loaded and attached for a moment: nothing else tells what this kernel really takes.
     let (out, _unread) = crossbeam_channel::bounded(1);
-    let (tier, refused, hooks) = match Ebpf::start(Tier::Lsm, out, Directories::new()) {
-        Ok(ebpf) => (ebpf.tier(), ebpf.refused().to_vec(), ebpf.attach_table()),
-        Err(none) => (Tier::Fanotify, none.refused, Vec::new()),
+    let (tier, refused, hooks) = match Ebpf::start(Tier::Lsm, Directories::new(), out) {
+        Ok((ebpf, refused)) => (ebpf.tier(), refused, ebpf.attach_table()),
+        Err(refused) => (Tier::Fanotify, refused, Vec::new()),
     };
     let hooks: Vec<HookFinding> = hooks
         .iter()
@@ -96,7 +96,7 @@ fn examine(config: &Config) -> Findings {
         tier: tier.as_str().into(),
         refused: refused
             .into_iter()
-            .map(|Refusal { tier, reason }| RefusedTier { tier: tier.as_str(), reason })
+            .map(|Refused { tier, reason }| RefusedTier { tier: tier.as_str(), reason })
             .collect(),
         hooks,
         watches,

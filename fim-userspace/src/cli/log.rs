@@ -83,6 +83,6 @@ impl<W: Write> Printer<W> {
     }
 }
 
-fn user_name(uid: u32) -> Option<String> {
+pub(super) fn user_name(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }

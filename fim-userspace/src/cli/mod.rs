@@ -1,6 +1,10 @@
 //! Arguments, printing, exit codes: 0 all is well, 1 there is something to report, 2 the work could not be done.
 
+mod check;
+mod doctor;
+mod init;
 mod log;
+mod run;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -30,8 +34,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Approve the present state of everything watched
+    Init {
+        /// Replace the baseline that is there
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Watch, record and respond until told to stop
+    Run,
+    /// Compare everything with the baseline; exit code 1 when something differs
+    Check,
     /// Show whether fim watches, with what means, and what is wrong
     Status,
+    /// Show what this kernel and these file systems let fim see, and what would let it see more
+    Doctor,
     /// Show what was recorded
     Log(log::Args),
 }
@@ -58,6 +74,10 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&cli.config)?;
     match &cli.command {
+        Command::Init { replace } => init::run(&config, *replace, cli.json),
+        Command::Run => run::run(&config, cli.json),
+        Command::Check => check::run(&config, cli.json),
+        Command::Doctor => doctor::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
     }

@@ -77,6 +77,9 @@ pub enum Signal {
         different: u64,
         /// What could not be read, one sentence each.
         unreadable: Vec<String>,
+        /// How many directories and files the kernel would not report on, and why for the first.
+        unmarked: u64,
+        unmarked_why: Option<String>,
     },
     /// Something may have been missed: the watches (all when `None`) must be scanned again.
     Gap {

@@ -32,6 +32,8 @@ const ROUND: usize = 1024;
 /// Attempts at a file that does not keep still, before that itself is recorded.
 pub(super) const RESTLESS: u32 = 8;
 
+/// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
+const COVER_NS: u64 = 30_000_000_000;
 /// Nanoseconds between two writings of the status file.
 const REPORT_NS: u64 = 1_000_000_000;
 
@@ -49,8 +51,8 @@ pub struct Reconciler {
     /// What the database is to note once the records are in.
     pub upkeep: Vec<(WatchId, Upkeep)>,
     pub reporter: Reporter,
-    /// When each watch with an interval is scanned next, nanoseconds since boot.
-    pub intervals: Vec<(WatchId, u64)>,
+    /// Watches scanned by time: when next, nanoseconds since boot, and how often, nanoseconds.
+    pub intervals: Vec<(WatchId, u64, u64)>,
     /// Called once, when changes are certain to be caught from then on.
     pub on_ready: Box<dyn FnMut() + Send>,
     pub reported: Option<(u64, u64, (usize, usize))>,
@@ -105,10 +107,9 @@ impl Reconciler {
             self.begin();
         }
         let now = boottime_ns();
-        for (watch, next) in &mut self.intervals {
-            let Some(every) = self.watches.get(watch.0 as usize).and_then(|w| w.interval) else { continue };
+        for (watch, next, every) in &mut self.intervals {
             if now >= *next {
-                *next = now + every.as_nanos() as u64;
+                *next = now + *every;
                 self.scanner.by_interval(*watch);
             }
         }
@@ -150,8 +151,11 @@ impl Reconciler {
         match signal {
             Signal::Observed(seen) => self.correlator.observe(seen, boottime_ns()),
             Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
-            Signal::Scanned { watch, files, different, unreadable } => {
+            Signal::Scanned { watch, files, different, unreadable, unmarked, unmarked_why } => {
                 self.scanned(watch, files, different, &unreadable);
+                if let Some(why) = unmarked_why {
+                    self.cover(watch, unmarked, &why);
+                }
             }
             Signal::Stopped { source, reason } => {
                 let message =
@@ -194,6 +198,20 @@ impl Reconciler {
             let message = format!("{files} files compared{unread}");
             self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
         }
+    }
+
+    /// What the kernel does not report on is scanned at short intervals.
+    fn cover(&mut self, id: WatchId, unmarked: u64, why: &str) {
+        let Some(watch) = self.watch(id) else { return };
+        if self.intervals.iter().any(|(known, ..)| *known == id) {
+            return;
+        }
+        self.intervals.push((id, boottime_ns() + COVER_NS, COVER_NS));
+        let message = format!(
+            "{unmarked} directories or files are not reported on by fanotify, so the watch is scanned every {} s: {why}",
+            COVER_NS / 1_000_000_000
+        );
+        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
     }
 
     /// Handles every look that is due at `now_ns`.

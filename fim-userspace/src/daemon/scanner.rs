@@ -129,8 +129,9 @@ fn serve(context: &Context, inbox: &Receiver<WatchId>, stop: &AtomicBool) {
             Ok(report) => report,
             Err(sentence) => Report { unreadable: vec![sentence], ..Report::default() },
         };
-        let Report { files, different, unreadable } = report;
-        send(&context.out, Signal::Scanned { watch: id, files, different, unreadable }, stop);
+        let Report { files, different, unreadable, unmarked, unmarked_why } = report;
+        let ended = Signal::Scanned { watch: id, files, different, unreadable, unmarked, unmarked_why };
+        send(&context.out, ended, stop);
     }
 }
 
@@ -139,6 +140,8 @@ struct Report {
     files: u64,
     different: u64,
     unreadable: Vec<String>,
+    unmarked: u64,
+    unmarked_why: Option<String>,
 }
 
 /// The baseline of one watch, with a mark for each path that was met.
@@ -219,6 +222,8 @@ fn compare_watch(context: &Context, watch: &Watch, stop: &AtomicBool) -> Result<
         files: report.files,
         different: different.load(Ordering::Relaxed),
         unreadable: report.unreadable.into_iter().map(|(path, why)| format!("{path}: {why}")).collect(),
+        unmarked: report.unmarked,
+        unmarked_why: report.unmarked_why.into_iter().next().map(|(_, why)| why),
     })
 }
 

@@ -8,9 +8,9 @@ use crate::config::TierChoice;
 use crate::core::observation::{Signal, WatchId};
 use crate::core::path::{RelPath, display};
 use crate::core::tier::Tier;
-use crate::sensor::actor::{Identify, KernelTable, ProcReader};
+use crate::sensor::actor::{Identify, ProcReader};
 use crate::sensor::dirs::Directories;
-use crate::sensor::ebpf::{Ebpf, Refusal};
+use crate::sensor::ebpf::{Ebpf, Refused};
 use crate::sensor::fanotify::{Exclude, Fanotify, Options};
 use crate::sensor::marks::{AllMarks, Marks};
 
@@ -20,8 +20,8 @@ use super::watch::Watch;
 pub struct Sensors {
     pub tier: Tier,
     /// Higher tiers, and why they could not be had.
-    pub refused: Vec<Refusal>,
-    pub ebpf: Option<Ebpf>,
+    pub refused: Vec<Refused>,
+    pub ebpf: Option<Arc<Ebpf>>,
     pub fanotify: Option<Arc<Fanotify>>,
     /// Why there is no fanotify, where there is none.
     pub blind: Option<String>,
@@ -51,12 +51,12 @@ impl Sensors {
             return sensors;
         }
         if highest != Tier::Fanotify {
-            match Ebpf::start(highest, out.clone(), dirs) {
-                Ok(ebpf) => {
-                    (sensors.tier, sensors.refused) = (ebpf.tier(), ebpf.refused().to_vec());
-                    sensors.ebpf = Some(ebpf);
+            match Ebpf::start(highest, dirs, out.clone()) {
+                Ok((ebpf, refused)) => {
+                    (sensors.tier, sensors.refused) = (ebpf.tier(), refused);
+                    sensors.ebpf = Some(Arc::new(ebpf));
                 }
-                Err(none) => (sensors.tier, sensors.refused) = (Tier::Fanotify, none.refused),
+                Err(refused) => (sensors.tier, sensors.refused) = (Tier::Fanotify, refused),
             }
         }
         sensors.start_fanotify(watches, out);
@@ -65,7 +65,7 @@ impl Sensors {
 
     fn start_fanotify(&mut self, watches: &[Arc<Watch>], out: &Sender<Signal>) {
         let identify: Arc<dyn Identify> = match &self.ebpf {
-            Some(ebpf) => Arc::new(KernelTable(ebpf.table())),
+            Some(ebpf) => ebpf.identify(),
             None => Arc::new(ProcReader),
         };
         let options = Options {
@@ -76,11 +76,7 @@ impl Sensors {
         };
         match Fanotify::start(self.dirs.clone(), identify, out.clone(), options) {
             Ok(fanotify) => {
-                for watch in watches {
-                    if let Err(error) = fanotify.watch(watch.id, watch.root.clone()) {
-                        tracing::warn!("{error}");
-                    }
-                }
+                watches.iter().for_each(|w| fanotify.watch(w.id, w.root.clone()));
                 self.fanotify = Some(Arc::new(fanotify));
             }
             Err(error) => {
@@ -93,7 +89,7 @@ impl Sensors {
     }
 
     fn inodes(&self) -> Option<Arc<dyn Marks>> {
-        self.ebpf.as_ref().and_then(Ebpf::marks).map(|marks| marks as Arc<dyn Marks>)
+        self.ebpf.clone().map(|ebpf| ebpf as Arc<dyn Marks>)
     }
 
     /// What each scan has to tell of the directories it reads.

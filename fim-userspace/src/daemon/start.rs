@@ -14,7 +14,6 @@ use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
 use crate::respond::{Responder, is_private_name};
-use crate::sink::Sinks;
 use crate::store::vault::Vault;
 use crate::store::{Lock, Store};
 
@@ -33,9 +32,6 @@ use super::watch::Watch;
 
 /// Signals between the sensors and the reconciler; what does not fit becomes a gap.
 const CHANNEL: usize = 65_536;
-
-/// How long the sinks may go on delivering after the end; the rest is delivered after the next start.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs until SIGINT or SIGTERM. `announce` sees each record once it is in the ledger; `ready` is called when changes
 /// from then on are certain to be caught.
@@ -56,17 +52,12 @@ pub fn run(
         .enable_all()
         .build()
         .context("the threads for sinks cannot be started; raise the limits on processes and memory")?;
-    let sinks = {
-        let _inside = runtime.enter();
-        Sinks::start(config)?
-    };
+    let sinks = crate::sink::start(runtime.handle(), config)?;
     let announce: Announce = {
         let (mut print, bell) = (announce, sinks.bell());
         Box::new(move |records: &[Record]| {
             print(records);
-            if let Some(last) = records.last() {
-                bell.send_replace(last.seq);
-            }
+            bell.ring();
         })
     };
 
@@ -94,7 +85,7 @@ pub fn run(
     drop(out);
     let _ = stop.send(());
     let finished = reconciler.join();
-    runtime.block_on(sinks.stop(FAREWELL));
+    sinks.drain(&runtime);
     ended?;
     match finished {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -139,7 +130,7 @@ fn spawn(
     let now = boottime_ns();
     let intervals = watches
         .iter()
-        .filter_map(|w| w.interval.map(|every| (w.id, now + every.as_nanos() as u64)))
+        .filter_map(|w| w.interval.map(|every| every.as_nanos() as u64).map(|every| (w.id, now + every, every)))
         .collect();
     let mut reconciler = Reconciler {
         responder: Responder::new(vault.clone()),
