@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use fim::core::entry::Digest;
 use fim::core::plan::Step;
-use fim::respond::ResponseError;
+use fim::respond::{ResponseError, is_private_name};
+use fim::tree::inspect::inspect;
 use rustix::fs::FileType as Kind;
 
 use crate::cases::{alter, make_node};
@@ -182,4 +185,104 @@ pub fn no_privileges_for_altered_content(world: &World) {
     assert!(matches!(world.carry_out(step), Err(ResponseError::Moved { .. })));
     world.reconcile(&baseline);
     world.assert_equals(&baseline);
+}
+
+/// Swaps a folder and a link to the outside, again and again, while responses go on below it.
+pub fn a_swapping_attacker_gets_nothing(world: &World) {
+    let (real, aside, link) = (
+        world.tree.join("dir"),
+        world.tree.join("aside"),
+        world.tree.join("link"),
+    );
+    fs::create_dir(&real).expect("made");
+    fs::write(real.join("file"), "approved").expect("written");
+    fs::write(world.outside.join("file"), "secret").expect("written");
+    fs::set_permissions(world.outside.join("file"), fs::Permissions::from_mode(0o604)).expect("set");
+    symlink(&world.outside, &link).expect("made");
+    let approved = world.approve()[&rel("dir/file")].clone();
+    let before = (outside_state(world), descriptors(world));
+
+    let done = AtomicBool::new(false);
+    let mut restored = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                fs::rename(&real, &aside).expect("only the attacker renames these");
+                fs::rename(&link, &real).expect("renamed");
+                fs::rename(&real, &link).expect("renamed");
+                fs::rename(&aside, &real).expect("renamed");
+                let _ = fs::write(aside.join("file"), "altered")
+                    .or_else(|_| fs::write(real.join("file"), "altered"));
+            }
+        });
+        for _ in 0..1000 {
+            let path = rel("dir/file");
+            let Ok(found) = inspect(&world.root, &path, None) else {
+                continue;
+            };
+            assert_ne!(
+                found.as_ref().and_then(|f| f.entry.sha256),
+                Some(secret()),
+                "read from outside"
+            );
+            let step = Step::Replace {
+                path,
+                approved: approved.clone(),
+                expected: found,
+            };
+            match world.carry_out(step) {
+                Ok(_) => restored += 1,
+                Err(ResponseError::Moved { .. } | ResponseError::ParentMissing { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    println!("  {restored} of 1000 responses met the real folder");
+    assert!(restored > 0);
+    assert_eq!((outside_state(world), descriptors(world)), before);
+    for path in world
+        .walk()
+        .into_keys()
+        .filter(|p| is_private_name(p.name().expect("not the root")))
+    {
+        let dir = path.parent().expect("not the root");
+        world
+            .responder
+            .recover(&world.root, &dir, path.name().expect("a name"))
+            .expect("recovered");
+    }
+}
+
+fn secret() -> Digest {
+    Digest::from_hex("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b").expect("hexadecimal")
+}
+
+fn outside_state(world: &World) -> Vec<(std::ffi::OsString, Vec<u8>, u32, i64)> {
+    let items = fs::read_dir(&world.outside).expect("readable");
+    let mut all: Vec<_> = items
+        .map(|item| {
+            let item = item.expect("readable");
+            let meta = item.metadata().expect("there");
+            let content = fs::read(item.path()).expect("readable");
+            (
+                item.file_name(),
+                content,
+                meta.permissions().mode(),
+                meta.ctime_nsec(),
+            )
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// How many descriptors this process has open on this case's file system below its tree; other cases run beside it.
+fn descriptors(world: &World) -> usize {
+    let top = world.tree.parent().expect("a folder above");
+    let links = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
+    links
+        .filter_map(|l| fs::read_link(l.ok()?.path()).ok())
+        .filter(|target| target.starts_with(top))
+        .count()
 }

@@ -39,6 +39,7 @@ fn everything(base: &Path) {
             "privileges and content",
             attack::no_privileges_for_altered_content,
         ),
+        ("a swapping attacker", attack::a_swapping_attacker_gets_nothing),
         ("random damage", damage::random_damage_is_undone),
     ];
     for (name, case) in cases {
