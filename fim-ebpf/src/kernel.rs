@@ -45,7 +45,9 @@ pub fn pointer(base: Address, offset: u32) -> Option<Address> {
 pub fn pointer_or_null(base: Address, offset: u32) -> Address {
     let mut value: u64 = 0;
     // SAFETY: the destination is our own; the helper checks the source, and writes zeros where nothing is mapped.
-    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 8, base.wrapping_add(offset as u64) as *const _) };
+    unsafe {
+        bpf_probe_read_kernel((&raw mut value).cast(), 8, base.wrapping_add(offset as u64) as *const _)
+    };
     value
 }
 

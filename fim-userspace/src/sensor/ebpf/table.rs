@@ -111,7 +111,8 @@ pub fn comm(record: &ProcessRecord) -> Option<String> {
 /// begins with `…/`.
 pub fn exe(record: &ProcessRecord) -> Option<String> {
     let length = (record.exe_len as usize).min(record.exe.len());
-    let mut components: Vec<&[u8]> = record.exe[..length].split(|b| *b == 0).filter(|c| !c.is_empty()).collect();
+    let mut components: Vec<&[u8]> =
+        record.exe[..length].split(|b| *b == 0).filter(|c| !c.is_empty()).collect();
     components.reverse();
     if components.is_empty() {
         return None;
