@@ -190,13 +190,12 @@ impl Reader {
         if let Some(live) = Live::read(process.tgid).ok().filter(|live| live.started(process.start_ns)) {
             live.fill(&mut actor);
         }
-        let known = head.flags & EventHead::IDS != 0;
-        let id = |value: u32| known.then_some(value).filter(|id| *id != u32::MAX);
+        let id = |value: u32| Some(value).filter(|id| *id != u32::MAX);
         actor.uid = id(head.uid);
         actor.gid = id(head.gid);
         actor.euid = id(head.euid);
-        actor.auid = Some(head.auid).filter(|id| *id != u32::MAX);
-        actor.session = Some(head.session).filter(|id| *id != u32::MAX);
+        actor.auid = id(head.auid);
+        actor.session = id(head.session);
         actor.confidence = Confidence::Exact;
         let actor = Arc::new(actor);
         if actors.len() >= ACTORS {
