@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Instant;
 
+use crate::core::entry::FileType;
 use crate::core::event::{Event, Response};
 use crate::core::path::RelPath;
 use crate::core::plan::{ResponsePlan, Step, Unable};
@@ -10,6 +11,7 @@ use crate::respond::{Evidence, Responder, ResponseError};
 use crate::store::IntentId;
 
 use super::examine::Finding;
+use super::sight::Sight;
 use super::watch::Watch;
 
 /// One change on its way from finding to record.
@@ -96,7 +98,7 @@ fn order(a: &Step, b: &Step) -> Ordering {
 }
 
 /// Carries out every step of `acts`; each act learns how its own steps ended.
-pub fn carry_out(responder: &Responder, watch: &Watch, acts: &mut [Act]) {
+pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut [Act]) {
     let mut steps: Vec<(usize, Step)> = Vec::new();
     for (index, act) in acts.iter().enumerate() {
         steps.extend(act.plan.steps.iter().cloned().map(|step| (index, step)));
@@ -106,6 +108,13 @@ pub fn carry_out(responder: &Responder, watch: &Watch, acts: &mut [Act]) {
         let act = &mut acts[index];
         match responder.carry_out(&watch.root, &step) {
             Ok(outcome) => {
+                match &step {
+                    Step::Replace { path, approved, .. } if approved.kind == FileType::Directory => {
+                        sight.directory_restored(watch, path);
+                    }
+                    Step::MoveBack { from, to, .. } => sight.moved_back(watch, from, to),
+                    _ => {}
+                }
                 act.done.push(outcome.response);
                 act.righted = act.righted.max(Some(outcome.righted));
                 act.evidence.extend(outcome.evidence);
@@ -125,7 +134,7 @@ pub fn carry_out(responder: &Responder, watch: &Watch, acts: &mut [Act]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::entry::{Digest, Entry, FileType, Found, Identity, Xattrs};
+    use crate::core::entry::{Digest, Entry, Found, Identity, Xattrs};
 
     fn entry() -> Entry {
         Entry {

@@ -16,6 +16,7 @@ mod report;
 mod rolling;
 mod sensors;
 mod settle;
+mod sight;
 mod start;
 
 use anyhow::bail;

@@ -23,6 +23,7 @@ use super::recent::Recent;
 use super::record::Stamp;
 use super::report::Reporter;
 use super::scanner::Scanner;
+use super::sight::Sight;
 use super::watch::Watch;
 
 /// Signals taken in at once before anything is looked at; bounds the delay of the first response under load.
@@ -42,6 +43,7 @@ pub struct Reconciler {
     pub store: Store,
     pub vault: Arc<Vault>,
     pub responder: Responder,
+    pub sight: Sight,
     pub correlator: Correlator,
     pub stamp: Stamp,
     pub scanner: Scanner,
@@ -254,7 +256,7 @@ impl Reconciler {
             acts.push(Act::new(finding, plan, event));
         }
         self.announce_intents(watch, &mut acts)?;
-        carry_out(&self.responder, watch, &mut acts);
+        carry_out(&self.responder, &self.sight, watch, &mut acts);
         let mut upkeep = Upkeep::default();
         for act in acts {
             self.settle(watch, act, &mut upkeep);

@@ -71,7 +71,8 @@ impl Reconciler {
         let now = boottime_ns();
         for step in &act.plan.steps {
             let (path, folder) = match step {
-                Step::Replace { path, .. } | Step::Reattribute { path, .. } => (path, false),
+                Step::Replace { path, approved, .. } => (path, approved.kind == FileType::Directory),
+                Step::Reattribute { path, .. } => (path, false),
                 Step::MoveBack { to, expected, .. } => (to, expected.entry.kind == FileType::Directory),
                 Step::Quarantine { .. } | Step::Delete { .. } => continue,
             };

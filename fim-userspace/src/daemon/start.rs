@@ -27,6 +27,7 @@ use super::report::Reporter;
 use super::rolling::Rolling;
 use super::scanner::{Context as ScanContext, Scanner};
 use super::sensors::Sensors;
+use super::sight::Sight;
 use super::take::require_baseline;
 use super::watch::Watch;
 
@@ -117,6 +118,7 @@ fn spawn(
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
     let coverage: Vec<String> = watches.iter().map(|w| sensors.coverage(w)).collect();
+    let sight = Sight { dirs: sensors.dirs.clone(), marks: sensors.marks() };
     let reporter = Reporter {
         state_dir: store.dir().to_path_buf(),
         watches: watches.clone(),
@@ -134,6 +136,7 @@ fn spawn(
         .collect();
     let mut reconciler = Reconciler {
         responder: Responder::new(vault.clone()),
+        sight,
         correlator: Correlator::new(),
         journal: Journal::new(announce),
         recent: Recent::default(),

@@ -161,6 +161,10 @@ impl Console<'_> {
         } else if let Some((_, run)) = line.split_once("FIM-VM-RUN ") {
             println!("[{}] {run}", self.name);
             self.outcome.runs.push(run.to_owned());
+            // What had ended before a crash still counts.
+            let (passed, failed) = run_counts(run).unwrap_or((0, 1));
+            self.outcome.passed += passed;
+            self.outcome.failed += failed;
         } else if let Some((_, run)) = line.split_once("FIM-VM-BEGIN ") {
             println!("[{}] {run}: begins", self.name);
         } else if line.starts_with("FAIL") || line.contains("FAILED") {
@@ -191,6 +195,12 @@ impl Console<'_> {
     }
 }
 
+/// "NAME: N passed, N failed in N s"
+fn run_counts(run: &str) -> Option<(u64, u64)> {
+    let (passed, rest) = run.rsplit_once(": ")?.1.split_once(" passed, ")?;
+    Some((passed.parse().ok()?, rest.split_once(" failed")?.0.parse().ok()?))
+}
+
 /// "FIM-VM-RESULT passed=N failed=N", also behind a kernel message on the same line.
 fn result_line(line: &str) -> Option<(u64, u64)> {
     let (_, rest) = line.split_once("FIM-VM-RESULT passed=")?;
@@ -218,6 +228,8 @@ mod tests {
         assert_eq!((good.passed, good.failed, good.problems.len(), good.runs.len()), (3, 1, 0, 1));
         let none = outcome(&["something", "FIM-VM-RESULT passed="]);
         assert_eq!((none.passed, none.failed, none.problems.len()), (0, 1, 1));
+        let half = outcome(&["FIM-VM-RUN lsm: 3 passed, 1 failed in 7 s", "FIM-VM-BEGIN fentry"]);
+        assert_eq!((half.passed, half.failed), (3, 2));
     }
 
     #[test]
