@@ -15,7 +15,8 @@ pub type Address = u64;
 /// Reads a value of plain integers at `base + offset`.
 #[inline(always)]
 pub fn read<T: Copy>(base: Address, offset: u32) -> Option<T> {
-    if offset == ABSENT || base == 0 {
+    // Reading at null fails by itself.
+    if offset == ABSENT {
         return None;
     }
     let mut value = MaybeUninit::<T>::uninit();
@@ -37,6 +38,15 @@ pub fn read<T: Copy>(base: Address, offset: u32) -> Option<T> {
 #[inline(always)]
 pub fn pointer(base: Address, offset: u32) -> Option<Address> {
     read::<u64>(base, offset).filter(|address| *address != 0)
+}
+
+/// The same, 0 where it cannot be read: without a branch, which the verifier would have to follow.
+#[inline(always)]
+pub fn pointer_or_null(base: Address, offset: u32) -> Address {
+    let mut value: u64 = 0;
+    // SAFETY: the destination is our own; the helper checks the source, and writes zeros where nothing is mapped.
+    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 8, base.wrapping_add(offset as u64) as *const _) };
+    value
 }
 
 /// Reads text up to its NUL into `room` bytes at `to`; gives its length with the NUL.
@@ -114,16 +124,6 @@ pub fn key_of(dev: u32, ino: u64) -> InodeKey {
 /// Address and length of a dentry's name.
 #[inline(always)]
 pub fn name(dentry: Address) -> Option<(Address, u32)> {
-    let text = name_text(dentry)?;
-    Some((text, read::<u32>(dentry + offset!(dentry_name) as u64, offset!(qstr_len))?))
-}
-
-/// Address of a dentry's name.
-#[inline(always)]
-pub fn name_text(dentry: Address) -> Option<Address> {
-    let at = offset!(dentry_name);
-    if at == ABSENT {
-        return None;
-    }
-    pointer(dentry + at as u64, offset!(qstr_name))
+    let qstr = dentry + offset!(dentry_name) as u64;
+    Some((pointer(qstr, offset!(qstr_name))?, read::<u32>(qstr, offset!(qstr_len))?))
 }

@@ -8,7 +8,7 @@ use crate::kernel::{self, Address};
 use crate::maps::{BLANK, CURRENT, PROCESS, offset};
 
 /// Components and mounts an executable's path may cross before it is cut.
-const STEPS: u32 = 32;
+const STEPS: u32 = 24;
 
 /// Start of a task's process: that of its first thread.
 #[inline(always)]
@@ -205,37 +205,34 @@ fn image(task: Address, record: *mut ProcessRecord) {
 
 /// One step leads from a name to the folder that holds it, or from the root of a mount to the place it is mounted on.
 ///
-/// How much is written is kept in the record and read anew at every step: to the verifier it is then an unknown number
-/// each time, and one look at the loop's body is enough, instead of one for each way through all steps.
+/// Written for the verifier, which follows every branch of every step: reads that fail give null and end the walk at
+/// the next name, and how much is written is kept in the record, where it is an unknown number at every step and all
+/// steps look alike.
 #[inline(never)]
 fn walk(mut dentry: Address, mut vfsmount: Address, record: *mut ProcessRecord) -> u32 {
     const CHUNK: u32 = 256;
     let inner = offset!(mount_mnt) as u64;
+    let name_at = offset!(dentry_name).wrapping_add(offset!(qstr_name));
     // SAFETY: callers pass a live map value of this type.
-    let length = unsafe { &raw mut (*record).exe_len };
+    let (length, flags) = unsafe { (&raw mut (*record).exe_len, &raw mut (*record).flags) };
     // SAFETY: as above.
-    let flags = unsafe {
-        let flags = &raw mut (*record).flags;
-        flags.write_volatile(flags.read_volatile() | ProcessRecord::EXE_CUT);
-        flags
-    };
+    unsafe { flags.write_volatile(flags.read_volatile() | ProcessRecord::EXE_CUT) };
     for _ in 0..STEPS {
-        let Some(root) = kernel::pointer(vfsmount, offset!(vfsmount_root)) else { return 1 };
+        let root = kernel::pointer_or_null(vfsmount, offset!(vfsmount_root));
         if dentry == root {
-            let mount = vfsmount - inner;
-            let Some(parent) = kernel::pointer(mount, offset!(mount_parent)) else { return 1 };
+            let mount = vfsmount.wrapping_sub(inner);
+            let parent = kernel::pointer_or_null(mount, offset!(mount_parent));
             if parent == mount {
                 // SAFETY: as above.
                 unsafe { flags.write_volatile(flags.read_volatile() & !ProcessRecord::EXE_CUT) };
                 return 0;
             }
-            let Some(point) = kernel::pointer(mount, offset!(mount_mountpoint)) else { return 1 };
-            dentry = point;
-            vfsmount = parent + inner;
+            dentry = kernel::pointer_or_null(mount, offset!(mount_mountpoint));
+            vfsmount = parent.wrapping_add(inner);
             continue;
         }
-        let Some(parent) = kernel::pointer(dentry, offset!(dentry_parent)) else { return 1 };
-        let Some(name) = kernel::name_text(dentry) else { return 1 };
+        let parent = kernel::pointer_or_null(dentry, offset!(dentry_parent));
+        let name = kernel::pointer_or_null(dentry, name_at);
         // SAFETY: as above.
         let at = unsafe { length.read_volatile() };
         if at >= EXE_ROOM as u32 - CHUNK {
@@ -250,12 +247,9 @@ fn walk(mut dentry: Address, mut vfsmount: Address, record: *mut ProcessRecord) 
         // SAFETY: as above.
         unsafe { length.write_volatile(at + more) };
         if parent == dentry {
+            let detached = ProcessRecord::EXE_DETACHED;
             // SAFETY: as above.
-            unsafe {
-                flags.write_volatile(
-                    flags.read_volatile() & !ProcessRecord::EXE_CUT | ProcessRecord::EXE_DETACHED,
-                );
-            }
+            unsafe { flags.write_volatile(flags.read_volatile() & !ProcessRecord::EXE_CUT | detached) };
             return 0;
         }
         dentry = parent;

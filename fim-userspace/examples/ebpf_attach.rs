@@ -52,7 +52,13 @@ fn show(tier: Tier) -> bool {
         }
     }
     for (hook, counters) in ebpf.counters().into_iter().filter(|(_, c)| c.seen > 0) {
-        println!("  {}: seen {} kept {} dropped {}", hook.name(), counters.seen, counters.kept, counters.dropped);
+        println!(
+            "  {}: seen {} kept {} dropped {}",
+            hook.name(),
+            counters.seen,
+            counters.kept,
+            counters.dropped
+        );
     }
     println!("  unplaced {}", ebpf.unplaced());
     let failed = ebpf.attach_table().iter().any(|state| matches!(state.attachment, Attachment::Failed(_)));

@@ -27,6 +27,14 @@ pub struct Param {
     pub points_to: Option<String>,
 }
 
+/// A function's parameters and result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    pub params: Vec<Param>,
+    /// It returns something: a void hook has no earlier verdict to hand on.
+    pub gives_verdict: bool,
+}
+
 const KIND_PTR: u8 = 2;
 const KIND_STRUCT: u8 = 4;
 const KIND_UNION: u8 = 5;
@@ -148,17 +156,18 @@ impl Btf {
         id
     }
 
-    /// The parameters of a function; `None` when the kernel has none of this name.
-    pub fn params(&self, function: &str) -> Option<Vec<Param>> {
+    /// What a function takes; `None` when the kernel has none of this name.
+    pub fn signature(&self, function: &str) -> Option<Signature> {
         let function = &self.types[*self.functions.get(function)? as usize];
         let proto = self.types.get(function.target as usize).filter(|t| t.kind == KIND_FUNC_PROTO)?;
-        (0..proto.count)
+        let params: Option<Vec<Param>> = (0..proto.count)
             .map(|n| {
                 let at = proto.body + 8 * n;
                 let name = self.string(word(&self.data, at)?);
                 Some(Param { name, points_to: self.pointee(word(&self.data, at + 4)?) })
             })
-            .collect()
+            .collect();
+        Some(Signature { params: params?, gives_verdict: proto.target != 0 })
     }
 
     fn pointee(&self, id: u32) -> Option<String> {
@@ -178,8 +187,9 @@ impl Btf {
     }
 
     /// Positions of the arguments that `hook` reads from `function`. `Err` names an argument that is not there.
-    pub fn slots(&self, hook: Hook, params: &[Param]) -> Result<Slots, &'static str> {
-        let mut slots = Slots { of: [ABSENT; 4], verdict: params.len() as u32 };
+    pub fn slots(&self, hook: Hook, signature: &Signature) -> Result<Slots, &'static str> {
+        let params = &signature.params;
+        let mut slots = Slots { of: [ABSENT; 4], verdict: if signature.gives_verdict { params.len() as u32 } else { ABSENT } };
         for (n, wanted) in hook.wanted().iter().enumerate() {
             let found = params.iter().position(|param| match wanted.strip_prefix("struct ") {
                 Some(strukt) => param.points_to.as_deref() == Some(strukt),
@@ -246,10 +256,11 @@ mod tests {
     #[test]
     fn tells_what_a_function_takes() {
         let btf = Btf::parse(sample()).expect("sound");
-        let params = btf.params("hook").expect("there");
+        let Signature { params, gives_verdict } = btf.signature("hook").expect("there");
+        assert!(!gives_verdict);
         assert_eq!(params[0], Param { name: "o".into(), points_to: Some("outer".into()) });
         assert_eq!(params[1], Param { name: "prot".into(), points_to: None });
-        assert_eq!(btf.params("other"), None);
+        assert_eq!(btf.signature("other"), None);
     }
 
     #[test]
@@ -265,8 +276,8 @@ mod tests {
         assert_eq!(btf.offsets().1, Vec::<&str>::new());
         for hook in Hook::ALL.iter().filter(|hook| !hook.is_process()) {
             for prefix in ["bpf_lsm_", "security_"] {
-                if let Some(params) = btf.params(&format!("{prefix}{}", hook.name())) {
-                    assert!(btf.slots(*hook, &params).is_ok(), "{prefix}{}: {params:?}", hook.name());
+                if let Some(found) = btf.signature(&format!("{prefix}{}", hook.name())) {
+                    assert!(btf.slots(*hook, &found).is_ok(), "{prefix}{}: {found:?}", hook.name());
                 }
             }
         }

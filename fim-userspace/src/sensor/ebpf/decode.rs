@@ -78,6 +78,14 @@ impl Event {
         }
     }
 
+    /// Whether `dirs` knows every place that the kernel matched, so that [`Self::meanings`] is the whole story.
+    pub fn placed(&self, dirs: &Directories) -> bool {
+        let by_name = !self.has(EventHead::BY_NAME) || !self.places(dirs, false).is_empty();
+        let by_new_name = !self.has(EventHead::BY_NEW_NAME) || !self.places(dirs, true).is_empty();
+        let by_inode = !self.has(EventHead::BY_INODE) || !self.own_paths(dirs).is_empty();
+        by_name && by_new_name && by_inode
+    }
+
     fn deed(&self) -> Deed {
         match self.hook {
             Hook::FileOpen => Deed::OpenedForWrite,

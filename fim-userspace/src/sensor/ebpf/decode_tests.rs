@@ -168,7 +168,22 @@ fn a_link_is_news_for_both_names() {
 #[test]
 fn what_is_not_known_yet_means_nothing_yet() {
     let head = EventHead { dir: 12, flags: EventHead::BY_NAME, ..EventHead::default() };
-    assert_eq!(told(&event(Hook::InodeCreate, head, "f", "")), vec![]);
+    let create = event(Hook::InodeCreate, head, "f", "");
+    assert_eq!(told(&create), vec![]);
+    assert!(!create.placed(&directories()));
+}
+
+#[test]
+fn a_rename_waits_until_both_its_folders_are_known() {
+    let flags = EventHead::BY_NAME | EventHead::BY_NEW_NAME;
+    let head = EventHead { dir: 10, dir2: 12, flags, ..EventHead::default() };
+    let rename = event(Hook::InodeRename, head, "a", "b");
+    let dirs = directories();
+    assert!(!rename.placed(&dirs));
+    dirs.register(WatchId(1), &path("fresh"), DirKey { dev: u64::from(DEV), ino: 12 }, None);
+    assert!(rename.placed(&dirs));
+    let here = Deed::MovedHere { from: Some(path("a")) };
+    assert_eq!(rename.meanings(&dirs)[0].deed, here);
 }
 
 #[test]

@@ -90,8 +90,8 @@ fn settings(tier: Tier, kernel: &Btf) -> (Settings, Vec<Found>) {
     };
     let prefix = if tier == Tier::Lsm { "bpf_lsm_" } else { "security_" };
     let found = Hook::ALL.iter().filter(|hook| !hook.is_process()).map(|hook| {
-        let Some(params) = kernel.params(&format!("{prefix}{}", hook.name())) else { return Found::Absent };
-        match kernel.slots(*hook, &params) {
+        let Some(signature) = kernel.signature(&format!("{prefix}{}", hook.name())) else { return Found::Absent };
+        match kernel.slots(*hook, &signature) {
             Ok(slots) => {
                 settings.slots[*hook as usize] = slots;
                 Found::Present

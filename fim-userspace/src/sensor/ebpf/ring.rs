@@ -21,7 +21,7 @@ use crate::sensor::actor::proc::Live;
 use crate::sensor::dirs::Directories;
 
 /// How long an event waits for its directory to become known to the daemon.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_secs(1);
 /// Events kept waiting at most; beyond that the oldest give way and are counted.
@@ -109,7 +109,8 @@ impl Reader {
                 continue;
             };
             let actor = self.actor(&event.head, actors);
-            if self.send(&event, &actor, gaps) {
+            if event.placed(&self.dirs) {
+                self.send(&event, &actor, gaps);
                 continue;
             }
             if waiting.len() >= WAITING {
@@ -125,18 +126,19 @@ impl Reader {
 
     fn retry(&self, waiting: &mut VecDeque<Waiting>, gaps: &mut Gaps) {
         waiting.retain(|held| {
-            if self.send(&held.event, &held.actor, gaps) {
-                return false;
+            let placed = held.event.placed(&self.dirs);
+            if !placed && held.since.elapsed() < PATIENCE {
+                return true;
             }
-            let keep = held.since.elapsed() < PATIENCE;
-            if !keep {
+            // Past its time, a rename is told as far as its places are known.
+            if !self.send(&held.event, &held.actor, gaps) {
                 self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
             }
-            keep
+            false
         });
     }
 
-    /// Sends what the event means; `false` when its place is not known.
+    /// Sends what the event means; `false` when it means nothing.
     fn send(&self, event: &Event, actor: &Arc<Actor>, gaps: &mut Gaps) -> bool {
         let meanings = event.meanings(&self.dirs);
         let directory = event.head.flags & EventHead::DIRECTORY != 0
