@@ -110,14 +110,15 @@ fn has_sources(rustc: &Path) -> bool {
     let Ok(output) = Command::new(rustc).args(["--print", "sysroot"]).output() else { return false };
     let sysroot = String::from_utf8_lossy(&output.stdout);
     let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library");
-    // Looked at again once it appears.
-    println!("cargo::rerun-if-changed={}", library.join("Cargo.lock").display());
-    output.status.success() && library.join("core/src/lib.rs").exists() && library.join("Cargo.lock").exists()
+    let there = output.status.success() && library.join("core/src/lib.rs").exists();
+    if there {
+        println!("cargo::rerun-if-changed={}", library.join("core/src/lib.rs").display());
+    }
+    there
 }
 
 /// `PATH` with cargo's own folder of programs in front, where `cargo install` puts the linker.
 fn path_with_linker() -> Result<OsString> {
-    println!("cargo::rerun-if-env-changed=PATH");
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
     let path = env::var_os("PATH").unwrap_or_default();

@@ -1,8 +1,10 @@
-//! Loads the programs in each tier named (default: all), prints the attach table, and makes a few changes to see them
-//! reported. Run as root. Ends with 1 when a tier named cannot be had or a hook of it failed.
+//! `ebpf_attach [TIER…] [-- COMMAND…]`: loads the programs in each tier named (default: all), prints the attach table,
+//! and makes a few changes, or runs the command in the watched folder, to see them reported. Run as root.
+//! Ends with 1 when a tier named cannot be had or a hook of it failed.
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -14,15 +16,18 @@ use fim::sensor::ebpf::{Attachment, Ebpf};
 use fim::sensor::marks::Marks;
 
 fn main() -> std::process::ExitCode {
-    let named: Vec<Tier> = std::env::args().skip(1).filter_map(|name| Tier::from_name(&name)).collect();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let named: Vec<Tier> =
+        args.iter().take_while(|arg| *arg != "--").filter_map(|name| Tier::from_name(name)).collect();
+    let command: Vec<String> = args.into_iter().skip_while(|arg| arg != "--").skip(1).collect();
     let tiers = if named.is_empty() { vec![Tier::Lsm, Tier::Fentry, Tier::Tracepoint] } else { named };
-    let results: Vec<bool> = tiers.into_iter().map(show).collect();
+    let results: Vec<bool> = tiers.into_iter().map(|tier| show(tier, &command)).collect();
     let well = results.into_iter().all(|well| well);
     println!("{}", if well { "ATTACH-RESULT ok" } else { "ATTACH-RESULT failed" });
     if well { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
 
-fn show(tier: Tier) -> bool {
+fn show(tier: Tier, command: &[String]) -> bool {
     let (out, signals) = crossbeam_channel::bounded(4096);
     let dirs = Directories::new();
     let began = Instant::now();
@@ -39,7 +44,7 @@ fn show(tier: Tier) -> bool {
         println!("  {state}");
     }
     if ebpf.tier().hooks_files() {
-        changes(&ebpf, &dirs);
+        changes(&ebpf, &dirs, command);
         let deadline = Instant::now() + Duration::from_secs(3);
         while let Ok(signal) = signals.recv_deadline(deadline) {
             match signal {
@@ -67,7 +72,7 @@ fn show(tier: Tier) -> bool {
 }
 
 /// A few changes by a process that is neither root nor of a group with the same number.
-fn changes(ebpf: &Ebpf, dirs: &Directories) {
+fn changes(ebpf: &Ebpf, dirs: &Directories, command: &[String]) {
     let root = std::env::temp_dir().join(format!("fim-attach-{}", std::process::id()));
     fs::create_dir_all(&root).expect("a folder for the trial");
     std::os::unix::fs::chown(&root, Some(1234), Some(4321)).expect("root may");
@@ -76,11 +81,11 @@ fn changes(ebpf: &Ebpf, dirs: &Directories) {
     ebpf.directory(opened.as_fd(), WatchId(0), &RelPath::root()).expect("marks");
     let script = "echo a > f; chmod 600 f; mkdir d; echo b > d/g; mv f d/h; ln d/h /tmp/outside-$$; \
                   echo c >> /tmp/outside-$$; ln -s x s; rm d/g s; rm -f /tmp/outside-$$; truncate -s 0 d/h";
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script]).current_dir(&root);
-    std::os::unix::process::CommandExt::gid(&mut command, 4321);
-    std::os::unix::process::CommandExt::uid(&mut command, 1234);
-    println!("  the changes ended with {:?}", command.status());
+    let ended = match command {
+        [program, args @ ..] => Command::new(program).args(args).current_dir(&root).status(),
+        [] => Command::new("/bin/sh").args(["-c", script]).current_dir(&root).gid(4321).uid(1234).status(),
+    };
+    println!("  the changes ended with {ended:?}");
     if let Ok(inner) = fs::File::open(root.join("d")) {
         let key = DirKey::of(inner.as_fd()).expect("a key");
         println!("  the new folder joined: {}", ebpf.watches(key));

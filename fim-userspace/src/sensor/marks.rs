@@ -41,5 +41,6 @@ impl Marks for AllMarks {
 
 /// Every witness is told, whatever the others answered.
 fn first_error(results: impl Iterator<Item = Result<(), MarkError>>) -> Result<(), MarkError> {
-    results.fold(Ok(()), |first, this| if first.is_err() { first } else { this })
+    let answers: Vec<_> = results.collect();
+    answers.into_iter().collect()
 }

@@ -11,7 +11,7 @@ use crate::core::actor::{Actor, Ancestor, Confidence};
 use crate::core::path::escape;
 
 /// Clock ticks in which /proc/PID/stat counts start times: `USER_HZ`, 100 on every architecture fim runs on.
-const TICK_NS: u64 = 10_000_000;
+pub const TICK_NS: u64 = 10_000_000;
 const GENERATIONS: usize = 16;
 
 /// One reading of /proc/PID.
@@ -139,7 +139,8 @@ pub fn names(pidfd: BorrowedFd<'_>, pid: u32) -> bool {
     held.and_then(|text| text.trim().parse::<u32>().ok()) == Some(pid)
 }
 
-fn ancestors(mut ppid: Option<u32>) -> Vec<Ancestor> {
+/// The chain of parents from `ppid` up.
+pub fn ancestors(mut ppid: Option<u32>) -> Vec<Ancestor> {
     let mut chain = Vec::new();
     while let Some(pid) = ppid.filter(|pid| *pid != 0 && chain.len() < GENERATIONS) {
         let Ok(live) = Live::read(pid) else { break };

@@ -197,3 +197,32 @@ fn a_tier_with_hooks_on_files_is_had_or_its_refusal_explained() {
     assert_eq!(refused, expected);
     let _: Arc<dyn Marks> = Arc::new(ebpf);
 }
+
+#[test]
+fn a_report_about_a_gone_process_is_not_laid_on_the_next_one_with_its_id() {
+    let ebpf = start();
+    let mut first = shell("exit 0; first").spawn().expect("starts");
+    let (pid, handle) = (first.id(), pidfd(&first));
+    first.wait().expect("reaped");
+    // The kernel gives out the id after the last one (proc_sys_kernel(5)); other tests take ids too, so try again.
+    let mut second = None;
+    wait_until("the id being used again", || {
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("root may choose ids");
+        let mut child = shell("read line; : second").stdin(Stdio::piped()).spawn().expect("starts");
+        if child.id() == pid {
+            second = Some(child);
+            return true;
+        }
+        drop(child.stdin.take());
+        child.wait().expect("reaped");
+        false
+    });
+    let about_first = ebpf.identify().identify(pid, Some(handle.as_fd()));
+    let mut second = second.expect("found");
+    let about_second = ebpf.identify().identify(pid, Some(pidfd(&second).as_fd()));
+    drop(second.stdin.take());
+    second.wait().expect("reaped");
+    assert_eq!(about_first.cmdline.last().map(String::as_str), Some("exit 0; first"));
+    assert_eq!(about_second.cmdline.last().map(String::as_str), Some("read line; : second"));
+    assert!(about_first.start_ns < about_second.start_ns);
+}

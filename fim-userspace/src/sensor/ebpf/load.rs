@@ -1,12 +1,15 @@
 //! Loads the object for one tier and attaches every hook that the kernel has.
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, FEntry, Iter, Lsm, Program, ProgramError};
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::maps::{HashMap, Map, MapData, RingBuf};
+use aya::programs::{BtfTracePoint, FEntry, Iter, Lsm, Program, ProgramError, ProgramFd};
 use aya::{Ebpf as Object, EbpfLoader};
-use fim_common::{ABSENT, Counters, Hook, InodeKey, ProcessRecord, Settings, Slots, TaskKey, Watched};
+use fim_common::{ABSENT, Hook, InodeKey, ProcessRecord, Settings, Slots, TaskKey, Watched};
 
 use super::attach::{Attachment, HookState};
 use super::btf::Btf;
+use super::tally::Tally;
 use crate::core::tier::Tier;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fim-ebpf"));
@@ -26,7 +29,7 @@ pub struct Maps {
     pub process: HashMap<MapData, TaskKey, ProcessRecord>,
     pub current: HashMap<MapData, u32, u64>,
     pub watched: HashMap<MapData, InodeKey, Watched>,
-    pub counters: PerCpuArray<MapData, Counters>,
+    pub tally: Tally,
     pub events: RingBuf<MapData>,
 }
 
@@ -54,10 +57,11 @@ pub fn load(tier: Tier, kernel: &Btf, ring_bytes: u32) -> Result<Loaded, String>
         .load(OBJECT)
         .map_err(|error| refusal(&error))?;
 
-    let mut hooks = Vec::new();
+    let (mut hooks, mut programs) = (Vec::new(), Vec::new());
     for hook in Hook::ALL.iter().copied().filter(|hook| hook.is_process()) {
-        attach_tracepoint(&mut object, hook, &types)
-            .map_err(|e| format!("{}: {}", hook.name(), program_refusal(&e)))?;
+        let program = attach_tracepoint(&mut object, hook, &types);
+        let program = program.map_err(|error| format!("{}: {}", hook.name(), program_refusal(&error)))?;
+        programs.push((hook, program));
         hooks.push(HookState { hook, attachment: Attachment::Attached });
     }
     enter_older_processes(&mut object, &types)?;
@@ -67,13 +71,16 @@ pub fn load(tier: Tier, kernel: &Btf, ring_bytes: u32) -> Result<Loaded, String>
             Found::Absent => Attachment::Absent,
             Found::Strange(argument) => Attachment::Failed(format!("the kernel calls it without {argument}")),
             Found::Present => match attach_hook(&mut object, tier, hook, &types) {
-                Ok(()) => Attachment::Attached,
+                Ok(program) => {
+                    programs.push((hook, program));
+                    Attachment::Attached
+                }
                 Err(error) => Attachment::Failed(program_refusal(&error)),
             },
         };
         hooks.push(HookState { hook, attachment });
     }
-    let loaded = with_maps(object, hooks)?;
+    let loaded = with_maps(object, hooks, programs)?;
     if tier.hooks_files() { proved(loaded) } else { Ok(loaded) }
 }
 
@@ -109,22 +116,34 @@ fn settings(tier: Tier, kernel: &Btf) -> (Settings, Vec<Found>) {
     (settings, found)
 }
 
-fn attach_tracepoint(object: &mut Object, hook: Hook, types: &aya::Btf) -> Result<(), ProgramError> {
+fn attach_tracepoint(object: &mut Object, hook: Hook, types: &aya::Btf) -> Result<OwnedFd, ProgramError> {
     let program: &mut BtfTracePoint = program(object, &format!("tp_{}", hook.name()))?.try_into()?;
     program.load(hook.name(), types)?;
-    program.attach().map(drop)
+    program.attach()?;
+    descriptor(program.fd()?)
 }
 
-fn attach_hook(object: &mut Object, tier: Tier, hook: Hook, types: &aya::Btf) -> Result<(), ProgramError> {
+fn descriptor(program: &ProgramFd) -> Result<OwnedFd, ProgramError> {
+    program.as_fd().try_clone_to_owned().map_err(ProgramError::IOError)
+}
+
+fn attach_hook(
+    object: &mut Object,
+    tier: Tier,
+    hook: Hook,
+    types: &aya::Btf,
+) -> Result<OwnedFd, ProgramError> {
     let name = hook.name();
     if tier == Tier::Lsm {
         let program: &mut Lsm = program(object, &format!("lsm_{name}"))?.try_into()?;
         program.load(name, types)?;
-        program.attach().map(drop)
+        program.attach()?;
+        descriptor(program.fd()?)
     } else {
         let program: &mut FEntry = program(object, &format!("fentry_{name}"))?.try_into()?;
         program.load(&format!("security_{name}"), types)?;
-        program.attach().map(drop)
+        program.attach()?;
+        descriptor(program.fd()?)
     }
 }
 
@@ -145,7 +164,11 @@ fn enter_older_processes(object: &mut Object, types: &aya::Btf) -> Result<(), St
     walk().map_err(|error| format!("the processes already running cannot be walked ({error})"))
 }
 
-fn with_maps(mut object: Object, hooks: Vec<HookState>) -> Result<Loaded, String> {
+fn with_maps(
+    mut object: Object,
+    hooks: Vec<HookState>,
+    programs: Vec<(Hook, OwnedFd)>,
+) -> Result<Loaded, String> {
     fn take<T: TryFrom<Map>>(object: &mut Object, name: &str) -> Result<T, String>
     where
         T::Error: std::fmt::Display,
@@ -159,7 +182,7 @@ fn with_maps(mut object: Object, hooks: Vec<HookState>) -> Result<Loaded, String
         process: take(&mut object, "PROCESS")?,
         current: take(&mut object, "CURRENT")?,
         watched: take(&mut object, "WATCHED")?,
-        counters: take(&mut object, "COUNTERS")?,
+        tally: Tally { counters: take(&mut object, "COUNTERS")?, programs },
         events: take(&mut object, "EVENTS")?,
     };
     Ok(Loaded { object, hooks, maps })
@@ -174,10 +197,10 @@ fn proved(loaded: Loaded) -> Result<Loaded, String> {
     {
         return Err(format!("{}: {reason}", hook.name()));
     }
-    let before = sum(&loaded.maps.counters, Hook::FileOpen).seen;
+    let before = loaded.maps.tally.counted(Hook::FileOpen).seen;
     let opened = std::fs::OpenOptions::new().write(true).open("/dev/null");
     opened.map_err(|error| format!("/dev/null cannot be opened for the trial ({error})"))?;
-    if sum(&loaded.maps.counters, Hook::FileOpen).seen > before {
+    if loaded.maps.tally.counted(Hook::FileOpen).seen > before {
         return Ok(loaded);
     }
     Err(never_called())
@@ -195,16 +218,6 @@ fn never_called() -> String {
         "bpf is not among the kernel's active security modules ({active}); boot with lsm={active},bpf on the kernel's \
          command line"
     )
-}
-
-/// A hook's counters over all CPUs.
-pub fn sum(counters: &PerCpuArray<MapData, Counters>, hook: Hook) -> Counters {
-    let Ok(values) = counters.get(&(hook as u32), 0) else { return Counters::default() };
-    values.iter().fold(Counters::default(), |sum, one| Counters {
-        seen: sum.seen + one.seen,
-        kept: sum.kept + one.kept,
-        dropped: sum.dropped + one.dropped,
-    })
 }
 
 /// Before 5.11 maps count against the limit of locked memory. Where it may not be raised, loading tells.

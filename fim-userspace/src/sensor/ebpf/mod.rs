@@ -7,6 +7,7 @@ mod load;
 mod marks;
 mod ring;
 mod table;
+mod tally;
 
 #[cfg(test)]
 #[path = "ebpf_tests.rs"]
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
-use aya::maps::{MapData, PerCpuArray};
 use crossbeam_channel::Sender;
 use fim_common::{Counters, Hook};
 
@@ -49,7 +49,7 @@ pub struct Ebpf {
     loaded: Programs,
     table: Arc<ProcessTable>,
     watched: Arc<marks::WatchedInodes>,
-    counters: Arc<PerCpuArray<MapData, Counters>>,
+    tally: Arc<tally::Tally>,
     shared: Arc<ring::Shared>,
     settle: Arc<Settle>,
     reader: Option<JoinHandle<()>>,
@@ -92,13 +92,13 @@ impl Ebpf {
     ) -> std::io::Result<Self> {
         let (object, hooks, maps) = loaded.split();
         let table = ProcessTable::new(maps.process, maps.current);
-        let counters = Arc::new(maps.counters);
+        let tally = Arc::new(maps.tally);
         let watched = Arc::new(marks::WatchedInodes::new(maps.watched));
         let shared = Arc::new(ring::Shared::default());
         let settle = Arc::new(Settle::new()?);
         let reader = ring::Reader {
             ring: maps.events,
-            counters: counters.clone(),
+            tally: tally.clone(),
             table: table.clone(),
             dirs,
             watched: watched.clone(),
@@ -116,7 +116,7 @@ impl Ebpf {
             loaded: Programs { hooks, _object: object },
             table,
             watched,
-            counters,
+            tally,
             shared,
             settle,
             reader,
@@ -134,7 +134,7 @@ impl Ebpf {
 
     /// For each hook: seen, sent on, lost.
     pub fn counters(&self) -> Vec<(Hook, Counters)> {
-        Hook::ALL.iter().map(|hook| (*hook, load::sum(&self.counters, *hook))).collect()
+        Hook::ALL.iter().map(|hook| (*hook, self.tally.of(*hook))).collect()
     }
 
     /// Events that were dropped because their directory was gone before it became known.

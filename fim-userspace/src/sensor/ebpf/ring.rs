@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{MapData, RingBuf};
 use crossbeam_channel::{Sender, TrySendError};
-use fim_common::{Counters, EventHead, Hook};
+use fim_common::{EventHead, Hook};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::decode::Event;
-use super::load::sum;
 use super::marks::WatchedInodes;
 use super::table::ProcessTable;
+use super::tally::Tally;
 use crate::core::actor::{Actor, Confidence, ProcessKey};
 use crate::core::observation::{Observation, Signal, Source, WatchId};
 use crate::sensor::actor::proc::Live;
@@ -27,6 +27,8 @@ const RETRY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_secs(1);
 /// Events kept waiting at most; beyond that the oldest give way and are counted.
 const WAITING: usize = 16384;
+/// Counting takes a few dozen system calls.
+const COUNTED_EVERY: Duration = Duration::from_millis(200);
 const ACTORS: usize = 1024;
 
 /// What the thread shares with its owner.
@@ -39,7 +41,7 @@ pub struct Shared {
 
 pub struct Reader {
     pub ring: RingBuf<MapData>,
-    pub counters: Arc<PerCpuArray<MapData, Counters>>,
+    pub tally: Arc<Tally>,
     pub table: Arc<ProcessTable>,
     pub dirs: Arc<Directories>,
     pub watched: Arc<WatchedInodes>,
@@ -58,7 +60,9 @@ struct Waiting {
 #[derive(Default)]
 struct Gaps {
     by_watch: HashMap<Option<WatchId>, (u64, &'static str)>,
-    dropped_before: u64,
+    lost_before: u64,
+    /// When the losses were last counted.
+    counted: Option<Instant>,
 }
 
 /// Who an actor is, for the cache: a process that changes its ids or its program is another actor.
@@ -208,10 +212,17 @@ impl Reader {
     }
 
     fn tell_gaps(&self, gaps: &mut Gaps) {
-        let dropped: u64 = Hook::ALL.iter().map(|hook| sum(&self.counters, *hook).dropped).sum();
-        if dropped > gaps.dropped_before {
-            gaps.add(None, dropped - gaps.dropped_before, "the ring between kernel and daemon was full");
-            gaps.dropped_before = dropped;
+        if gaps.counted.is_none_or(|at| at.elapsed() >= COUNTED_EVERY) {
+            gaps.counted = Some(Instant::now());
+            let lost = self.tally.lost();
+            if lost > gaps.lost_before {
+                gaps.add(
+                    None,
+                    lost - gaps.lost_before,
+                    "the kernel had no room for reports, or skipped a program",
+                );
+                gaps.lost_before = lost;
+            }
         }
         gaps.by_watch.retain(|watch, (lost, reason)| {
             let gap = Signal::Gap {

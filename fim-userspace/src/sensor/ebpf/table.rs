@@ -7,6 +7,7 @@ use fim_common::{ProcessRecord, TaskKey};
 
 use crate::core::actor::{Actor, Ancestor, Confidence, ProcessKey};
 use crate::core::path::escape;
+use crate::sensor::actor::proc::TICK_NS;
 
 /// How far up the chain of parents an actor is followed.
 pub const GENERATIONS: usize = 16;
@@ -84,21 +85,38 @@ impl ProcessTable {
         let mut next = record.parent;
         while next.tgid != 0 && chain.len() < GENERATIONS {
             let key = ProcessKey { tgid: next.tgid, start_ns: next.start_ns };
-            let record = self.record(key);
+            let Some(record) = self.record(key) else {
+                // Evicted: with the rest of the chain in /proc, if it still lives.
+                chain.extend(live_ancestors(key).into_iter().take(GENERATIONS - chain.len()));
+                break;
+            };
             chain.push(Ancestor {
                 pid: key.tgid,
                 start_ns: Some(key.start_ns),
-                uid: record.as_ref().map(|r| r.uid).filter(|uid| *uid != u32::MAX),
-                comm: record.as_ref().and_then(comm),
-                exe: record.as_ref().and_then(exe),
+                uid: Some(record.uid).filter(|uid| *uid != u32::MAX),
+                comm: comm(&record),
+                exe: exe(&record),
             });
-            match record {
-                Some(record) if record.parent != next => next = record.parent,
-                _ => break,
+            if record.parent == next {
+                break;
             }
+            next = record.parent;
         }
         chain
     }
+}
+
+/// The process and those above it as /proc knows them; of a process that is gone only its key.
+fn live_ancestors(key: ProcessKey) -> Vec<Ancestor> {
+    let chain = crate::sensor::actor::proc::ancestors(Some(key.tgid));
+    let alive = chain
+        .first()
+        .and_then(|first| first.start_ns)
+        .is_some_and(|at| at / TICK_NS == key.start_ns / TICK_NS);
+    if alive {
+        return chain;
+    }
+    vec![Ancestor { pid: key.tgid, start_ns: Some(key.start_ns), uid: None, comm: None, exe: None }]
 }
 
 pub fn comm(record: &ProcessRecord) -> Option<String> {
