@@ -1,1 +1,219 @@
+//! Records shared by the programs in the kernel and the daemon. Native byte order; nothing here leaves the machine.
 #![no_std]
+
+mod hook;
+mod offsets;
+
+pub use hook::Hook;
+pub use offsets::{ABSENT, Offsets};
+
+/// Longest file name the kernel has, without its NUL (`NAME_MAX`).
+pub const NAME_MAX: usize = 255;
+/// Room for an executable's path: components, each ended by a NUL, the last one first.
+pub const EXE_ROOM: usize = 512;
+/// How much of an argument list is kept.
+pub const ARGS_ROOM: usize = 256;
+
+/// An inode: the kernel's own device number (`super_block.s_dev`, `major << 20 | minor`) and the inode's number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct InodeKey {
+    pub dev: u64,
+    pub ino: u64,
+}
+
+/// What an inode is watched for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    pub watch: u32,
+    /// [`Watched::DIRECTORY`] or nothing.
+    pub flags: u32,
+}
+
+impl Watched {
+    pub const DIRECTORY: u32 = 1;
+}
+
+/// A process for ever: its id and the start of its first thread, nanoseconds since boot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TaskKey {
+    pub tgid: u32,
+    pub pad: u32,
+    pub start_ns: u64,
+}
+
+/// One process, as of its fork, exec or exit, whichever was last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessRecord {
+    pub parent: TaskKey,
+    /// Start of the process that had this id before; 0 when none is known.
+    pub previous_ns: u64,
+    /// Nanoseconds since boot; 0 when it did not exec since the daemon started.
+    pub exec_ns: u64,
+    /// Nanoseconds since boot; 0 while it lives.
+    pub exit_ns: u64,
+    pub uid: u32,
+    pub gid: u32,
+    pub euid: u32,
+    pub egid: u32,
+    pub fsuid: u32,
+    /// `u32::MAX` when it never logged in.
+    pub auid: u32,
+    pub session: u32,
+    pub flags: u32,
+    /// Bytes of `exe` in use.
+    pub exe_len: u32,
+    /// Bytes of `args` in use, at most [`ARGS_ROOM`] - 1.
+    pub args_len: u32,
+    pub comm: [u8; 16],
+    pub exe: [u8; EXE_ROOM],
+    pub args: [u8; ARGS_ROOM],
+}
+
+impl ProcessRecord {
+    /// The walk to the root was cut short: `exe` lacks its first components.
+    pub const EXE_CUT: u32 = 1;
+    /// The executable had no place in any directory (memfd).
+    pub const EXE_DETACHED: u32 = 2;
+    /// There were more arguments than fit.
+    pub const ARGS_CUT: u32 = 4;
+    /// The ids could be read.
+    pub const IDS: u32 = 8;
+}
+
+/// Start of every event in the ring. After it come `name` and, for rename and link, `name2` at `name2_at`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventHead {
+    /// `CLOCK_BOOTTIME`, nanoseconds.
+    pub time_ns: u64,
+    pub start_ns: u64,
+    /// Inode of the directory that holds the name.
+    pub dir: u64,
+    /// Inode of the file; 0 when there is none yet.
+    pub ino: u64,
+    /// Rename and link: inode of the directory that gets the new name.
+    pub dir2: u64,
+    /// Device of all of them.
+    pub dev: u32,
+    pub tgid: u32,
+    pub tid: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub euid: u32,
+    pub auid: u32,
+    pub session: u32,
+    /// `iattr.ia_valid` of inode_setattr, the command of file_ioctl, the flags of inode_rename (fentry only).
+    pub detail: u32,
+    /// The watch of the matched inode.
+    pub watch: u32,
+    pub hook: u8,
+    /// [`EventHead::BY_NAME`] and so on.
+    pub flags: u8,
+    pub name_len: u8,
+    pub name2_len: u8,
+    /// Where `name2` starts, bytes from the start of the record.
+    pub name2_at: u16,
+    pub pad: u16,
+}
+
+impl EventHead {
+    /// The directory in `dir` is watched.
+    pub const BY_NAME: u8 = 1;
+    /// The inode in `ino` is watched itself: a file with several links, or a directory.
+    pub const BY_INODE: u8 = 2;
+    /// The directory in `dir2` is watched.
+    pub const BY_NEW_NAME: u8 = 4;
+    /// The object is a directory.
+    pub const DIRECTORY: u8 = 8;
+    /// uid, gid and euid could be read.
+    pub const IDS: u8 = 16;
+}
+
+/// A record with room for names; the smallest that fits is sent.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Record<const NAME: usize, const NAME2: usize> {
+    pub head: EventHead,
+    pub name: [u8; NAME],
+    pub name2: [u8; NAME2],
+}
+
+/// What has been sent lately, so that a repetition by the same process is counted but not sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CollapseKey {
+    pub start_ns: u64,
+    pub ino: u64,
+    /// Tells two names of one directory apart where the file has no inode yet, and two kinds of attribute.
+    pub detail: u32,
+    pub dev: u32,
+    pub tgid: u32,
+    pub hook: u32,
+}
+
+/// Per hook and CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls that could matter: for file_open, only those for writing.
+    pub seen: u64,
+    /// Sent to the daemon.
+    pub kept: u64,
+    /// Should have been sent, but the ring or a map was full.
+    pub dropped: u64,
+}
+
+/// Which argument of a hook holds what, since both moved between kernels. [`ABSENT`] where there is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slots {
+    /// Positions of the arguments in the order of [`Hook::wanted`].
+    pub of: [u32; 4],
+    /// Position of the earlier verdict (lsm only).
+    pub verdict: u32,
+}
+
+/// Settings of one run.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The daemon's own process id, in the first pid namespace: what it does is not reported.
+    pub own_tgid: u32,
+    pub pad: u32,
+    /// Repetitions within this time collapse, nanoseconds.
+    pub collapse_ns: u64,
+    pub slots: [Slots; Hook::COUNT],
+}
+
+const _: () = {
+    assert!(size_of::<InodeKey>() == 16);
+    assert!(size_of::<Watched>() == 8);
+    assert!(size_of::<TaskKey>() == 16);
+    assert!(size_of::<ProcessRecord>() == 16 + 24 + 40 + 16 + EXE_ROOM + ARGS_ROOM);
+    assert!(size_of::<EventHead>() == 88);
+    assert!(size_of::<Record<32, 0>>() == 120);
+    assert!(size_of::<Record<32, 32>>() == 152);
+    assert!(size_of::<CollapseKey>() == 32);
+    assert!(size_of::<Counters>() == 24);
+    assert!(size_of::<Slots>() == 20);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::*;
+
+    macro_rules! pod {
+        ($($t:ty),+) => {
+            $(
+                // SAFETY: repr(C), only integers and arrays of integers, and no padding (the sizes are asserted above).
+                unsafe impl aya::Pod for $t {}
+            )+
+        };
+    }
+
+    pod!(InodeKey, Watched, TaskKey, ProcessRecord, CollapseKey, Counters, Settings, Offsets);
+}

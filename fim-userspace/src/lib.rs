@@ -1,5 +1,6 @@
 //! fim: a file integrity monitor that knows what every watched file must be, who changed it, and puts it back.
 
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod daemon;

@@ -1,1 +1,192 @@
 //! The configuration file: one TOML document, unknown keys refused.
+//!
+//! Each complaint is one sentence with file, line and key, and says what to write instead. No complaint repeats a
+//! value that may be secret.
+
+mod alert;
+mod error;
+mod read;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
+pub use error::{ConfigError, SecretError};
+pub use secret::{Secret, SecretSource};
+pub use watch::WatchConfig;
+
+use crate::core::policy::Severity;
+use read::{Section, Source};
+
+pub const DEFAULT_FILE: &str = "/etc/fim/fim.toml";
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/fim";
+
+const SEVERITIES: [(&str, Severity); 4] = [
+    ("low", Severity::Low),
+    ("medium", Severity::Medium),
+    ("high", Severity::High),
+    ("critical", Severity::Critical),
+];
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    pub state: StateConfig,
+    pub sensor: SensorConfig,
+    /// At least one; no path lies within another. A [`WatchId`](crate::core::observation::WatchId) is an index here.
+    pub watches: Vec<WatchConfig>,
+    pub alerts: Vec<AlertConfig>,
+}
+
+#[derive(Clone, Debug)]
+pub struct StateConfig {
+    pub dir: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct SensorConfig {
+    pub tier: TierChoice,
+    /// Within this time every file is read again.
+    pub scan_period: Duration,
+}
+
+/// The highest tier to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TierChoice {
+    Auto,
+    Lsm,
+    Fentry,
+    Tracepoint,
+    Fanotify,
+    /// No kernel sensor: what a scan finds.
+    Scan,
+}
+
+impl TierChoice {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Lsm => "lsm",
+            Self::Fentry => "fentry",
+            Self::Tracepoint => "tracepoint",
+            Self::Fanotify => "fanotify",
+            Self::Scan => "scan",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookFormat {
+    Json,
+    Slack,
+    Teams,
+    Discord,
+    Pagerduty,
+}
+
+impl WebhookFormat {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Slack => "slack",
+            Self::Teams => "teams",
+            Self::Discord => "discord",
+            Self::Pagerduty => "pagerduty",
+        }
+    }
+}
+
+impl Config {
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let bytes = std::fs::read(file).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => ConfigError::Missing(file.into()),
+            _ => ConfigError::Unreadable { file: file.into(), source },
+        })?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(file, text),
+            Err(e) => {
+                let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                Err(ConfigError::NotText { file: file.into(), line })
+            }
+        }
+    }
+
+    /// Reads `text`; `file` is only named in complaints.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let source = Source { file, text };
+        let mut document = Section::document(source)?;
+        document.refuse_unknown(&["state", "sensor", "watch", "alert"])?;
+        let state = StateConfig { dir: state_dir(document.table("state")?)? };
+        let sensor = sensor(document.table("sensor")?)?;
+        let watches = document.tables("watch")?;
+        if watches.is_empty() {
+            let sentence =
+                "no [[watch]] says what to guard; add for example two lines: [[watch]] and path = \"/etc\"";
+            return Err(source.whole(sentence));
+        }
+        let watches = watch::read_all(source, watches, &state.dir)?;
+        let alerts = alerts(source, document.tables("alert")?)?;
+        Ok(Self { file: file.into(), state, sensor, watches, alerts })
+    }
+}
+
+fn state_dir(section: Option<Section<'_>>) -> Result<PathBuf, ConfigError> {
+    let Some(mut section) = section else {
+        return Ok(DEFAULT_STATE_DIR.into());
+    };
+    section.refuse_unknown(&["dir"])?;
+    match section.has("dir") {
+        true => {
+            let found = section.need_text("dir", "\"/var/lib/fim\"")?;
+            section.absolute("dir", &found)
+        }
+        false => Ok(DEFAULT_STATE_DIR.into()),
+    }
+}
+
+fn sensor(section: Option<Section<'_>>) -> Result<SensorConfig, ConfigError> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let Some(mut section) = section else {
+        return Ok(SensorConfig { tier: TierChoice::Auto, scan_period: DAY });
+    };
+    section.refuse_unknown(&["tier", "scan_period"])?;
+    let tiers = [
+        TierChoice::Auto,
+        TierChoice::Lsm,
+        TierChoice::Fentry,
+        TierChoice::Tracepoint,
+        TierChoice::Fanotify,
+        TierChoice::Scan,
+    ]
+    .map(|t| (t.as_str(), t));
+    Ok(SensorConfig {
+        tier: section.choice("tier", &tiers)?.unwrap_or(TierChoice::Auto),
+        scan_period: section.duration("scan_period", Duration::from_secs(1))?.unwrap_or(DAY),
+    })
+}
+
+fn alerts(source: Source<'_>, sections: Vec<Section<'_>>) -> Result<Vec<AlertConfig>, ConfigError> {
+    let mut alerts: Vec<AlertConfig> = Vec::with_capacity(sections.len());
+    for section in sections {
+        let (alert, line) = alert::read(section)?;
+        let shown = alert.name.escape_debug();
+        if alert.name == JOURNALD {
+            let sentence = format!(
+                "an [[alert]] cannot be called \"{shown}\", the journal has that name; choose another"
+            );
+            return Err(source.at(line, sentence));
+        }
+        if alerts.iter().any(|a| a.name == alert.name) {
+            let sentence = format!("two [[alert]] are called \"{shown}\"; give each its own name = \"…\"");
+            return Err(source.at(line, sentence));
+        }
+        alerts.push(alert);
+    }
+    Ok(alerts)
+}

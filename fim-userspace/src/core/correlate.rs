@@ -1,1 +1,476 @@
-//! From observations to looks: which paths must be compared, and who was there.
+//! From observations to looks: which paths must be compared with their baseline, when, and who was there.
+//!
+//! fanotify reports after the operation, so a look is due at once; only a file that is still being written gets a few
+//! milliseconds to be closed, so that the evidence is whole. eBPF reports before the operation and mostly says who;
+//! alone it makes a look due a little later, so that nothing depends on the other witness.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::actor::{Actor, Confidence};
+use super::change::ChangeKind;
+use super::observation::{Deed, Observation, Source, WatchId};
+use super::path::RelPath;
+
+/// Nanoseconds after which an operation that only eBPF reported is looked at: it has happened by then.
+pub const EBPF_SETTLE_NS: u64 = 20_000_000;
+/// Nanoseconds that a writer has to finish before its file is looked at all the same.
+pub const UNFINISHED_SETTLE_NS: u64 = 10_000_000;
+/// The same for a file that was merely opened or mapped for writing.
+pub const OPENED_SETTLE_NS: u64 = 500_000_000;
+/// Paths whose writers through a mapping are remembered; the oldest are forgotten first.
+const MAPPED_LIMIT: usize = 4096;
+
+/// What was seen being done to one path, as a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deeds(u16);
+
+impl Deeds {
+    pub const OPENED: Self = Self(1);
+    pub const MAPPED: Self = Self(2);
+    pub const WRITTEN: Self = Self(4);
+    pub const CLOSED: Self = Self(8);
+    pub const CREATED: Self = Self(16);
+    pub const DELETED: Self = Self(32);
+    pub const ATTRIBUTES: Self = Self(64);
+    pub const MOVED_HERE: Self = Self(128);
+    pub const MOVED_AWAY: Self = Self(256);
+    pub const LINKED: Self = Self(512);
+    pub const MOUNTED: Self = Self(1024);
+    pub const SCANNED: Self = Self(2048);
+
+    pub fn of(deed: &Deed) -> Self {
+        match deed {
+            Deed::OpenedForWrite => Self::OPENED,
+            Deed::MappedForWrite => Self::MAPPED,
+            Deed::Written => Self::WRITTEN,
+            Deed::Closed => Self::CLOSED,
+            Deed::Created => Self::CREATED,
+            Deed::Deleted => Self::DELETED,
+            Deed::Attributes => Self::ATTRIBUTES,
+            Deed::MovedHere { .. } => Self::MOVED_HERE,
+            Deed::MovedAway => Self::MOVED_AWAY,
+            Deed::Linked { .. } => Self::LINKED,
+            Deed::MountedOver => Self::MOUNTED,
+            Deed::FoundDifferent => Self::SCANNED,
+        }
+    }
+
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub fn any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
+}
+
+/// Which witnesses reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    pub fanotify: bool,
+    pub ebpf: bool,
+    pub scan: bool,
+}
+
+impl Sources {
+    fn add(&mut self, source: Source) {
+        match source {
+            Source::Fanotify => self.fanotify = true,
+            Source::Ebpf => self.ebpf = true,
+            Source::Scan => self.scan = true,
+        }
+    }
+
+    pub fn list(self) -> Vec<Source> {
+        [(self.fanotify, Source::Fanotify), (self.ebpf, Source::Ebpf), (self.scan, Source::Scan)]
+            .into_iter()
+            .filter_map(|(seen, source)| seen.then_some(source))
+            .collect()
+    }
+}
+
+/// Everybody who was seen at one path, with what they did.
+#[derive(Clone, Debug, Default)]
+pub struct Witnessed(Vec<(Arc<Actor>, Deeds)>);
+
+impl Witnessed {
+    fn add(&mut self, actor: Arc<Actor>, deeds: Deeds) {
+        match self.0.iter_mut().find(|(known, _)| known.same_process(&actor)) {
+            Some((known, done)) => {
+                *done = done.with(deeds);
+                // The kernel's own word, taken at the event, beats what was read afterwards.
+                if known.confidence != Confidence::Exact || known.exe.is_none() {
+                    *known = actor;
+                }
+            }
+            None => self.0.push((actor, deeds)),
+        }
+    }
+
+    pub fn merge(&mut self, other: &Witnessed) {
+        other.0.iter().for_each(|(actor, deeds)| self.add(actor.clone(), *deeds));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Who made a change of this kind, and who else may have. Those who certainly did such a thing come before those
+    /// who merely could have.
+    pub fn attribute(&self, kind: ChangeKind) -> (Actor, Vec<Actor>) {
+        let content = [Deeds::WRITTEN.with(Deeds::MAPPED), Deeds::CLOSED, Deeds::OPENED];
+        let arrived = [Deeds::MOVED_HERE, Deeds::CREATED.with(Deeds::LINKED)];
+        let ranks: Vec<Deeds> = match kind {
+            ChangeKind::Modified => [&arrived[..1], &content[..]].concat(),
+            ChangeKind::Created => [&arrived[..], &content[..]].concat(),
+            ChangeKind::Deleted => vec![Deeds::DELETED.with(Deeds::MOVED_AWAY)],
+            ChangeKind::Renamed => arrived[..1].to_vec(),
+            ChangeKind::Attributes => [&[Deeds::ATTRIBUTES, arrived[0]][..], &content[..]].concat(),
+            ChangeKind::Type => [&arrived[..], &[Deeds::DELETED][..]].concat(),
+        };
+        let of = |rank: Deeds| -> Vec<&Arc<Actor>> {
+            self.0.iter().filter(|(_, done)| done.any(rank)).map(|(actor, _)| actor).collect()
+        };
+        let chosen = ranks.into_iter().map(of).find(|found| !found.is_empty());
+        let chosen = chosen.unwrap_or_else(|| self.0.iter().map(|(actor, _)| actor).collect());
+        let Some((last, others)) = chosen.split_last() else {
+            return (Actor::unknown(), Vec::new());
+        };
+        let mut actor = Actor::clone(last);
+        if !others.is_empty() {
+            actor.confidence = Confidence::Several;
+        }
+        (actor, others.iter().map(|a| Actor::clone(a)).collect())
+    }
+
+    /// The same people as merely possible authors: for what was found inside a directory they made.
+    pub fn as_possible(&self) -> Witnessed {
+        let demote = |(actor, deeds): &(Arc<Actor>, Deeds)| {
+            let mut actor = Actor::clone(actor);
+            if actor.confidence == Confidence::Exact {
+                actor.confidence = Confidence::Several;
+            }
+            (Arc::new(actor), *deeds)
+        };
+        Self(self.0.iter().map(demote).collect())
+    }
+}
+
+/// One path to compare with its baseline.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub watch: WatchId,
+    pub path: RelPath,
+    pub directory: bool,
+    pub deeds: Deeds,
+    /// Done for certain, not merely attempted: reported after the operation.
+    pub happened: Deeds,
+    /// The name it had before, in the same watch.
+    pub moved_from: Option<RelPath>,
+    /// The name it has now, in the same watch.
+    pub moved_to: Option<RelPath>,
+    pub witnessed: Witnessed,
+    pub sources: Sources,
+    /// First report, nanoseconds since boot.
+    pub first_ns: u64,
+    /// How often this look has been put off because the file did not keep still.
+    pub attempts: u32,
+}
+
+impl Look {
+    /// A look nobody reported: an ancestor, a retry, a scan.
+    pub fn new(watch: WatchId, path: RelPath, first_ns: u64) -> Self {
+        Self {
+            watch,
+            path,
+            directory: false,
+            deeds: Deeds::default(),
+            happened: Deeds::default(),
+            moved_from: None,
+            moved_to: None,
+            witnessed: Witnessed::default(),
+            sources: Sources::default(),
+            first_ns,
+            attempts: 0,
+        }
+    }
+
+    fn absorb(&mut self, other: Look) {
+        self.directory |= other.directory;
+        self.deeds = self.deeds.with(other.deeds);
+        self.happened = self.happened.with(other.happened);
+        self.moved_from = other.moved_from.or(self.moved_from.take());
+        self.moved_to = other.moved_to.or(self.moved_to.take());
+        self.witnessed.merge(&other.witnessed);
+        self.sources.fanotify |= other.sources.fanotify;
+        self.sources.ebpf |= other.sources.ebpf;
+        self.sources.scan |= other.sources.scan;
+        self.first_ns = self.first_ns.min(other.first_ns);
+        self.attempts = self.attempts.max(other.attempts);
+    }
+}
+
+type Place = (WatchId, RelPath);
+
+struct Waiting {
+    look: Look,
+    due_ns: u64,
+}
+
+/// Collects observations into looks. Time is given from outside, nanoseconds since boot.
+#[derive(Default)]
+pub struct Correlator {
+    waiting: HashMap<Place, Waiting>,
+    mapped: HashMap<Place, (u64, Witnessed)>,
+}
+
+impl Correlator {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn observe(&mut self, seen: Observation, now_ns: u64) {
+        let delay = match (seen.source, &seen.deed) {
+            (Source::Ebpf, Deed::OpenedForWrite | Deed::MappedForWrite) => OPENED_SETTLE_NS,
+            (Source::Ebpf, _) => EBPF_SETTLE_NS,
+            (Source::Fanotify, Deed::Written) => UNFINISHED_SETTLE_NS,
+            (Source::Fanotify, Deed::Created) if !seen.directory => UNFINISHED_SETTLE_NS,
+            _ => 0,
+        };
+        let deeds = Deeds::of(&seen.deed);
+        let mut look = Look::new(seen.watch, seen.path.clone(), seen.at_ns);
+        look.directory = seen.directory;
+        look.deeds = deeds;
+        if seen.source == Source::Fanotify {
+            look.happened = deeds;
+        }
+        look.sources.add(seen.source);
+        if let Some(actor) = &seen.actor {
+            look.witnessed.add(actor.clone(), deeds);
+            if seen.deed == Deed::MappedForWrite {
+                self.remember_mapping(&seen, actor.clone());
+            }
+        }
+        match seen.deed {
+            Deed::MovedHere { from: Some(from) } => {
+                let mut old = look.clone();
+                old.path = from.clone();
+                old.moved_to = Some(seen.path.clone());
+                (old.deeds, old.happened) = (Deeds::MOVED_AWAY, Deeds::default());
+                old.witnessed = Witnessed::default();
+                if let Some(actor) = seen.actor {
+                    old.witnessed.add(actor, Deeds::MOVED_AWAY);
+                }
+                look.moved_from = Some(from);
+                self.schedule(old, now_ns + delay);
+            }
+            Deed::Linked { to: Some(to) } => {
+                let mut new = look.clone();
+                new.path = to;
+                self.schedule(new, now_ns + delay);
+            }
+            _ => {}
+        }
+        self.schedule(look, now_ns + delay);
+    }
+
+    /// Puts a look off until `due_ns`, or adds it to one that waits already; the earlier time holds.
+    pub fn schedule(&mut self, look: Look, due_ns: u64) {
+        let place = (look.watch, look.path.clone());
+        match self.waiting.get_mut(&place) {
+            Some(waiting) => {
+                waiting.due_ns = waiting.due_ns.min(due_ns);
+                waiting.look.absorb(look);
+            }
+            None => {
+                self.waiting.insert(place, Waiting { look, due_ns });
+            }
+        }
+    }
+
+    /// Takes every look that is due, in path order.
+    pub fn due(&mut self, now_ns: u64) -> Vec<Look> {
+        let ready: Vec<Place> =
+            self.waiting.iter().filter(|(_, w)| w.due_ns <= now_ns).map(|(p, _)| p.clone()).collect();
+        let mut looks: Vec<Look> = ready.iter().filter_map(|place| self.take(place)).collect();
+        looks.sort_by(|a, b| (a.watch, &a.path).cmp(&(b.watch, &b.path)));
+        looks
+    }
+
+    /// Takes the look that waits for this path, due or not: the other name of a rename, an ancestor.
+    pub fn claim(&mut self, watch: WatchId, path: &RelPath) -> Option<Look> {
+        self.take(&(watch, path.clone()))
+    }
+
+    fn take(&mut self, place: &Place) -> Option<Look> {
+        let mut look = self.waiting.remove(place)?.look;
+        if let Some((_, writers)) = self.mapped.get(place) {
+            look.witnessed.merge(writers);
+        }
+        Some(look)
+    }
+
+    pub fn next_due(&self) -> Option<u64> {
+        self.waiting.values().map(|w| w.due_ns).min()
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The file is right and nobody's earlier mapping can be blamed for what comes next.
+    pub fn forget_mappings(&mut self, watch: WatchId, path: &RelPath) {
+        self.mapped.remove(&(watch, path.clone()));
+    }
+
+    fn remember_mapping(&mut self, seen: &Observation, actor: Arc<Actor>) {
+        if self.mapped.len() >= MAPPED_LIMIT {
+            let oldest = self.mapped.iter().min_by_key(|(_, (at, _))| *at).map(|(place, _)| place.clone());
+            oldest.and_then(|place| self.mapped.remove(&place));
+        }
+        let slot = self.mapped.entry((seen.watch, seen.path.clone())).or_default();
+        slot.0 = seen.at_ns;
+        slot.1.add(actor, Deeds::MAPPED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(pid: u32) -> Arc<Actor> {
+        let mut actor = Actor::unknown();
+        (actor.pid, actor.start_ns, actor.exe) = (Some(pid), Some(u64::from(pid) << 32), Some("/x".into()));
+        actor.confidence = Confidence::Exact;
+        Arc::new(actor)
+    }
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).expect("sound")
+    }
+
+    fn seen(source: Source, at: &str, deed: Deed, pid: u32) -> Observation {
+        Observation {
+            source,
+            watch: WatchId(3),
+            path: path(at),
+            deed,
+            directory: false,
+            actor: Some(actor(pid)),
+            at_ns: 100,
+        }
+    }
+
+    #[test]
+    fn fanotify_is_looked_at_at_once_and_ebpf_a_little_later() {
+        let mut c = Correlator::new();
+        c.observe(seen(Source::Ebpf, "f", Deed::OpenedForWrite, 10), 0);
+        assert!(c.due(EBPF_SETTLE_NS).is_empty());
+        c.observe(seen(Source::Fanotify, "f", Deed::Written, 10), 5);
+        assert!(c.due(6).is_empty(), "the writer is not done");
+        c.observe(seen(Source::Fanotify, "f", Deed::Closed, 10), 7);
+        let looks = c.due(7);
+        assert_eq!(looks.len(), 1);
+        assert_eq!(looks[0].sources.list(), [Source::Fanotify, Source::Ebpf]);
+        assert!(c.next_due().is_none());
+
+        c.observe(seen(Source::Ebpf, "g", Deed::Deleted, 10), 0);
+        assert_eq!(c.next_due(), Some(EBPF_SETTLE_NS));
+        let looks = c.due(EBPF_SETTLE_NS);
+        assert_eq!(looks.len(), 1);
+        assert!(!looks[0].happened.any(Deeds::DELETED), "an attempt is no deed");
+    }
+
+    #[test]
+    fn the_author_is_who_did_it_not_who_could_have() {
+        type Case = (&'static str, ChangeKind, Vec<(Source, Deed, u32)>, Option<u32>, Confidence, usize);
+        let f = Source::Fanotify;
+        let cases: Vec<Case> = vec![
+            ("nobody", ChangeKind::Modified, vec![], None, Confidence::Unknown, 0),
+            (
+                "the writer, not another opener",
+                ChangeKind::Modified,
+                vec![(Source::Ebpf, Deed::OpenedForWrite, 1), (f, Deed::Written, 2), (f, Deed::Closed, 1)],
+                Some(2),
+                Confidence::Exact,
+                0,
+            ),
+            (
+                "two writers",
+                ChangeKind::Modified,
+                vec![(f, Deed::Written, 1), (f, Deed::Written, 2)],
+                Some(2),
+                Confidence::Several,
+                1,
+            ),
+            (
+                "a mapping is as good as a write",
+                ChangeKind::Modified,
+                vec![(Source::Ebpf, Deed::MappedForWrite, 1), (f, Deed::Written, 2)],
+                Some(2),
+                Confidence::Several,
+                1,
+            ),
+            (
+                "the deleter, not the writer before",
+                ChangeKind::Deleted,
+                vec![(f, Deed::Written, 1), (f, Deed::Deleted, 2)],
+                Some(2),
+                Confidence::Exact,
+                0,
+            ),
+            (
+                "who moved it here",
+                ChangeKind::Modified,
+                vec![(f, Deed::Written, 1), (f, Deed::MovedHere { from: None }, 2)],
+                Some(2),
+                Confidence::Exact,
+                0,
+            ),
+            (
+                "both witnesses, one process",
+                ChangeKind::Created,
+                vec![(Source::Ebpf, Deed::Created, 7), (f, Deed::Created, 7)],
+                Some(7),
+                Confidence::Exact,
+                0,
+            ),
+        ];
+        for (name, kind, observations, pid, confidence, others) in cases {
+            let mut c = Correlator::new();
+            for (source, deed, pid) in observations {
+                c.observe(seen(source, "f", deed, pid), 0);
+            }
+            let witnessed = c.due(u64::MAX).pop().map(|l| l.witnessed).unwrap_or_default();
+            let (actor, rest) = witnessed.attribute(kind);
+            assert_eq!((actor.pid, actor.confidence, rest.len()), (pid, confidence, others), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_rename_makes_both_names_due() {
+        let mut c = Correlator::new();
+        c.observe(seen(Source::Fanotify, "new", Deed::MovedHere { from: Some(path("old")) }, 5), 0);
+        let looks = c.due(0);
+        let names: Vec<_> =
+            looks.iter().map(|l| (l.path.clone(), l.moved_from.clone(), l.moved_to.clone())).collect();
+        assert_eq!(names, [(path("new"), Some(path("old")), None), (path("old"), None, Some(path("new")))]);
+        assert_eq!(looks[1].witnessed.attribute(ChangeKind::Deleted).0.pid, Some(5));
+    }
+
+    #[test]
+    fn a_mapping_is_remembered_past_the_first_look() {
+        let mut c = Correlator::new();
+        c.observe(seen(Source::Ebpf, "f", Deed::MappedForWrite, 9), 0);
+        assert_eq!(c.due(u64::MAX).len(), 1);
+        let mut later = seen(Source::Fanotify, "f", Deed::Closed, 9);
+        later.actor = None;
+        c.observe(later, 10);
+        let looks = c.due(10);
+        assert_eq!(looks[0].witnessed.attribute(ChangeKind::Modified).0.pid, Some(9));
+        c.forget_mappings(WatchId(3), &path("f"));
+        c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
+        assert!(c.due(0)[0].witnessed.is_empty());
+    }
+}

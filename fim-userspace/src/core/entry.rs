@@ -169,7 +169,9 @@ pub mod escaped_option {
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<u8>>, D::Error> {
         match Option::<String>::deserialize(d)? {
             None => Ok(None),
-            Some(text) => unescape(&text).map(Some).ok_or_else(|| D::Error::custom("not an escaped byte string")),
+            Some(text) => {
+                unescape(&text).map(Some).ok_or_else(|| D::Error::custom("not an escaped byte string"))
+            }
         }
     }
 }

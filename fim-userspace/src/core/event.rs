@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::actor::Actor;
 use super::change::ChangeKind;
 use super::entry::{Aspect, Entry, FileType};
+use super::observation::Source;
 use super::path::escape;
 use super::policy::Severity;
 
@@ -182,6 +183,9 @@ pub struct Event {
     /// Changed and changed back before it was looked at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transient: bool,
+    /// Which witnesses reported it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen_by: Vec<Source>,
     pub latency_us: Latency,
     /// One sentence for people; records about fim itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,7 +207,8 @@ impl Event {
             authorised_by: None,
             response: Response::None,
             error: None,
-            severity: if matches!(kind, EventKind::CoverageGap | EventKind::Interrupted | EventKind::Trouble) {
+            severity: if matches!(kind, EventKind::CoverageGap | EventKind::Interrupted | EventKind::Trouble)
+            {
                 Severity::High
             } else {
                 Severity::Low
@@ -215,6 +220,7 @@ impl Event {
             after: None,
             differences: Vec::new(),
             transient: false,
+            seen_by: Vec::new(),
             latency_us: Latency::default(),
             message: Some(message),
         }
@@ -223,7 +229,8 @@ impl Event {
     /// Sets `path` and, where the text is not the bytes, `path_raw`.
     pub fn set_path(&mut self, bytes: &[u8]) {
         let text = escape(bytes);
-        self.path_raw = (text.as_bytes() != bytes).then(|| base64::engine::general_purpose::STANDARD.encode(bytes));
+        self.path_raw =
+            (text.as_bytes() != bytes).then(|| base64::engine::general_purpose::STANDARD.encode(bytes));
         self.path = Some(text);
     }
 }

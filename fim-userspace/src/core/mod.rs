@@ -9,3 +9,4 @@ pub mod observation;
 pub mod path;
 pub mod plan;
 pub mod policy;
+pub mod tier;

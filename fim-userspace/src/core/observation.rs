@@ -70,6 +70,17 @@ pub struct Observation {
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
     Observed(Observation),
+    /// A whole watch was compared with its baseline.
+    Scanned {
+        watch: WatchId,
+        files: u64,
+        different: u64,
+        /// What could not be read, one sentence each.
+        unreadable: Vec<String>,
+        /// How many directories and files the kernel would not report on, and why for the first.
+        unmarked: u64,
+        unmarked_why: Option<String>,
+    },
     /// Something may have been missed: the watches (all when `None`) must be scanned again.
     Gap {
         source: Source,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, ChangeKind};
-use super::entry::{Aspect, Entry, FileType, Found};
+use super::entry::{Entry, FileType, Found};
 use super::path::RelPath;
 use super::policy::{OnAltered, OnCreated, WatchPolicy};
 
@@ -15,6 +15,8 @@ pub enum Step {
     Replace { path: RelPath, approved: Entry, expected: Option<Found> },
     /// Content is right: put only the attributes back, on the file that is there.
     Reattribute { path: RelPath, approved: Entry, expected: Found },
+    /// Give the very file its approved name back: it was only renamed. `to` must be free.
+    MoveBack { from: RelPath, to: RelPath, expected: Found },
     /// Move what is there into the vault. Directories are empty by then: what was inside has steps of its own.
     Quarantine { path: RelPath, expected: Found },
     /// Remove what is there; the vault keeps a copy all the same.
@@ -47,14 +49,33 @@ pub fn plan(change: &Change, policy: &WatchPolicy, in_vault: bool) -> ResponsePl
             put_back(change, &change.path, policy.on_modified, in_vault, &mut plan);
         }
         ChangeKind::Attributes => reattribute(change, policy, &mut plan),
-        ChangeKind::Renamed => {
-            if let Some(old) = &change.old_path {
-                put_back(change, old, policy.on_deleted, in_vault, &mut plan);
-            }
-            remove(change, policy, &mut plan);
-        }
+        ChangeKind::Renamed => rename_back(change, policy, in_vault, &mut plan),
     }
     plan
+}
+
+fn rename_back(change: &Change, policy: &WatchPolicy, in_vault: bool, plan: &mut ResponsePlan) {
+    let Some(old) = &change.old_path else {
+        return;
+    };
+    let unaltered = match (&change.before, &change.after) {
+        (Some(before), Some(after)) => before.kind == after.entry.kind && before.sha256 == after.entry.sha256,
+        _ => false,
+    };
+    match &change.after {
+        Some(expected)
+            if unaltered
+                && policy.on_deleted == OnAltered::Restore
+                && policy.on_created != OnCreated::Alert =>
+        {
+            let (from, to, expected) = (change.path.clone(), old.clone(), expected.clone());
+            plan.steps.push(Step::MoveBack { from, to, expected });
+        }
+        _ => {
+            put_back(change, old, policy.on_deleted, in_vault, plan);
+            remove(change, policy, plan);
+        }
+    }
 }
 
 fn put_back(change: &Change, path: &RelPath, on: OnAltered, in_vault: bool, plan: &mut ResponsePlan) {
@@ -97,9 +118,101 @@ fn remove(change: &Change, policy: &WatchPolicy, plan: &mut ResponsePlan) {
     }
 }
 
-/// Whether the attributes alone explain the difference.
-pub fn only_attributes(aspects: &[Aspect]) -> bool {
-    aspects.iter().all(|a| {
-        matches!(a, Aspect::Mode | Aspect::Owner | Aspect::Group | Aspect::Xattrs | Aspect::Mtime)
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::change::compare;
+    use crate::core::entry::tests::regular;
+    use crate::core::entry::{Digest, Identity};
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).expect("sound")
+    }
+
+    fn found(entry: Entry) -> Found {
+        Found { entry, identity: Identity { dev: 1, ino: 2, ctime_ns: 3, nlink: 1 } }
+    }
+
+    fn altered() -> Entry {
+        Entry { sha256: Some(Digest([8; 32])), ..regular(1) }
+    }
+
+    fn chmodded() -> Entry {
+        Entry { mode: 0o777, ..regular(1) }
+    }
+
+    fn of_type(kind: FileType) -> Entry {
+        Entry { kind, sha256: None, ..regular(1) }
+    }
+
+    fn names(plan: &ResponsePlan) -> Vec<&'static str> {
+        let name = |step: &Step| match step {
+            Step::Replace { .. } => "replace",
+            Step::Reattribute { .. } => "reattribute",
+            Step::MoveBack { .. } => "move back",
+            Step::Quarantine { .. } => "quarantine",
+            Step::Delete { .. } => "delete",
+        };
+        plan.steps.iter().map(name).collect()
+    }
+
+    #[test]
+    fn each_change_has_its_response_and_alert_only_has_none() {
+        type Case = (&'static str, Option<Entry>, Option<Entry>, &'static [&'static str]);
+        let cases: Vec<Case> = vec![
+            ("created", None, Some(regular(1)), &["quarantine"]),
+            ("deleted", Some(regular(1)), None, &["replace"]),
+            ("modified", Some(regular(1)), Some(altered()), &["replace"]),
+            ("attributes", Some(regular(1)), Some(chmodded()), &["reattribute"]),
+            ("type", Some(regular(1)), Some(of_type(FileType::Fifo)), &["replace"]),
+            ("directory gone", Some(of_type(FileType::Directory)), None, &["replace"]),
+        ];
+        let restore = WatchPolicy::restore_everything();
+        for (name, before, after, expected) in cases {
+            let change = compare(&path("f"), before.as_ref(), after.map(found).as_ref()).expect("differs");
+            assert_eq!(names(&plan(&change, &restore, true)), expected, "{name}");
+            let told = plan(&change, &restore.clone().alert_only(), true);
+            assert!(told.steps.is_empty() && told.unable.is_none(), "{name}, alert only");
+        }
+    }
+
+    #[test]
+    fn what_the_vault_lacks_is_said_and_not_half_done() {
+        let change = compare(&path("f"), Some(&regular(1)), Some(&found(altered()))).expect("differs");
+        let told = plan(&change, &WatchPolicy::restore_everything(), false);
+        assert_eq!((told.steps.len(), told.unable), (0, Some(Unable::NoApprovedContent)));
+        let change = compare(&path("s"), Some(&of_type(FileType::Socket)), None).expect("differs");
+        assert_eq!(plan(&change, &WatchPolicy::restore_everything(), true).unable, Some(Unable::Socket));
+    }
+
+    #[test]
+    fn a_rename_is_undone_by_renaming_only_where_the_content_is_approved() {
+        let policy = WatchPolicy::restore_everything();
+        let deletes = WatchPolicy { on_created: OnCreated::Delete, ..policy.clone() };
+        let keeps_new = WatchPolicy { on_created: OnCreated::Alert, ..policy.clone() };
+        let keeps_gone = WatchPolicy { on_deleted: OnAltered::Alert, ..policy.clone() };
+        type Case<'a> = (&'static str, Entry, &'a WatchPolicy, &'static [&'static str]);
+        let cases: Vec<Case<'_>> = vec![
+            ("same content", regular(1), &policy, &["move back"]),
+            ("altered on the way", altered(), &policy, &["replace", "quarantine"]),
+            ("altered, created are deleted", altered(), &deletes, &["replace", "delete"]),
+            ("the new name may stay", regular(1), &keeps_new, &["replace"]),
+            ("the old name may go", regular(1), &keeps_gone, &["quarantine"]),
+        ];
+        for (name, now, policy, expected) in cases {
+            let change = Change {
+                kind: ChangeKind::Renamed,
+                path: path("new"),
+                old_path: Some(path("old")),
+                before: Some(regular(1)),
+                after: Some(found(now)),
+                aspects: Vec::new(),
+            };
+            let plan = plan(&change, policy, true);
+            assert_eq!(names(&plan), expected, "{name}");
+            if let Some(Step::Replace { path, expected, .. }) = plan.steps.first() {
+                assert_eq!((path, expected), (&super::RelPath::new("old").expect("sound"), &None), "{name}");
+            }
+        }
+    }
 }

@@ -76,7 +76,8 @@ impl Exclusions {
         // The matcher needs a root of its own; paths are given to it relative, so any will do.
         let mut builder = ignore::gitignore::GitignoreBuilder::new("/");
         for pattern in patterns {
-            let bad = |e: ignore::Error| BadPattern { pattern: pattern.as_ref().into(), reason: e.to_string() };
+            let bad =
+                |e: ignore::Error| BadPattern { pattern: pattern.as_ref().into(), reason: e.to_string() };
             builder.add_line(None, pattern.as_ref()).map_err(bad)?;
         }
         let bad = |e: ignore::Error| BadPattern { pattern: String::new(), reason: e.to_string() };

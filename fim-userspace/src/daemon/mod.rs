@@ -1,1 +1,45 @@
 //! The task graph: who feeds whom, start order, drain.
+
+pub mod clock;
+pub mod scanner;
+pub mod take;
+pub mod watch;
+
+mod act;
+mod examine;
+mod journal;
+mod progress;
+mod recent;
+mod reconcile;
+mod record;
+mod report;
+mod rolling;
+mod sensors;
+mod settle;
+mod sight;
+mod start;
+
+use anyhow::bail;
+
+pub use journal::Announce;
+pub use start::run;
+
+/// The host's name, as records carry it.
+pub fn host() -> String {
+    nix::unistd::gethostname()
+        .map(|name| crate::core::path::escape(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str())))
+        .unwrap_or_else(|_| "unknown".into())
+}
+
+/// Refuses to work half-blind: without these, files are skipped and nothing can be put back.
+pub fn require_privilege(purpose: &str) -> anyhow::Result<()> {
+    use caps::{CapSet, Capability};
+    let needed = [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_DAC_OVERRIDE, Capability::CAP_CHOWN];
+    let missing = needed.iter().find(|cap| !caps::has_cap(None, CapSet::Effective, **cap).unwrap_or(false));
+    match missing {
+        None => Ok(()),
+        Some(cap) => bail!(
+            "fim needs to run as root to {purpose} ({cap} is missing); start it as root, with sudo, or as a system service"
+        ),
+    }
+}

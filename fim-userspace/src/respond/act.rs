@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::private::PrivateName;
 use super::{Evidence, flags};
-use crate::core::entry::{Entry, FileType, Found, XattrName};
+use crate::core::entry::{Aspect, Entry, FileType, Found, XattrName};
 use crate::core::path::RelPath;
 use crate::store::vault::{Vault, VaultError};
 use crate::tree::attributes::{self, NotApplied};
@@ -38,20 +38,14 @@ pub enum Failure {
 
 impl Failure {
     pub fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::Io {
-            what: what.into(),
-            source: source.into(),
-        }
+        Self::Io { what: what.into(), source: source.into() }
     }
 
     /// For failures after the approved version has its place.
     pub fn kept(self, name: &PrivateName) -> Self {
         match self {
             Self::Moved => Self::Moved,
-            why => Self::Kept {
-                name: name.to_string(),
-                why: Box::new(why),
-            },
+            why => Self::Kept { name: name.to_string(), why: Box::new(why) },
         }
     }
 
@@ -97,19 +91,11 @@ pub struct Id {
 
 impl Id {
     pub fn of(stat: &Stat) -> Self {
-        Self {
-            dev: stat.st_dev,
-            ino: stat.st_ino,
-            kind: attributes::file_type(stat),
-        }
+        Self { dev: stat.st_dev, ino: stat.st_ino, kind: attributes::file_type(stat) }
     }
 
     pub fn expected(found: &Found) -> Self {
-        Self {
-            dev: found.identity.dev,
-            ino: found.identity.ino,
-            kind: found.entry.kind,
-        }
+        Self { dev: found.identity.dev, ino: found.identity.ino, kind: found.entry.kind }
     }
 }
 
@@ -139,15 +125,7 @@ impl<'a> Act<'a> {
         })?;
         let unlocked = flags::unlock_dir(dir.as_fd())
             .map_err(|e| Failure::io("clearing the immutable flag of its folder", e))?;
-        Ok(Self {
-            vault,
-            dir,
-            name,
-            path,
-            evidence: Vec::new(),
-            righted: None,
-            _unlocked: unlocked,
-        })
+        Ok(Self { vault, dir, name, path, evidence: Vec::new(), righted: None, _unlocked: unlocked })
     }
 
     pub fn end(self) -> (Vec<Evidence>, Instant) {
@@ -242,11 +220,7 @@ impl<'a> Act<'a> {
 }
 
 fn is_privileged(entry: &Entry) -> bool {
-    entry.mode & 0o6000 != 0
-        || entry
-            .xattrs
-            .0
-            .contains_key(&XattrName(b"security.capability".to_vec()))
+    entry.mode & 0o6000 != 0 || entry.xattrs.0.contains_key(&XattrName(b"security.capability".to_vec()))
 }
 
 /// Applies `approved` to the object of an `O_PATH` descriptor, if that is still the expected one with the approved
@@ -259,10 +233,7 @@ pub fn put_attributes(
 ) -> Result<Evidence, Failure> {
     let before = inspect_fd(fd.as_fd(), Some(expected)).map_err(|e| Failure::io("reading it", e))?;
     let same = Id::expected(&before) == Id::expected(expected);
-    let content = approved
-        .differences(&before.entry)
-        .iter()
-        .all(|a| !is_content(*a));
+    let content = approved.differences(&before.entry).iter().all(|a| !is_content(*a));
     if !same || !content {
         return Err(Failure::Moved);
     }
@@ -272,13 +243,9 @@ pub fn put_attributes(
         }
         other => other.map_err(Failure::attribute)?,
     }
-    Ok(Evidence {
-        path: path.clone(),
-        found: before,
-        digest: None,
-    })
+    Ok(Evidence { path: path.clone(), found: before, digest: None })
 }
 
-fn is_content(aspect: crate::core::entry::Aspect) -> bool {
-    !crate::core::plan::only_attributes(&[aspect])
+fn is_content(aspect: Aspect) -> bool {
+    matches!(aspect, Aspect::Type | Aspect::Content | Aspect::Target | Aspect::Device)
 }

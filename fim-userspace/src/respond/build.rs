@@ -27,7 +27,7 @@ impl Act<'_> {
     pub fn build(&mut self, approved: &Entry) -> Result<Built, Failure> {
         let mut attempt = 1;
         loop {
-            let name = PrivateName::new();
+            let name = PrivateName::fresh();
             match self.build_as(name, approved) {
                 Err(Failure::Io { source, .. })
                     if source.raw_os_error() == Some(Errno::EXIST.raw_os_error()) && attempt < ATTEMPTS =>
@@ -56,11 +56,7 @@ impl Act<'_> {
         {
             return Err(Failure::Moved);
         }
-        let built = Built {
-            name,
-            id: Id::of(&stat),
-            _fd: fd,
-        };
+        let built = Built { name, id: Id::of(&stat), _fd: fd };
         if let Err(e) = attributes::apply(built._fd.as_fd(), approved) {
             self.discard(&built);
             return Err(Failure::attribute(e));
@@ -101,9 +97,7 @@ impl Act<'_> {
         let fill = || -> Result<(OwnedFd, Id), Failure> {
             let mut out = Sparse::new(fd.into());
             self.vault().copy_to(&digest, &mut out).map_err(Failure::Vault)?;
-            let file = out
-                .finish()
-                .map_err(|e| Failure::io("writing the approved version", e))?;
+            let file = out.finish().map_err(|e| Failure::io("writing the approved version", e))?;
             attributes::apply(file.as_fd(), approved).map_err(Failure::attribute)?;
             rustix::fs::fsync(&file).map_err(|e| Failure::io("syncing the approved version", e))?;
             // A program cannot be executed while a descriptor for writing is open on it (ETXTBSY).

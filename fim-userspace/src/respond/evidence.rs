@@ -43,11 +43,7 @@ impl Act<'_> {
         let (fd, id) = self.look(name)?.ok_or(Failure::Moved)?;
         let found = inspect_fd(fd.as_fd(), None).map_err(|e| Failure::io("reading it", e))?;
         self.unlink(name, id)?;
-        self.evidence.push(Evidence {
-            path: path.clone(),
-            found,
-            digest: None,
-        });
+        self.evidence.push(Evidence { path: path.clone(), found, digest: None });
         Ok(())
     }
 
@@ -63,11 +59,7 @@ impl Act<'_> {
         while let Some((name, path)) = queue.pop_front() {
             let (fd, id) = self.look(name.bytes())?.ok_or(Failure::Moved)?;
             let found = inspect_fd(fd.as_fd(), None).map_err(|e| Failure::io("reading a folder", e))?;
-            self.evidence.push(Evidence {
-                path: path.clone(),
-                found,
-                digest: None,
-            });
+            self.evidence.push(Evidence { path: path.clone(), found, digest: None });
             let dir = reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)
                 .map_err(|e| Failure::io("opening a folder", e))?;
             super::flags::clear(fd.as_fd());
@@ -107,11 +99,9 @@ impl Act<'_> {
         };
         let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
         if attributes::file_type(&stat) == FileType::Directory {
-            let name = PrivateName::new();
-            insist(fd.as_fd(), || {
-                rustix::fs::renameat(dir, child, self.dir(), name.bytes())
-            })
-            .map_err(|e| Failure::io("emptying a folder", e))?;
+            let name = PrivateName::fresh();
+            insist(fd.as_fd(), || rustix::fs::renameat(dir, child, self.dir(), name.bytes()))
+                .map_err(|e| Failure::io("emptying a folder", e))?;
             return Ok(Some(name));
         }
         let evidence = self.store(fd.as_fd(), path)?;
@@ -126,11 +116,7 @@ impl Act<'_> {
         let (entry, _) = attributes::read(fd).map_err(io)?;
         if entry.kind != FileType::Regular {
             let found = inspect_fd(fd, None).map_err(io)?;
-            return Ok(Evidence {
-                path: path.clone(),
-                found,
-                digest: None,
-            });
+            return Ok(Evidence { path: path.clone(), found, digest: None });
         }
         let mut attempt = 1;
         loop {

@@ -44,10 +44,7 @@ pub fn clear(fd: BorrowedFd<'_>) -> bool {
     let Ok(stat) = rustix::fs::fstat(fd) else {
         return false;
     };
-    if !matches!(
-        attributes::file_type(&stat),
-        FileType::Regular | FileType::Directory
-    ) {
+    if !matches!(attributes::file_type(&stat), FileType::Regular | FileType::Directory) {
         return false;
     }
     let cleared = || -> Option<()> {

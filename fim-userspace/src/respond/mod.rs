@@ -8,6 +8,7 @@ mod act;
 mod build;
 mod evidence;
 mod flags;
+mod move_back;
 pub mod private;
 mod swap;
 #[cfg(test)]
@@ -53,10 +54,7 @@ pub enum ResponseError {
     #[error("the folder {path} is not empty; what is in it has to go first")]
     NotEmpty { path: String },
     #[error("{sentence}")]
-    Failed {
-        sentence: String,
-        evidence: Vec<Evidence>,
-    },
+    Failed { sentence: String, evidence: Vec<Evidence> },
 }
 
 impl ResponseError {
@@ -81,25 +79,16 @@ impl Responder {
     /// Carries out one step. It may be repeated after any error and after a crash at any point.
     pub fn carry_out(&self, root: &Root, step: &Step) -> Result<Outcome, ResponseError> {
         match step {
-            Step::Replace {
-                path,
-                approved,
-                expected,
-            } => self.act(root, path, Response::Restored, |act| {
-                act.replace(approved, expected.as_ref())
-            }),
-            Step::Reattribute {
-                path,
-                approved,
-                expected,
-            } if path.is_root() => self.reattribute_root(root, approved, expected),
-            Step::Reattribute {
-                path,
-                approved,
-                expected,
-            } => self.act(root, path, Response::Restored, |act| {
-                act.reattribute(approved, expected)
-            }),
+            Step::Replace { path, approved, expected } => {
+                self.act(root, path, Response::Restored, |act| act.replace(approved, expected.as_ref()))
+            }
+            Step::Reattribute { path, approved, expected } if path.is_root() => {
+                self.reattribute_root(root, approved, expected)
+            }
+            Step::Reattribute { path, approved, expected } => {
+                self.act(root, path, Response::Restored, |act| act.reattribute(approved, expected))
+            }
+            Step::MoveBack { from, to, expected } => self.move_back(root, from, to, expected),
             Step::Quarantine { path, expected } => {
                 self.act(root, path, Response::Quarantined, |act| act.take_away(expected))
             }
@@ -109,19 +98,30 @@ impl Responder {
         }
     }
 
+    fn move_back(
+        &self,
+        root: &Root,
+        from: &RelPath,
+        to: &RelPath,
+        expected: &Found,
+    ) -> Result<Outcome, ResponseError> {
+        match move_back::move_back(root, from, to, expected) {
+            Ok(evidence) => Ok(Outcome {
+                response: Response::Restored,
+                evidence: vec![evidence],
+                righted: Instant::now(),
+            }),
+            Err(failure) => Err(explain(root, to, failure, Vec::new())),
+        }
+    }
+
     /// Takes what a crash left under a private name into the vault and away. Anybody can make such names, so nothing is
     /// believed about them. Names in flight are left alone.
     pub fn recover(&self, root: &Root, dir: &RelPath, name: &[u8]) -> Result<Vec<Evidence>, ResponseError> {
-        let path = dir
-            .join(name)
-            .filter(|_| is_private_name(name))
-            .ok_or_else(|| ResponseError::Failed {
-                sentence: format!(
-                    "{} is not one of fim's own names",
-                    crate::core::path::escape(name)
-                ),
-                evidence: Vec::new(),
-            })?;
+        let path = dir.join(name).filter(|_| is_private_name(name)).ok_or_else(|| ResponseError::Failed {
+            sentence: format!("{} is not one of fim's own names", crate::core::path::escape(name)),
+            evidence: Vec::new(),
+        })?;
         if is_in_flight(name) {
             return Ok(Vec::new());
         }
@@ -140,11 +140,7 @@ impl Responder {
         let result = work(&mut act);
         let (evidence, righted) = act.end();
         match result {
-            Ok(()) => Ok(Outcome {
-                response,
-                righted,
-                evidence,
-            }),
+            Ok(()) => Ok(Outcome { response, righted, evidence }),
             Err(failure) => Err(explain(root, path, failure, evidence)),
         }
     }
@@ -163,11 +159,7 @@ impl Responder {
         match work() {
             Ok(evidence) => {
                 let (response, righted) = (Response::Restored, Instant::now());
-                Ok(Outcome {
-                    response,
-                    righted,
-                    evidence: vec![evidence],
-                })
+                Ok(Outcome { response, righted, evidence: vec![evidence] })
             }
             Err(failure) => Err(explain(root, &path, failure, Vec::new())),
         }

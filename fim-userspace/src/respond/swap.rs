@@ -43,22 +43,20 @@ impl Act<'_> {
             None => return Err(Failure::Moved),
         }
         self.righted = Some(Instant::now());
-        self.preserve(built.name.bytes(), self.path)
-            .map_err(|f| f.kept(&built.name))?;
+        self.preserve(built.name.bytes(), self.path).map_err(|f| f.kept(&built.name))?;
         self.stands(built)
     }
 
     /// The way for file systems that cannot exchange: for a moment there is no file, but nothing is ever lost.
     pub fn displace(&mut self, built: &Built, expected: Id) -> Result<(), Failure> {
-        let aside = PrivateName::new();
+        let aside = PrivateName::fresh();
         self.move_aside(&aside, expected)?;
         if let Err(failure) = self.place(built) {
             self.put_back(&aside)?;
             return Err(failure);
         }
         self.righted = Some(Instant::now());
-        self.preserve(aside.bytes(), self.path)
-            .map_err(|f| f.kept(&aside))
+        self.preserve(aside.bytes(), self.path).map_err(|f| f.kept(&aside))
     }
 
     /// Takes what should not be there out of its place, into the vault, and away.
@@ -72,7 +70,7 @@ impl Act<'_> {
         if directory && !super::evidence::is_empty_dir(fd.as_fd())? {
             return Err(Failure::NotEmpty);
         }
-        let aside = PrivateName::new();
+        let aside = PrivateName::fresh();
         self.move_aside(&aside, id)?;
         self.righted = Some(Instant::now());
         let result = match directory {
@@ -107,10 +105,7 @@ impl Act<'_> {
         match self.rename_to_free(aside.bytes(), &self.name) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::EXIST | Errno::NOTEMPTY) => self.preserve(aside.bytes(), self.path),
-            Err(e) => Err(Failure::io(
-                format!("giving it back its place (it is beside it, as {aside})"),
-                e,
-            )),
+            Err(e) => Err(Failure::io(format!("giving it back its place (it is beside it, as {aside})"), e)),
         }
     }
 

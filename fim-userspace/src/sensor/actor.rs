@@ -1,6 +1,13 @@
 //! From a pid in a sensor's report to a full [`Actor`].
 
+pub mod container;
+pub mod kernel;
+pub mod proc;
+
 use std::os::fd::BorrowedFd;
+
+pub use kernel::KernelTable;
+pub use proc::ProcReader;
 
 use crate::core::actor::Actor;
 

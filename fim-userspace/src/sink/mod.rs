@@ -1,1 +1,190 @@
-//! Readers of the ledger, each with its own durable cursor.
+//! Readers of the ledger, each with its own durable cursor: at least once, in order, with stable event ids.
+
+mod backoff;
+mod journald;
+pub mod line;
+mod runner;
+#[cfg(test)]
+mod tests;
+mod webhook;
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{AlertConfig, AlertKind, Config, SecretError, WebhookFormat};
+use crate::core::event::Record;
+use crate::store::StoreError;
+
+pub use backoff::Backoff;
+pub use journald::Journald;
+pub use runner::Runner;
+pub use webhook::Webhook;
+
+/// One way out of the ledger.
+pub trait Sink: Send + 'static {
+    /// Names the cursor; must stay the same for ever.
+    fn name(&self) -> &str;
+
+    /// Delivers the beginning of `records` (never empty), in order. On an error none of them was delivered, as far as
+    /// is known, and the same ones are offered again.
+    fn deliver(&mut self, records: &[Record]) -> impl Future<Output = Result<Delivered, SinkError>> + Send;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// How many records are done with, from the first on; at least one.
+    pub count: usize,
+    /// Records among them that the receiver refused for good, with its reason.
+    pub parked: Vec<String>,
+}
+
+impl Delivered {
+    pub fn all(records: &[Record]) -> Self {
+        Self { count: records.len(), parked: Vec::new() }
+    }
+}
+
+/// Why nothing was delivered. It is tried again: what can never succeed is parked instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    #[error("{reason}")]
+    Failed {
+        reason: String,
+        /// How long the receiver asked to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The receiver does not exist on this machine, which is no fault.
+    #[error("{0}")]
+    Idle(String),
+}
+
+/// A sink that cannot even begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the alert {name:?} cannot be sent: {source}")]
+    Secret { name: String, source: SecretError },
+    #[error("the alert {name:?} cannot be sent: {reason}; check the system's CA certificates")]
+    Client { name: String, reason: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How long the daemon's end waits for what is still to be delivered.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All sinks at work.
+pub struct Sinks {
+    bell: Bell,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Tells the sinks that the ledger has grown.
+#[derive(Clone, Debug)]
+pub struct Bell(watch::Sender<u64>);
+
+impl Bell {
+    /// Never waits.
+    pub fn ring(&self) {
+        self.0.send_modify(|rung| *rung = rung.wrapping_add(1));
+    }
+}
+
+/// Starts the journal's sink and one for each alert that this version can send, on `runtime`. Their cursors exist on
+/// return, so that a new sink sees every record that is appended from then on.
+pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
+    let dir = &config.state.dir;
+    let mut sinks =
+        Sinks { bell: Bell(watch::Sender::new(0)), stop: watch::Sender::new(false), tasks: Vec::new() };
+    sinks.add(runtime, Runner::new(Journald::new(), dir)?);
+    for alert in &config.alerts {
+        match webhook(alert)? {
+            Some(webhook) => sinks.add(runtime, Runner::new(webhook, dir)?),
+            None => tracing::warn!("{}", not_yet(alert)),
+        }
+    }
+    Ok(sinks)
+}
+
+/// Reads every secret and makes every client, as [`start`] would, and leaves no trace.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    config.alerts.iter().try_for_each(|alert| match &alert.kind {
+        AlertKind::Twilio(twilio) => secret(alert, Some(&twilio.auth_token)).map(drop),
+        AlertKind::Email(email) => secret(alert, email.password.as_ref()).map(drop),
+        AlertKind::Webhook(hook) => {
+            secret(alert, hook.secret.as_ref())?;
+            webhook(alert).map(drop)
+        }
+    })
+}
+
+impl Sinks {
+    fn add<S: Sink>(&mut self, runtime: &Handle, runner: Runner<S>) {
+        self.tasks.push(runtime.spawn(runner.run(self.bell.0.subscribe(), self.stop.subscribe())));
+    }
+
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// Lets the sinks deliver what is there, for [`PATIENCE`] at most. What remains is delivered after the next start.
+    pub fn drain(self, runtime: &Runtime) {
+        runtime.block_on(self.stop());
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        for mut task in self.tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+}
+
+fn secret(
+    alert: &AlertConfig,
+    source: Option<&crate::config::SecretSource>,
+) -> Result<Option<crate::config::Secret>, StartError> {
+    let failed = |source| StartError::Secret { name: alert.name.clone(), source };
+    source.map(|s| s.read()).transpose().map_err(failed)
+}
+
+/// `None` for what this version does not send.
+fn webhook(alert: &AlertConfig) -> Result<Option<Webhook>, StartError> {
+    match &alert.kind {
+        AlertKind::Webhook(hook) if hook.format == WebhookFormat::Json => {
+            let key = secret(alert, hook.secret.as_ref())?;
+            let made = Webhook::new(&alert.name, hook.url.get().clone(), key, alert.min_severity);
+            made.map(Some).map_err(|reason| StartError::Client { name: alert.name.clone(), reason })
+        }
+        _ => Ok(None),
+    }
+}
+
+fn not_yet(alert: &AlertConfig) -> String {
+    let what = match &alert.kind {
+        AlertKind::Webhook(hook) => format!("webhooks in the format {:?}", hook.format.as_str()),
+        other => format!("alerts of type {:?}", other.as_str()),
+    };
+    format!(
+        "this version does not send {what} yet: nothing goes out through {:?}; `fim log` has every record",
+        alert.name
+    )
+}
+
+/// The present time as the ledger writes it.
+fn now() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
+/// Opens the database for a sink: a connection of its own, so that a slow receiver never holds up the daemon's.
+fn open(dir: &Path) -> Result<crate::store::Store, StoreError> {
+    crate::store::Store::open_beside(dir)
+}

@@ -1,3 +1,218 @@
 //! SQLite: baseline, ledger, cursors; and the vault.
+//!
+//! One connection writes (the daemon's [`Store`]); sinks and the command line have connections of their own and never
+//! make it wait for longer than a cursor's update. `docs/database.md` says what lies where.
 
+mod baseline;
+mod cursor;
+mod error;
+mod intent;
+mod ledger;
+mod lock;
+mod schema;
+pub mod status;
+#[cfg(test)]
+mod tests;
+mod upkeep;
 pub mod vault;
+mod verify;
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+pub use baseline::{Rebuild, Taken};
+pub use cursor::SinkState;
+pub use error::StoreError;
+pub use intent::{Intent, IntentId};
+pub use ledger::{EvidenceRow, Head};
+pub use lock::Lock;
+pub use upkeep::Upkeep;
+pub use verify::{Fault, VerifyReport};
+
+use error::explain;
+
+/// The database's name in the state directory.
+pub const DATABASE: &str = "fim.db";
+
+/// Above this size only the baseline is checked page by page at start: the check reads everything it checks.
+const CHECK_WHOLE_BELOW: u64 = 64 * 1024 * 1024;
+
+pub struct Store {
+    db: Connection,
+    file: PathBuf,
+}
+
+impl Store {
+    /// Opens the database in `dir` for writing; makes both if need be, and brings an older one up to date.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        ensure_dir(dir)?;
+        let file = dir.join(DATABASE);
+        // SQLite would make it readable for all; its -wal and -shm files take over the mode.
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&file)
+            .map_err(|source| StoreError::Dir { dir: dir.into(), source })?;
+        let mut store = Self::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        store.run("opening it", |db| {
+            db.pragma_update(None, "journal_mode", "wal")?;
+            db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
+        })?;
+        store.check()?;
+        let file = store.file.clone();
+        schema::migrate(&mut store.db).map_err(|e| explain(&file, "bringing it up to date", e))?;
+        Ok(store)
+    }
+
+    /// A second connection beside the daemon's, for reading the ledger and moving a cursor. The database is there.
+    pub fn open_beside(dir: &Path) -> Result<Self, StoreError> {
+        Self::connect_existing(dir, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    }
+
+    /// For `fim log` and `fim status`, while a daemon runs or not. Fails with [`StoreError::Absent`] before `fim init`.
+    pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
+        Self::connect_existing(dir, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    fn connect_existing(dir: &Path, access: OpenFlags) -> Result<Self, StoreError> {
+        let file = dir.join(DATABASE);
+        match std::fs::metadata(&file) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::Absent(dir.into())),
+            Err(source) => {
+                return Err(StoreError::Dir { dir: dir.into(), source });
+            }
+        }
+        let store = Self::connect(file, access)?;
+        match store.schema_version()? {
+            0 => Err(StoreError::Absent(dir.into())),
+            _ => Ok(store),
+        }
+    }
+
+    fn connect(file: PathBuf, access: OpenFlags) -> Result<Self, StoreError> {
+        let open = || {
+            let db = Connection::open_with_flags(&file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            db.busy_timeout(Duration::from_secs(10))?;
+            db.pragma_update(None, "synchronous", "normal")?;
+            db.pragma_update(None, "foreign_keys", true)?;
+            db.pragma_update(None, "trusted_schema", false)?;
+            db.pragma_update(None, "cell_size_check", true)?;
+            db.set_prepared_statement_cache_capacity(64);
+            Ok(db)
+        };
+        let db = open().map_err(|e| explain(&file, "opening it", e))?;
+        let store = Self { db, file };
+        let found = store.schema_version()?;
+        if found > schema::VERSION {
+            return Err(StoreError::Newer { file: store.file, found, known: schema::VERSION });
+        }
+        Ok(store)
+    }
+
+    fn schema_version(&self) -> Result<i64, StoreError> {
+        self.run("reading its version", schema::version)
+    }
+
+    /// Looks for damage that would otherwise show in the middle of the work.
+    fn check(&self) -> Result<(), StoreError> {
+        if self.schema_version()? == 0 {
+            return Ok(());
+        }
+        let small = std::fs::metadata(&self.file).is_ok_and(|m| m.len() < CHECK_WHOLE_BELOW);
+        let pragma = if small { "PRAGMA quick_check(1)" } else { "PRAGMA quick_check('baseline')" };
+        let verdict: String = self.run("checking it", |db| db.query_row(pragma, [], |row| row.get(0)))?;
+        if verdict != "ok" {
+            return Err(StoreError::Corrupt { file: self.file.clone(), detail: verdict.replace('\n', " ") });
+        }
+        Ok(())
+    }
+
+    /// The state directory.
+    pub fn dir(&self) -> &Path {
+        self.file.parent().unwrap_or(&self.file)
+    }
+
+    pub fn meta_get(&self, key: &str) -> Result<Option<String>, StoreError> {
+        use rusqlite::OptionalExtension;
+        self.run("reading its notes", |db| {
+            db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+                .query_row([key], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    pub fn meta_set(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
+        self.run("writing its notes", |db| {
+            db.prepare_cached(
+                "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+            )?
+            .execute([key, value])
+        })?;
+        Ok(())
+    }
+
+    fn run<T>(
+        &self,
+        doing: &'static str,
+        f: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        f(&self.db).map_err(|e| explain(&self.file, doing, e))
+    }
+
+    /// Runs `f` as one transaction: all of it or nothing.
+    fn transact<T>(
+        &mut self,
+        doing: &'static str,
+        f: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let work = || {
+            // Immediate: a reader's snapshot that is upgraded later could fail without waiting.
+            let tx = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let out = f(&tx)?;
+            tx.commit()?;
+            Ok(out)
+        };
+        work().map_err(|e| explain(&self.file, doing, e))
+    }
+}
+
+/// Makes the state directory (0700), and refuses one that others can write.
+fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Dir { dir: dir.into(), source };
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(e)),
+        _ => {}
+    }
+    let meta = std::fs::metadata(dir).map_err(failed)?;
+    if !meta.is_dir() {
+        return Err(failed(std::io::ErrorKind::NotADirectory.into()));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(StoreError::Exposed { dir: dir.into(), mode: meta.mode() & 0o7777 });
+    }
+    Ok(())
+}
+
+/// An unsigned number in SQLite's signed column, bit for bit.
+fn signed(n: u64) -> i64 {
+    n.cast_signed()
+}
+
+fn unsigned(n: i64) -> u64 {
+    n.cast_unsigned()
+}
+
+/// A value of a row that is not what was written there.
+fn bad_row(column: &str) -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnName(column.to_owned())
+}

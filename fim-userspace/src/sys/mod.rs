@@ -1,1 +1,5 @@
 //! The only unsafe code: system calls that no library wraps.
+
+pub mod fanotify;
+pub mod handle;
+pub mod priority;

@@ -29,25 +29,13 @@ pub fn read(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
             FileType::Symlink => target.as_ref().map_or(0, |t| t.len() as u64),
             _ => 0,
         },
-        mode: if kind == FileType::Symlink {
-            0o777
-        } else {
-            stat.st_mode & 0o7777
-        },
+        mode: if kind == FileType::Symlink { 0o777 } else { stat.st_mode & 0o7777 },
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime_ns: if kind == FileType::Directory {
-            0
-        } else {
-            ns(stat.st_mtime, stat.st_mtime_nsec)
-        },
+        mtime_ns: if kind == FileType::Directory { 0 } else { ns(stat.st_mtime, stat.st_mtime_nsec) },
         xattrs: read_xattrs(fd)?,
         target,
-        rdev: if matches!(kind, FileType::CharDevice | FileType::BlockDevice) {
-            stat.st_rdev
-        } else {
-            0
-        },
+        rdev: if matches!(kind, FileType::CharDevice | FileType::BlockDevice) { stat.st_rdev } else { 0 },
     };
     Ok((entry, identity(&stat)))
 }
@@ -76,10 +64,7 @@ pub fn file_type(stat: &Stat) -> FileType {
 /// Nanoseconds since the epoch; times beyond the years 1677 to 2262 become the nearest that can be told.
 fn ns(seconds: impl Into<i64>, nanoseconds: impl TryInto<i64>) -> i64 {
     let nanoseconds = nanoseconds.try_into().unwrap_or(0);
-    seconds
-        .into()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(nanoseconds)
+    seconds.into().saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
 fn read_xattrs(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
@@ -91,10 +76,7 @@ fn read_xattrs(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
         Err(Errno::NOTSUP | Errno::NOSYS | Errno::ACCESS | Errno::PERM) => Vec::new(),
         Err(e) => return Err(e.into()),
     };
-    for name in names
-        .split(|b| *b == 0)
-        .filter(|n| !n.is_empty() && !is_shadow(n))
-    {
+    for name in names.split(|b| *b == 0).filter(|n| !n.is_empty() && !is_shadow(n)) {
         match grown(|buffer| rustix::fs::getxattr(&path, name, buffer)) {
             Ok(value) => {
                 out.insert(XattrName(name.to_vec()), XattrValue(value));
@@ -134,10 +116,7 @@ pub struct NotApplied {
 }
 
 fn not_applied(what: impl Into<String>) -> impl FnOnce(Errno) -> NotApplied {
-    move |e| NotApplied {
-        what: what.into(),
-        source: e.into(),
-    }
+    move |e| NotApplied { what: what.into(), source: e.into() }
 }
 
 /// Makes the attributes of the object of `fd` equal to those of `approved`, touching only what differs.
@@ -145,10 +124,7 @@ fn not_applied(what: impl Into<String>) -> impl FnOnce(Errno) -> NotApplied {
 /// The order matters: a change of owner drops set-id bits and capabilities (chown(2)), an ACL rewrites the group's
 /// permission bits (acl(5)), and everything but utimensat(2) itself may move the times.
 pub fn apply(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
-    let io_error = |source: io::Error| NotApplied {
-        what: "its attributes".into(),
-        source,
-    };
+    let io_error = |source: io::Error| NotApplied { what: "its attributes".into(), source };
     let (now, _) = read(fd).map_err(io_error)?;
     if (now.uid, now.gid) != (approved.uid, approved.gid) {
         chown(fd, approved).map_err(not_applied("owner and group"))?;
@@ -198,10 +174,7 @@ fn chmod(fd: BorrowedFd<'_>, path: &str, mode: u32) -> Result<(), Errno> {
 
 fn set_mtime(path: &str, mtime_ns: i64) -> Result<(), Errno> {
     let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec {
             tv_sec: mtime_ns.div_euclid(1_000_000_000),
             tv_nsec: mtime_ns.rem_euclid(1_000_000_000),

@@ -28,14 +28,8 @@ const GROWTH: u64 = 64 << 20;
 pub fn inspect(root: &Root, path: &RelPath, known: Option<&Found>) -> Result<Option<Found>, TreeError> {
     let found = present(root.open_path(path)).and_then(|fd| fd.map(|fd| describe(fd, known)).transpose());
     found.map(Option::flatten).map_err(|e| match path.is_root() {
-        true => TreeError::Root {
-            path: crate::core::path::display(root.path()),
-            source: e,
-        },
-        false => TreeError::Read {
-            path: crate::core::path::display(&path.below(root.path())),
-            source: e,
-        },
+        true => TreeError::Root { path: crate::core::path::display(root.path()), source: e },
+        false => TreeError::Read { path: crate::core::path::display(&path.below(root.path())), source: e },
     })
 }
 
@@ -100,14 +94,8 @@ fn taken_over(known: &Found, now: &Identity, size: u64) -> Option<Digest> {
 /// Whether a write after `read_at` could leave the change time as it is. The kernel's clock for it advances by timer
 /// ticks (10 ms at most) before Linux 6.13, and by seconds where the file system keeps no more.
 fn is_fresh(ctime_ns: i64, read_at: SystemTime) -> bool {
-    let grain = if ctime_ns % 1_000_000_000 == 0 {
-        2_000_000_000
-    } else {
-        20_000_000
-    };
-    let now = read_at
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_nanos() as i64);
+    let grain = if ctime_ns % 1_000_000_000 == 0 { 2_000_000_000 } else { 20_000_000 };
+    let now = read_at.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
     now.saturating_sub(ctime_ns) < grain
 }
 

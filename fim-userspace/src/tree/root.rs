@@ -53,17 +53,11 @@ pub struct Root {
 impl Root {
     /// Opens a folder. Symbolic links in `path` itself are followed, here and never again.
     pub fn open(path: &Path) -> Result<Root, TreeError> {
-        let error = |source: io::Error| TreeError::Root {
-            path: display(path),
-            source,
-        };
+        let error = |source: io::Error| TreeError::Root { path: display(path), source };
         let absolute = std::path::absolute(path).map_err(error)?;
-        let fd = rustix::fs::open(
-            &absolute,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|e| error(e.into()))?;
+        let fd =
+            rustix::fs::open(&absolute, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| error(e.into()))?;
         Ok(Root { fd, path: absolute })
     }
 
@@ -104,16 +98,9 @@ impl Root {
         let mut rest = bytes;
         while rest.len() > CHUNK {
             // A component is at most 255 bytes long, so there is a slash unless the path cannot exist.
-            let cut = rest[..CHUNK]
-                .iter()
-                .rposition(|b| *b == b'/')
-                .ok_or(rustix::io::Errno::NAMETOOLONG)?;
+            let cut = rest[..CHUNK].iter().rposition(|b| *b == b'/').ok_or(rustix::io::Errno::NAMETOOLONG)?;
             let from = at.as_ref().map_or(self.fd(), OwnedFd::as_fd);
-            at = Some(open_beneath(
-                from,
-                &rest[..cut],
-                OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW,
-            )?);
+            at = Some(open_beneath(from, &rest[..cut], OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)?);
             rest = &rest[cut + 1..];
         }
         open_beneath(at.as_ref().map_or(self.fd(), OwnedFd::as_fd), rest, flags)
@@ -161,8 +148,5 @@ pub fn is_absent(error: &io::Error) -> bool {
 }
 
 pub(crate) fn read_error(path: &[u8], source: io::Error) -> TreeError {
-    TreeError::Read {
-        path: escape(path),
-        source,
-    }
+    TreeError::Read { path: escape(path), source }
 }

@@ -41,15 +41,9 @@ fn every_type_is_told_without_opening_it() {
     assert_eq!(file.mtime_ns, mtime.mtime() * 1_000_000_000 + mtime.mtime_nsec());
 
     let entry = seen(&root, "dir").expect("there").entry;
-    assert_eq!(
-        (entry.kind, entry.size, entry.mtime_ns, entry.sha256),
-        (FileType::Directory, 0, 0, None)
-    );
+    assert_eq!((entry.kind, entry.size, entry.mtime_ns, entry.sha256), (FileType::Directory, 0, 0, None));
     let entry = seen(&root, "link").expect("there").entry;
-    assert_eq!(
-        (entry.kind, entry.size, entry.mode),
-        (FileType::Symlink, 9, 0o777)
-    );
+    assert_eq!((entry.kind, entry.size, entry.mode), (FileType::Symlink, 9, 0o777));
     assert_eq!(entry.target.as_deref(), Some(&b"no/where\n"[..]));
     let entry = seen(&root, "fifo").expect("there").entry;
     assert_eq!((entry.kind, entry.sha256), (FileType::Fifo, None));
@@ -57,10 +51,7 @@ fn every_type_is_told_without_opening_it() {
     assert_eq!(seen(&root, "").expect("there").entry.kind, FileType::Directory);
     assert_eq!(seen(&root, "nothing"), None);
     assert_eq!(seen(&root, "file/below"), None);
-    assert_eq!(
-        inspect_at(root.fd(), b"file", None).expect("works"),
-        seen(&root, "file")
-    );
+    assert_eq!(inspect_at(root.fd(), b"file", None).expect("works"), seen(&root, "file"));
     assert!(inspect_at(root.fd(), b"dir/..", None).is_err());
 }
 
@@ -99,10 +90,7 @@ fn odd_names_and_depth_beyond_path_max() {
     assert_eq!(found.entry.target.as_deref(), Some(&b"t"[..]));
     let (parent, last) = root.parent(&odd).expect("opens");
     assert_eq!(last, b"new\nline\xff");
-    assert_eq!(
-        inspect_at(parent.as_fd(), &last, None).expect("works"),
-        Some(found)
-    );
+    assert_eq!(inspect_at(parent.as_fd(), &last, None).expect("works"), Some(found));
 }
 
 #[test]
@@ -111,10 +99,7 @@ fn a_known_identity_saves_the_reading_and_a_fresh_one_does_not() {
     let path = dir.path().join("file");
     fs::write(&path, "one").expect("written");
     let fresh = seen(&root, "file").expect("there");
-    assert_eq!(
-        fresh.identity.ctime_ns, 0,
-        "a write in the same tick would go unseen"
-    );
+    assert_eq!(fresh.identity.ctime_ns, 0, "a write in the same tick would go unseen");
 
     let meta = fs::metadata(&path).expect("there");
     let ctime = SystemTime::UNIX_EPOCH + Duration::new(meta.ctime() as u64, meta.ctime_nsec() as u32);
@@ -124,15 +109,11 @@ fn a_known_identity_saves_the_reading_and_a_fresh_one_does_not() {
     let mut known = seen(&root, "file").expect("there");
     assert_ne!(known.identity.ctime_ns, 0);
     known.entry.sha256 = Some(crate::core::entry::Digest([7; 32]));
-    let again = inspect(&root, &rel("file"), Some(&known))
-        .expect("works")
-        .expect("there");
+    let again = inspect(&root, &rel("file"), Some(&known)).expect("works").expect("there");
     assert_eq!(again.entry.sha256, known.entry.sha256, "taken over, not read");
 
     fs::write(&path, "two").expect("written");
-    let again = inspect(&root, &rel("file"), Some(&known))
-        .expect("works")
-        .expect("there");
+    let again = inspect(&root, &rel("file"), Some(&known)).expect("works").expect("there");
     assert_ne!(again.entry.sha256, known.entry.sha256, "read, since it changed");
 }
 
@@ -148,20 +129,11 @@ fn attributes_come_back_in_the_right_order() {
     approved.gid = 815;
     approved.mode = 0o6751;
     approved.mtime_ns = -1_500_000_001;
-    approved
-        .xattrs
-        .0
-        .insert(XattrName(b"user.empty".into()), XattrValue(Vec::new()));
-    approved
-        .xattrs
-        .0
-        .insert(XattrName(b"user.large".into()), XattrValue(vec![0xfe; 3000]));
+    approved.xattrs.0.insert(XattrName(b"user.empty".into()), XattrValue(Vec::new()));
+    approved.xattrs.0.insert(XattrName(b"user.large".into()), XattrValue(vec![0xfe; 3000]));
     // cap_net_raw+ep, revision 2 of struct vfs_cap_data (linux/capability.h)
     let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    approved.xattrs.0.insert(
-        XattrName(b"security.capability".into()),
-        XattrValue(capability.into()),
-    );
+    approved.xattrs.0.insert(XattrName(b"security.capability".into()), XattrValue(capability.into()));
     attributes::apply(fd.as_fd(), &approved).expect("applied");
     assert_eq!(seen(&root, "file").expect("there").entry, approved);
 

@@ -25,11 +25,7 @@ use batch::Batch;
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     #[error("the vault {path} cannot be used: {what} failed ({source}); {}", advice(.source))]
-    Unusable {
-        path: String,
-        what: &'static str,
-        source: io::Error,
-    },
+    Unusable { path: String, what: &'static str, source: io::Error },
     #[error(
         "the vault folder {path} belongs to user {owner}, not to the one fim runs as; chown it or name another state.dir"
     )]
@@ -41,11 +37,7 @@ pub enum VaultError {
     #[error(
         "the vault {path} holds {digest} damaged ({reason}); check the disk, then accept or copy back the file by hand"
     )]
-    Corrupt {
-        path: String,
-        digest: Digest,
-        reason: String,
-    },
+    Corrupt { path: String, digest: Digest, reason: String },
     #[error("the content cannot be read ({0})")]
     Source(#[source] io::Error),
     #[error("the content cannot be written out ({0})")]
@@ -77,13 +69,8 @@ pub struct Vault {
 impl Vault {
     /// Opens the vault in `dir`, making it (mode 0700) where it is not. What a crash left unfinished is cleared away.
     pub fn open(dir: &Path) -> Result<Vault, VaultError> {
-        let unusable = |what| {
-            move |e: Errno| VaultError::Unusable {
-                path: display(dir),
-                what,
-                source: e.into(),
-            }
-        };
+        let unusable =
+            |what| move |e: Errno| VaultError::Unusable { path: display(dir), what, source: e.into() };
         std::fs::create_dir_all(dir).map_err(|source| VaultError::Unusable {
             path: display(dir),
             what: "making the folder",
@@ -93,10 +80,7 @@ impl Vault {
         let top = rustix::fs::open(dir, flags, Mode::empty()).map_err(unusable("opening it"))?;
         let owner = rustix::fs::fstat(&top).map_err(unusable("fstat"))?.st_uid;
         if owner != rustix::process::geteuid().as_raw() {
-            return Err(VaultError::Foreign {
-                path: display(dir),
-                owner,
-            });
+            return Err(VaultError::Foreign { path: display(dir), owner });
         }
         rustix::fs::fchmod(&top, Mode::RWXU).map_err(unusable("chmod"))?;
         let sub = |name: &str| -> Result<OwnedFd, Errno> {
@@ -110,13 +94,19 @@ impl Vault {
         let tmp = sub("tmp").map_err(unusable("making tmp/"))?;
         make_fan(&objects).map_err(unusable("making objects/"))?;
         clear_unfinished(&tmp).map_err(unusable("clearing tmp/"))?;
-        Ok(Vault {
-            path: dir.to_path_buf(),
-            objects,
-            tmp,
-            next: AtomicU64::new(0),
-            batch: Mutex::default(),
-        })
+        Ok(Vault { path: dir.to_path_buf(), objects, tmp, next: AtomicU64::new(0), batch: Mutex::default() })
+    }
+
+    /// Bytes that the objects take on the disk.
+    pub fn bytes(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let mut total = 0;
+        for shelf in std::fs::read_dir(self.path.join("objects"))? {
+            for object in std::fs::read_dir(shelf?.path())? {
+                total += object?.metadata().map_or(0, |m| m.blocks() * 512);
+            }
+        }
+        Ok(total)
     }
 
     pub fn path(&self) -> &Path {
@@ -142,9 +132,7 @@ impl Vault {
     /// Writes the content of `digest` to `out` and returns its length. On an error, part of it may have been written:
     /// the caller throws that away.
     pub fn copy_to(&self, digest: &Digest, out: &mut impl Write) -> Result<u64, VaultError> {
-        object::read(self.open_object(digest)?, digest, out, &|reason| {
-            self.corrupt(digest, reason)
-        })
+        object::read(self.open_object(digest)?, digest, out, &|reason| self.corrupt(digest, reason))
     }
 
     /// The content of `digest`, for what is known to be small.
@@ -163,21 +151,14 @@ impl Vault {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.objects, object_name(digest), flags, Mode::empty()) {
             Ok(fd) => Ok(fd.into()),
-            Err(Errno::NOENT) => Err(VaultError::Missing {
-                path: display(&self.path),
-                digest: *digest,
-            }),
+            Err(Errno::NOENT) => Err(VaultError::Missing { path: display(&self.path), digest: *digest }),
             Err(e) => Err(self.unusable("opening an object")(e)),
         }
     }
 
     fn put_content(&self, content: &mut impl Read, durable: bool) -> Result<Digest, VaultError> {
         let mut start = Vec::new();
-        content
-            .by_ref()
-            .take(SMALL + 1)
-            .read_to_end(&mut start)
-            .map_err(VaultError::Source)?;
+        content.by_ref().take(SMALL + 1).read_to_end(&mut start).map_err(VaultError::Source)?;
         let small = start.len() as u64 <= SMALL;
         if small {
             let digest = object::digest(&start);
@@ -208,11 +189,7 @@ impl Vault {
         let fd = rustix::fs::openat(&self.tmp, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(self.unusable("making a temporary file"))?;
         let mut file = std::fs::File::from(fd);
-        let write = |source| VaultError::Unusable {
-            path: display(&self.path),
-            what: "writing",
-            source,
-        };
+        let write = |source| VaultError::Unusable { path: display(&self.path), what: "writing", source };
         let digest = if small {
             object::write_small(start, &mut file).map_err(write)?
         } else {
@@ -270,19 +247,11 @@ impl Vault {
 
     fn unusable(&self, what: &'static str) -> impl Fn(Errno) -> VaultError {
         let path = display(&self.path);
-        move |e| VaultError::Unusable {
-            path: path.clone(),
-            what,
-            source: e.into(),
-        }
+        move |e| VaultError::Unusable { path: path.clone(), what, source: e.into() }
     }
 
     fn corrupt(&self, digest: &Digest, reason: String) -> VaultError {
-        VaultError::Corrupt {
-            path: display(&self.path),
-            digest: *digest,
-            reason,
-        }
+        VaultError::Corrupt { path: display(&self.path), digest: *digest, reason }
     }
 }
 

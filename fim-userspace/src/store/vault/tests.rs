@@ -19,11 +19,7 @@ fn files(dir: PathBuf) -> Vec<PathBuf> {
     let mut out = Vec::new();
     for item in fs::read_dir(dir).expect("readable") {
         let path = item.expect("readable").path();
-        if path.is_dir() {
-            out.extend(files(path))
-        } else {
-            out.push(path)
-        }
+        if path.is_dir() { out.extend(files(path)) } else { out.push(path) }
     }
     out
 }
@@ -65,23 +61,11 @@ fn holds_identical_content_once_for_its_owner_only() {
     }
     vault.commit_batch().expect("committed");
     assert_eq!(files(vault.path().join("objects")).len(), 2);
-    for path in [
-        vault.path().to_path_buf(),
-        vault.path().join("objects"),
-        vault.path().join("objects/00"),
-    ] {
-        assert_eq!(
-            fs::metadata(&path).expect("there").permissions().mode() & 0o7777,
-            0o700,
-            "{path:?}"
-        );
+    for path in [vault.path().to_path_buf(), vault.path().join("objects"), vault.path().join("objects/00")] {
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o7777, 0o700, "{path:?}");
     }
     for path in files(vault.path().to_path_buf()) {
-        assert_eq!(
-            fs::metadata(&path).expect("there").permissions().mode() & 0o7777,
-            0o600,
-            "{path:?}"
-        );
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o7777, 0o600, "{path:?}");
     }
 }
 
@@ -111,10 +95,7 @@ fn damage_is_noticed_on_reading_and_healed_by_storing_again() {
 fn a_batch_is_not_there_before_it_is_committed() {
     let (_dir, vault) = vault();
     let all: Vec<_> = (0..20).map(|i| content(i * 1000)).collect();
-    let digests: Vec<_> = all
-        .iter()
-        .map(|c| vault.put_deferred(&mut &c[..]).expect("stored"))
-        .collect();
+    let digests: Vec<_> = all.iter().map(|c| vault.put_deferred(&mut &c[..]).expect("stored")).collect();
     assert!(!digests.iter().any(|d| vault.contains(d)));
     assert_eq!(vault.commit_batch().expect("committed"), 20);
     for (digest, bytes) in digests.iter().zip(&all) {

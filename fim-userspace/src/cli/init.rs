@@ -1,0 +1,35 @@
+//! `fim init`: the present state becomes the baseline.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::config::Config;
+use crate::daemon::take::take;
+
+pub fn run(config: &Config, replace: bool, as_json: bool) -> anyhow::Result<ExitCode> {
+    crate::daemon::require_privilege("read every watched file")?;
+    let mut complete = true;
+    for approved in take(config, replace)? {
+        complete &= approved.unreadable.is_empty();
+        if as_json {
+            let line = json!({
+                "watch": approved.watch,
+                "entries": approved.entries,
+                "kept": approved.kept,
+                "bytes": approved.bytes,
+                "unreadable": approved.unreadable,
+            });
+            println!("{line}");
+            continue;
+        }
+        println!(
+            "{}: {} entries approved, the content of {} files ({} bytes) kept",
+            approved.watch, approved.entries, approved.kept, approved.bytes
+        );
+        for sentence in approved.unreadable {
+            eprintln!("fim: not in the baseline: {sentence}");
+        }
+    }
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

@@ -1,0 +1,238 @@
+//! `fim status`: whether the daemon watches, with what means, and what is wrong.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::REPORT;
+use crate::config::Config;
+use crate::core::path::display;
+use crate::sink::line::printable;
+use crate::store::status::{Status, WatchStatus};
+use crate::store::{SinkState, Store, StoreError};
+
+/// What is printed with `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub running: bool,
+    /// One sentence each; empty when all is well.
+    pub problems: Vec<String>,
+    /// What the daemon said last, whether it still runs or not.
+    pub daemon: Option<Status>,
+    pub database: Option<Database>,
+}
+
+/// What the database says for itself.
+#[derive(Debug, Serialize)]
+pub(super) struct Database {
+    pub baseline_taken: Option<String>,
+    pub baseline_by: Option<String>,
+    /// Approved entries of each watch, by path.
+    pub watches: Vec<(String, u64)>,
+    pub ledger_head: u64,
+    /// Responses without a recorded end.
+    pub open_responses: usize,
+    pub sinks: Vec<SinkState>,
+}
+
+pub fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let report = Report::gather(config)?;
+    let mut out = io::stdout().lock();
+    match json {
+        true => writeln!(out, "{}", serde_json::to_string(&report)?)?,
+        false => write!(out, "{}", report.text())?,
+    }
+    out.flush()?;
+    Ok(report.code())
+}
+
+impl Report {
+    pub(super) fn gather(config: &Config) -> Result<Self, StoreError> {
+        let dir = &config.state.dir;
+        let daemon = Status::read(dir).map_err(|source| StoreError::Dir { dir: dir.clone(), source })?;
+        let database = match Store::open_read_only(dir) {
+            Ok(store) => Some(Database::gather(&store)?),
+            Err(StoreError::Absent(_)) => None,
+            Err(e) => return Err(e),
+        };
+        let running = daemon.as_ref().is_some_and(Status::is_alive);
+        let mut report = Self { running, problems: Vec::new(), daemon, database };
+        report.problems = report.find_problems(config);
+        Ok(report)
+    }
+
+    pub(super) fn code(&self) -> ExitCode {
+        if self.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REPORT) }
+    }
+
+    fn find_problems(&self, config: &Config) -> Vec<String> {
+        let mut problems = Vec::new();
+        let live = self.daemon.as_ref().filter(|_| self.running);
+        match (live, &self.daemon) {
+            (Some(status), _) if !status.ready => {
+                problems.push("fim is still starting; not everything is watched yet".into())
+            }
+            (Some(_), _) => {}
+            (None, Some(last)) => problems.push(format!(
+                "fim is not running: the last one (pid {}) began at {} and is gone; start it with `fim run`",
+                last.pid, last.started
+            )),
+            (None, None) => problems.push("fim is not running; start it with `fim run`".into()),
+        }
+        let taken = self.database.as_ref().is_some_and(|d| d.baseline_taken.is_some());
+        if !taken {
+            problems
+                .push(format!("there is no baseline in {} yet; run `fim init`", display(&config.state.dir)));
+        }
+        if let Some(status) = live {
+            problems.extend(status.trouble.iter().map(|trouble| printable(trouble)));
+            problems.extend(status.attach.iter().filter(|h| h.state == "failed").map(|h| {
+                format!(
+                    "the hook {} is not attached: {}",
+                    h.hook,
+                    h.reason.as_deref().unwrap_or("no reason given")
+                )
+            }));
+            if status.gaps.open > 0 {
+                problems.push(format!("{} coverage gap(s) wait for their scan", status.gaps.open));
+            }
+        }
+        let sinks = self.database.iter().flat_map(|d| &d.sinks);
+        problems.extend(sinks.filter(|s| configured(config, &s.name)).filter_map(sink_problem));
+        problems
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        if let Some(status) = self.daemon.as_ref().filter(|_| self.running) {
+            writeln!(out, "fim runs (pid {}) since {}, tier {}", status.pid, status.started, status.tier)?;
+            write_daemon(out, status)?;
+        } else {
+            writeln!(out, "fim is not running")?;
+        }
+        if let Some(database) = &self.database {
+            write_database(out, database, self.running)?;
+        }
+        for problem in &self.problems {
+            writeln!(out, "! {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Sinks that were once configured keep their cursor; they are nobody's problem.
+fn configured(config: &Config, name: &str) -> bool {
+    name == crate::config::JOURNALD || config.alerts.iter().any(|a| a.name == name)
+}
+
+fn sink_problem(sink: &SinkState) -> Option<String> {
+    let error = sink.error.as_ref().filter(|_| !sink.idle)?;
+    let since = sink.error_at.as_deref().unwrap_or("an unknown time");
+    Some(format!("the sink {:?} has an error since {since}: {}", sink.name, printable(error)))
+}
+
+impl Database {
+    fn gather(store: &Store) -> Result<Self, StoreError> {
+        let taken = store.baseline_taken()?;
+        let count = |root: &Path| Ok((display(root), store.baseline_count(root)?));
+        Ok(Self {
+            baseline_taken: taken.as_ref().map(|t| t.time.clone()),
+            baseline_by: taken.map(|t| format!("{} on {}", t.by, t.host)),
+            watches: store.baseline_watches()?.iter().map(|root| count(root)).collect::<Result<_, _>>()?,
+            ledger_head: store.ledger_head()?.seq,
+            open_responses: store.intents_open()?.len(),
+            sinks: store.sink_states()?,
+        })
+    }
+}
+
+fn write_daemon(out: &mut String, status: &Status) -> std::fmt::Result {
+    for refused in &status.refused {
+        writeln!(out, "  no {}: {}", refused.tier, printable(&refused.reason))?;
+    }
+    if !status.attach.is_empty() {
+        let attached = status.attach.iter().filter(|h| h.state == "attached").count();
+        writeln!(out, "hooks: {attached} of {} attached", status.attach.len())?;
+        for hook in status.attach.iter().filter(|h| h.state != "attached") {
+            let reason = hook.reason.as_deref().map_or(String::new(), |r| format!(": {}", printable(r)));
+            writeln!(out, "  {} {}{reason}", hook.hook, hook.state)?;
+        }
+    }
+    let (mut seen, mut kept, mut dropped) = (0, 0, 0);
+    for counters in status.counters.values() {
+        seen += counters.seen;
+        kept += counters.kept;
+        dropped += counters.dropped;
+    }
+    writeln!(out, "reports: {seen} seen, {kept} kept, {dropped} dropped")?;
+    writeln!(out, "watches:")?;
+    for WatchStatus { path, files, coverage, last_scan } in &status.watches {
+        let scan = last_scan.as_deref().unwrap_or("not yet");
+        writeln!(out, "  {path}  {files} entries, last scan {scan}; {}", printable(coverage))?;
+    }
+    let gaps = &status.gaps;
+    if gaps.count > 0 {
+        let last = gaps.last.as_deref().unwrap_or("unknown");
+        writeln!(
+            out,
+            "coverage gaps: {} since the start, {} open, the last at {last}",
+            gaps.count, gaps.open
+        )?;
+    }
+    if status.waiting + status.unwritten > 0 {
+        writeln!(out, "queue: {} paths to look at, {} records to write", status.waiting, status.unwritten)?;
+    }
+    writeln!(out, "vault: {}", size(status.vault_bytes))
+}
+
+fn write_database(out: &mut String, database: &Database, running: bool) -> std::fmt::Result {
+    if let Some(time) = &database.baseline_taken {
+        let by = printable(database.baseline_by.as_deref().unwrap_or("somebody"));
+        writeln!(out, "baseline: taken {time} by {by}")?;
+    }
+    if !running {
+        for (path, entries) in &database.watches {
+            writeln!(out, "  {path}  {entries} entries")?;
+        }
+        if database.open_responses > 0 {
+            let count = database.open_responses;
+            writeln!(out, "responses cut short: {count}; the next start looks at them again")?;
+        }
+    }
+    writeln!(out, "ledger: {} records", database.ledger_head)?;
+    if !database.sinks.is_empty() {
+        writeln!(out, "sinks:")?;
+    }
+    for sink in &database.sinks {
+        let behind = database.ledger_head.saturating_sub(sink.cursor);
+        let success = sink.last_success.as_deref().unwrap_or("never");
+        let mut line = format!("  {}  {behind} behind, last success {success}", printable(&sink.name));
+        if sink.parked > 0 {
+            let reason = printable(sink.parked_reason.as_deref().unwrap_or("no reason given"));
+            write!(line, ", {} refused for good ({reason})", sink.parked)?;
+        }
+        if let Some(error) = &sink.error {
+            write!(line, "; {}", printable(error))?;
+        }
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} bytes"),
+        1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}

@@ -1,0 +1,168 @@
+//! Carries the plans of one round out, in an order in which each step finds what it needs.
+
+use std::cmp::Ordering;
+use std::time::Instant;
+
+use crate::core::entry::FileType;
+use crate::core::event::{Event, Response};
+use crate::core::path::RelPath;
+use crate::core::plan::{ResponsePlan, Step, Unable};
+use crate::respond::{Evidence, Responder, ResponseError};
+use crate::store::IntentId;
+
+use super::examine::Finding;
+use super::sight::Sight;
+use super::watch::Watch;
+
+/// One change on its way from finding to record.
+pub struct Act {
+    pub finding: Finding,
+    pub plan: ResponsePlan,
+    pub event: Event,
+    pub intent: Option<IntentId>,
+    pub done: Vec<Response>,
+    /// When the last place was right again.
+    pub righted: Option<Instant>,
+    pub evidence: Vec<Evidence>,
+    pub error: Option<String>,
+    /// What was there was not what had been compared: it must be looked at again before anything is said.
+    pub again: bool,
+    /// A directory was not empty: what came into it since must go first.
+    pub filled: bool,
+}
+
+impl Act {
+    pub fn new(finding: Finding, plan: ResponsePlan, event: Event) -> Self {
+        let error = plan.unable.map(|why| unable(why).to_owned());
+        Self {
+            finding,
+            plan,
+            event,
+            intent: None,
+            done: Vec::new(),
+            righted: None,
+            evidence: Vec::new(),
+            error,
+            again: false,
+            filled: false,
+        }
+    }
+
+    /// Nothing has been done, and what is there now is something else: the next look begins anew.
+    pub fn void(&self) -> bool {
+        self.again && self.done.is_empty() && self.error.is_none() && self.evidence.is_empty()
+    }
+
+    /// How the response as a whole ended.
+    pub fn response(&self) -> Response {
+        if self.error.is_some() {
+            return Response::Failed;
+        }
+        if self.again {
+            return Response::Pending;
+        }
+        // Something put back counts more than something taken away.
+        let rank = |r: &Response| match r {
+            Response::Restored => 0,
+            Response::Quarantined => 1,
+            _ => 2,
+        };
+        self.done.iter().copied().min_by_key(rank).unwrap_or(Response::None)
+    }
+}
+
+fn unable(why: Unable) -> &'static str {
+    match why {
+        Unable::NoApprovedContent => {
+            "the approved content is not in the vault (keep_versions is false for this watch); put the file back from \
+             your own backup or package, then accept it with `fim init`"
+        }
+        Unable::Socket => {
+            "a socket belongs to the program that listens on it and cannot be restored; restart that program"
+        }
+    }
+}
+
+/// Renames back first, then what is put back, folders before what is in them; then what is removed, the other way.
+fn order(a: &Step, b: &Step) -> Ordering {
+    fn key(step: &Step) -> (u8, &RelPath) {
+        match step {
+            Step::MoveBack { to, .. } => (0, to),
+            Step::Replace { path, .. } | Step::Reattribute { path, .. } => (1, path),
+            Step::Quarantine { path, .. } | Step::Delete { path, .. } => (2, path),
+        }
+    }
+    let ((class_a, path_a), (class_b, path_b)) = (key(a), key(b));
+    let by_path = if class_a == 2 { path_b.cmp(path_a) } else { path_a.cmp(path_b) };
+    class_a.cmp(&class_b).then(by_path)
+}
+
+/// Carries out every step of `acts`; each act learns how its own steps ended.
+pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut [Act]) {
+    let mut steps: Vec<(usize, Step)> = Vec::new();
+    for (index, act) in acts.iter().enumerate() {
+        steps.extend(act.plan.steps.iter().cloned().map(|step| (index, step)));
+    }
+    steps.sort_by(|(_, a), (_, b)| order(a, b));
+    for (index, step) in steps {
+        let act = &mut acts[index];
+        match responder.carry_out(&watch.root, &step) {
+            Ok(outcome) => {
+                match &step {
+                    Step::Replace { path, approved, .. } if approved.kind == FileType::Directory => {
+                        sight.directory_restored(watch, path);
+                    }
+                    Step::MoveBack { from, to, .. } => sight.moved_back(watch, from, to),
+                    _ => {}
+                }
+                act.done.push(outcome.response);
+                act.righted = act.righted.max(Some(outcome.righted));
+                act.evidence.extend(outcome.evidence);
+            }
+            Err(error) => {
+                match &error {
+                    ResponseError::Moved { .. } | ResponseError::ParentMissing { .. } => act.again = true,
+                    ResponseError::NotEmpty { .. } => (act.again, act.filled) = (true, true),
+                    ResponseError::Failed { .. } => act.error = Some(error.to_string()),
+                }
+                act.evidence.extend(error.into_evidence());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::entry::{Digest, Entry, Found, Identity, Xattrs};
+
+    fn entry() -> Entry {
+        Entry {
+            kind: FileType::Regular,
+            sha256: Some(Digest([1; 32])),
+            size: 1,
+            mode: 0o644,
+            uid: 1,
+            gid: 2,
+            mtime_ns: 3,
+            xattrs: Xattrs::default(),
+            target: None,
+            rdev: 0,
+        }
+    }
+
+    fn found() -> Found {
+        Found { entry: entry(), identity: Identity { dev: 1, ino: 2, ctime_ns: 3, nlink: 1 } }
+    }
+
+    #[test]
+    fn folders_are_made_before_and_removed_after_what_is_in_them() {
+        let path = |text: &str| RelPath::new(text).expect("sound");
+        let put = |at: &str| Step::Replace { path: path(at), approved: entry(), expected: None };
+        let take = |at: &str| Step::Quarantine { path: path(at), expected: found() };
+        let back = Step::MoveBack { from: path("x"), to: path("y"), expected: found() };
+        let mut steps = vec![take("n"), take("n/f"), put("d/f"), put("d"), back.clone()];
+        steps.sort_by(order);
+        assert_eq!(steps, [back, put("d"), put("d/f"), take("n/f"), take("n")]);
+    }
+}

@@ -1,0 +1,253 @@
+//! From looks to findings: every path that was touched is compared with its baseline, parents and children included.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::core::change::{Change, ChangeKind, compare};
+use crate::core::correlate::{Correlator, Deeds, Look};
+use crate::core::entry::{FileType, Found};
+use crate::core::path::RelPath;
+use crate::store::{Store, StoreError};
+use crate::tree::{TreeError, inspect};
+
+use super::watch::Watch;
+
+/// A path that differs from its baseline, with everything that is known of how it came to be.
+pub struct Finding {
+    pub look: Look,
+    pub change: Change,
+}
+
+/// What one round of looks found.
+#[derive(Default)]
+pub struct Round {
+    pub findings: Vec<Finding>,
+    /// Equal to the baseline, though something was certainly done in between.
+    pub transient: Vec<(Look, ChangeKind)>,
+    /// Equal to the baseline; the identity is what it has now.
+    pub right: Vec<(Look, Option<Found>)>,
+    /// Could not be read; to be tried again.
+    pub unreadable: Vec<(Look, TreeError)>,
+    seen: HashSet<RelPath>,
+}
+
+/// Compares the paths of one watch.
+pub struct Examiner<'a> {
+    pub watch: &'a Watch,
+    pub store: &'a Store,
+    pub correlator: &'a mut Correlator,
+}
+
+impl Examiner<'_> {
+    pub fn examine(&mut self, looks: Vec<Look>) -> Result<Round, StoreError> {
+        let mut round = Round::default();
+        let mut queue: BTreeMap<RelPath, Look> = looks.into_iter().map(|l| (l.path.clone(), l)).collect();
+        // Renames first: they explain both of their names.
+        let renamed: Vec<RelPath> =
+            queue.values().filter(|l| l.moved_from.is_some()).map(|l| l.path.clone()).collect();
+        for path in renamed {
+            let Some(look) = queue.remove(&path) else { continue };
+            if let Err(look) = self.as_rename(look, &mut queue, &mut round)? {
+                queue.insert(path, look);
+            }
+        }
+        while let Some((_, look)) = queue.pop_first() {
+            self.one(look, &mut queue, &mut round)?;
+        }
+        Ok(round)
+    }
+
+    /// Takes the look for `path` wherever it waits.
+    fn claim(&mut self, path: &RelPath, queue: &mut BTreeMap<RelPath, Look>) -> Option<Look> {
+        queue.remove(path).or_else(|| self.correlator.claim(self.watch.id, path))
+    }
+
+    /// Records a rename as one change; gives the look back when it turns out to be something else.
+    fn as_rename(
+        &mut self,
+        look: Look,
+        queue: &mut BTreeMap<RelPath, Look>,
+        round: &mut Round,
+    ) -> Result<Result<(), Look>, StoreError> {
+        let Some(old) = look.moved_from.clone() else {
+            return Ok(Err(look));
+        };
+        let root = &self.watch.root;
+        let approved = self.store.baseline_get(self.watch.path(), &old)?;
+        let taken = self.store.baseline_get(self.watch.path(), &look.path)?.is_some();
+        let gone = matches!(inspect::inspect(root, &old, None), Ok(None));
+        let (Some(approved), Ok(Some(now))) = (approved, inspect::inspect(root, &look.path, None)) else {
+            return Ok(Err(look));
+        };
+        if taken || !gone || approved.entry.kind != now.entry.kind || self.excluded(&look.path, &now) {
+            return Ok(Err(look));
+        }
+        let mut look = look;
+        if let Some(left) = self.claim(&old, queue) {
+            look.witnessed.merge(&left.witnessed);
+        }
+        round.seen.extend([old.clone(), look.path.clone()]);
+        let aspects = approved.entry.differences(&now.entry);
+        let change = Change {
+            kind: ChangeKind::Renamed,
+            path: look.path.clone(),
+            old_path: Some(old),
+            before: Some(approved.entry),
+            after: Some(now),
+            aspects,
+        };
+        round.findings.push(Finding { look, change });
+        Ok(Ok(()))
+    }
+
+    fn excluded(&self, path: &RelPath, now: &Found) -> bool {
+        self.watch.policy.exclude.excludes(path, now.entry.kind == FileType::Directory)
+    }
+
+    fn one(
+        &mut self,
+        look: Look,
+        queue: &mut BTreeMap<RelPath, Look>,
+        round: &mut Round,
+    ) -> Result<(), StoreError> {
+        if !round.seen.insert(look.path.clone())
+            || self.watch.policy.exclude.excludes(&look.path, look.directory)
+        {
+            return Ok(());
+        }
+        let approved = self.store.baseline_get(self.watch.path(), &look.path)?;
+        // Only the scan may trust an unchanged identity: a change time is no finer than a clock tick.
+        let known = approved.as_ref().filter(|_| look.happened == Deeds::default());
+        let now = match inspect::inspect(&self.watch.root, &look.path, known) {
+            Ok(now) => now,
+            Err(error) => {
+                round.unreadable.push((look, error));
+                return Ok(());
+            }
+        };
+        if approved.is_none() && now.as_ref().is_some_and(|now| self.excluded(&look.path, now)) {
+            return Ok(());
+        }
+        let change = compare(&look.path, approved.as_ref().map(|f| &f.entry), now.as_ref());
+        self.expand(&look, change.as_ref(), now.as_ref(), queue, round)?;
+        match change {
+            Some(change) => {
+                if change.before.is_some() {
+                    self.ancestors(&look, queue, round)?;
+                }
+                round.findings.push(Finding { look, change });
+            }
+            None => {
+                if let Some(kind) = done_and_undone(&look, approved.is_some(), now.is_some()) {
+                    round.transient.push((look.clone(), kind));
+                }
+                round.right.push((look, now));
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that came, went or was replaced takes everything below it along.
+    fn expand(
+        &mut self,
+        look: &Look,
+        change: Option<&Change>,
+        now: Option<&Found>,
+        queue: &mut BTreeMap<RelPath, Look>,
+        round: &mut Round,
+    ) -> Result<(), StoreError> {
+        let is_dir = |kind: Option<FileType>| kind == Some(FileType::Directory);
+        let was = is_dir(change.and_then(|c| c.before.as_ref()).map(|e| e.kind));
+        let is = is_dir(now.map(|f| f.entry.kind));
+        let came = is && (change.is_some_and(|c| c.before.is_none() || c.kind == ChangeKind::Type));
+        let returned = is && look.deeds.any(Deeds::CREATED.with(Deeds::MOVED_HERE).with(Deeds::MOUNTED));
+        let went = was && !is;
+        if !(came || returned || went) {
+            return Ok(());
+        }
+        let mut below: Vec<RelPath> = Vec::new();
+        if went || returned {
+            let approved = self.store.baseline_list_dir(self.watch.path(), &look.path)?;
+            below.extend(approved.into_iter().map(|(path, _)| path));
+        }
+        if is {
+            below.extend(self.names_in(&look.path));
+        }
+        // Moving a directory away takes what is in it along: its mover is the author, not merely a possible one.
+        let inherited = if went { look.witnessed.clone() } else { look.witnessed.as_possible() };
+        for path in below {
+            if round.seen.contains(&path) {
+                continue;
+            }
+            let mut child = Look::new(look.watch, path.clone(), look.first_ns);
+            (child.sources, child.attempts) = (look.sources, look.attempts);
+            match self.claim(&path, queue) {
+                Some(own) => {
+                    child = own;
+                    if child.witnessed.is_empty() {
+                        child.witnessed = inherited.clone();
+                    }
+                }
+                None => child.witnessed = inherited.clone(),
+            }
+            // A directory inside is as new as this one.
+            child.deeds = child.deeds.with(if is { Deeds::CREATED } else { Deeds::MOVED_AWAY });
+            queue.insert(path, child);
+        }
+        Ok(())
+    }
+
+    fn names_in(&self, path: &RelPath) -> Vec<RelPath> {
+        let Ok(dir) = self.watch.root.open_dir(path) else {
+            return Vec::new();
+        };
+        let Ok(entries) = rustix::fs::Dir::read_from(&dir) else {
+            return Vec::new();
+        };
+        entries.flatten().filter_map(|entry| path.join(entry.file_name().to_bytes())).collect()
+    }
+
+    /// Nothing can be put back into a folder that is gone: the folders above are looked at as well.
+    fn ancestors(
+        &mut self,
+        look: &Look,
+        queue: &mut BTreeMap<RelPath, Look>,
+        round: &mut Round,
+    ) -> Result<(), StoreError> {
+        let mut at = look.path.parent();
+        while let Some(path) = at.filter(|p| !p.is_root() && !round.seen.contains(p)) {
+            if matches!(inspect::inspect(&self.watch.root, &path, None),
+                Ok(Some(found)) if found.entry.kind == FileType::Directory)
+            {
+                break;
+            }
+            let above = self.claim(&path, queue).unwrap_or_else(|| {
+                let mut above = Look::new(look.watch, path.clone(), look.first_ns);
+                above.witnessed = look.witnessed.as_possible();
+                above.sources = look.sources;
+                above
+            });
+            self.one(above, queue, round)?;
+            at = path.parent();
+        }
+        Ok(())
+    }
+}
+
+/// The kind of a change that certainly happened and is no more.
+fn done_and_undone(look: &Look, approved: bool, there: bool) -> Option<ChangeKind> {
+    let did = |deeds: Deeds| look.happened.any(deeds);
+    if !approved && !there {
+        // A temporary file that was renamed goes on under its new name.
+        return (did(Deeds::CREATED.with(Deeds::MOVED_HERE)) && look.moved_to.is_none())
+            .then_some(ChangeKind::Created);
+    }
+    if did(Deeds::DELETED) {
+        Some(ChangeKind::Deleted)
+    } else if did(Deeds::WRITTEN) {
+        Some(ChangeKind::Modified)
+    } else if did(Deeds::ATTRIBUTES) {
+        Some(ChangeKind::Attributes)
+    } else {
+        None
+    }
+}

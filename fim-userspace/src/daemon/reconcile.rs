@@ -1,0 +1,328 @@
+//! The one place where things happen: observations in, comparison, response, record out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+
+use crate::core::correlate::{Correlator, Look};
+use crate::core::event::EventKind;
+use crate::core::observation::{Signal, Source, WatchId};
+use crate::core::path::display;
+use crate::core::plan::plan;
+use crate::respond::Responder;
+use crate::store::vault::Vault;
+use crate::store::{Intent, Store, StoreError, Upkeep};
+
+use super::act::{Act, carry_out};
+use super::clock::boottime_ns;
+use super::examine::{Examiner, Round};
+use super::journal::{Entry, Journal};
+use super::progress::Progress;
+use super::recent::Recent;
+use super::record::Stamp;
+use super::report::Reporter;
+use super::scanner::Scanner;
+use super::sight::Sight;
+use super::watch::Watch;
+
+/// Signals taken in at once before anything is looked at; bounds the delay of the first response under load.
+const INTAKE: usize = 8192;
+/// Looks handled in one round, and so records in one transaction.
+const ROUND: usize = 1024;
+/// Attempts at a file that does not keep still, before that itself is recorded.
+pub(super) const RESTLESS: u32 = 8;
+
+/// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
+const COVER_NS: u64 = 30_000_000_000;
+/// Nanoseconds between two writings of the status file.
+const REPORT_NS: u64 = 1_000_000_000;
+
+pub struct Reconciler {
+    pub watches: Vec<Arc<Watch>>,
+    pub store: Store,
+    pub vault: Arc<Vault>,
+    pub responder: Responder,
+    pub sight: Sight,
+    pub correlator: Correlator,
+    pub stamp: Stamp,
+    pub scanner: Scanner,
+    pub journal: Journal,
+    pub recent: Recent,
+    pub progress: Arc<Progress>,
+    /// What the database is to note once the records are in.
+    pub upkeep: Vec<(WatchId, Upkeep)>,
+    pub reporter: Reporter,
+    /// Watches scanned by time: when next, nanoseconds since boot, and how often, nanoseconds.
+    pub intervals: Vec<(WatchId, u64, u64)>,
+    /// Called once, when changes are certain to be caught from then on.
+    pub on_ready: Box<dyn FnMut() + Send>,
+    pub reported: Option<(u64, u64, (usize, usize))>,
+    pub next_report: u64,
+}
+
+impl Reconciler {
+    /// Works until `stop` says so, or every sender of signals is gone.
+    pub fn run(&mut self, signals: &Receiver<Signal>, stop: &Receiver<()>) {
+        loop {
+            if !matches!(stop.try_recv(), Err(TryRecvError::Empty)) {
+                break;
+            }
+            match signals.recv_timeout(self.patience()) {
+                Ok(signal) => {
+                    self.take(signal);
+                    for signal in signals.try_iter().take(INTAKE) {
+                        self.take(signal);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.turn();
+            self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
+            self.housekeeping();
+        }
+        for signal in signals.try_iter() {
+            self.take(signal);
+        }
+        // What is known is put right before the end; what does not keep still is found at the next start.
+        for _ in 0..RESTLESS {
+            self.work(u64::MAX);
+        }
+        self.journal
+            .add(Entry::plain(self.stamp.about_fim(EventKind::Stopped, "fim was told to stop".into())));
+        self.write();
+        self.reporter.write(&self.store);
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&self) -> Duration {
+        let now = boottime_ns();
+        let due = self.correlator.next_due().map(|due| Duration::from_nanos(due.saturating_sub(now)));
+        // The stop signal and the retry of a full disk are looked for this often.
+        due.unwrap_or(Duration::MAX).min(Duration::from_millis(200))
+    }
+
+    /// What is due by time rather than by a signal.
+    fn housekeeping(&mut self) {
+        if !self.progress.ready() && self.progress.all_scanned() {
+            self.begin();
+        }
+        let now = boottime_ns();
+        for (watch, next, every) in &mut self.intervals {
+            if now >= *next {
+                *next = now + *every;
+                self.scanner.by_interval(*watch);
+            }
+        }
+        let state = (self.journal.written(), self.progress.gaps().count, self.progress.queued());
+        if now >= self.next_report && self.reported != Some(state) {
+            self.reporter.write(&self.store);
+            (self.reported, self.next_report) = (Some(state), now + REPORT_NS);
+        }
+    }
+
+    /// Every directory is marked and has been compared: from now on nothing slips by.
+    fn begin(&mut self) {
+        self.progress.set_ready();
+        let watches: Vec<String> = self
+            .watches
+            .iter()
+            .map(|w| {
+                let files = self.store.baseline_count(w.path()).unwrap_or_default();
+                format!("{} ({files} entries)", display(w.path()))
+            })
+            .collect();
+        let message = format!("watching {} in the {} tier", watches.join(", "), self.stamp.tier);
+        self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
+        self.write();
+        self.reporter.write(&self.store);
+        (self.on_ready)();
+    }
+
+    fn turn(&mut self) {
+        self.work(boottime_ns());
+        self.write();
+    }
+
+    fn watch(&self, id: WatchId) -> Option<Arc<Watch>> {
+        self.watches.get(id.0 as usize).cloned()
+    }
+
+    fn take(&mut self, signal: Signal) {
+        match signal {
+            Signal::Observed(seen) => self.correlator.observe(seen, boottime_ns()),
+            Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
+            Signal::Scanned { watch, files, different, unreadable, unmarked, unmarked_why } => {
+                self.scanned(watch, files, different, &unreadable);
+                if let Some(why) = unmarked_why {
+                    self.cover(watch, unmarked, &why);
+                }
+            }
+            Signal::Stopped { source, reason } => {
+                let message =
+                    format!("the {source:?} sensor has stopped: {reason}; changes are found by scans only");
+                self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
+            }
+        }
+    }
+
+    /// What may have been missed is recorded as a gap, and found by scanning the watch again.
+    fn gap(&mut self, source: Source, watch: Option<WatchId>, lost: Option<u64>, reason: &str) {
+        self.progress.lost(lost.unwrap_or_default());
+        let affected: Vec<Arc<Watch>> =
+            self.watches.iter().filter(|w| watch.is_none_or(|id| id == w.id)).cloned().collect();
+        for watch in affected {
+            let lost = lost.map(|n| format!(" ({n} reports lost)")).unwrap_or_default();
+            let message =
+                format!("{source:?} may have missed changes{lost}: {reason}; the watch is scanned again");
+            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
+            self.progress.gap();
+            self.scanner.rescan(watch.id);
+        }
+    }
+
+    fn scanned(&mut self, id: WatchId, files: u64, different: u64, unreadable: &[String]) {
+        let Some(watch) = self.watch(id) else { return };
+        self.progress.scanned(id);
+        let closes_gap = self.scanner.finished(id);
+        if self.scanner.idle() {
+            self.progress.gaps_closed();
+        }
+        let unread = match unreadable {
+            [] => String::new(),
+            [first, ..] => format!("; {} could not be read, first: {first}", unreadable.len()),
+        };
+        if closes_gap {
+            let message = format!("{files} files compared, {different} differ{unread}");
+            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Rescanned, &watch, message)));
+        } else if !unread.is_empty() {
+            let message = format!("{files} files compared{unread}");
+            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
+        }
+    }
+
+    /// What the kernel does not report on is scanned at short intervals.
+    fn cover(&mut self, id: WatchId, unmarked: u64, why: &str) {
+        let Some(watch) = self.watch(id) else { return };
+        if self.intervals.iter().any(|(known, ..)| *known == id) {
+            return;
+        }
+        self.intervals.push((id, boottime_ns() + COVER_NS, COVER_NS));
+        let message = format!(
+            "{unmarked} directories or files are not reported on by fanotify, so the watch is scanned every {} s: {why}",
+            COVER_NS / 1_000_000_000
+        );
+        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
+    }
+
+    /// Handles every look that is due at `now_ns`.
+    fn work(&mut self, now_ns: u64) {
+        if !self.journal.healthy() {
+            return;
+        }
+        let mut looks = self.correlator.due(now_ns);
+        while !looks.is_empty() {
+            let watch = looks[0].watch;
+            let run = looks.iter().take(ROUND).take_while(|l| l.watch == watch).count();
+            let rest = looks.split_off(run);
+            let batch = std::mem::replace(&mut looks, rest);
+            let Some(watch) = self.watch(watch) else { continue };
+            if let Err(error) = self.round(&watch, batch.clone()) {
+                self.journal.failed(&error);
+                let retry = boottime_ns() + 1_000_000_000;
+                batch
+                    .into_iter()
+                    .chain(looks.drain(..))
+                    .for_each(|look| self.correlator.schedule(look, retry));
+            }
+            self.write();
+        }
+    }
+
+    fn round(&mut self, watch: &Watch, looks: Vec<Look>) -> Result<(), StoreError> {
+        let mut examiner = Examiner { watch, store: &self.store, correlator: &mut self.correlator };
+        let Round { findings, transient, right, unreadable, .. } = examiner.examine(looks)?;
+        let mut acts = Vec::with_capacity(findings.len());
+        for finding in findings {
+            if !watch.policy.kinds.contains(&finding.change.kind) {
+                continue;
+            }
+            let change = &finding.change;
+            let in_vault =
+                change.before.as_ref().and_then(|e| e.sha256).is_none_or(|d| self.vault.contains(&d));
+            let plan = plan(change, &watch.policy, in_vault);
+            let event = self.stamp.change(watch, &finding.look, change);
+            acts.push(Act::new(finding, plan, event));
+        }
+        self.announce_intents(watch, &mut acts)?;
+        carry_out(&self.responder, &self.sight, watch, &mut acts);
+        let mut upkeep = Upkeep::default();
+        for act in acts {
+            self.settle(watch, act, &mut upkeep);
+        }
+        for (look, found) in right {
+            self.right(watch, look, found, &mut upkeep)?;
+        }
+        self.upkeep.push((watch.id, upkeep));
+        for (look, kind) in transient {
+            let responded = self.recent.responded(watch.id, &look.path, boottime_ns());
+            if watch.policy.kinds.contains(&kind) && !responded {
+                self.journal.add(Entry::plain(self.stamp.transient(watch, &look, kind)));
+            }
+        }
+        for (look, error) in unreadable {
+            self.put_off(watch, look, &error.to_string());
+        }
+        Ok(())
+    }
+
+    /// A crash between acting and recording leaves a trace: the intent is written first.
+    fn announce_intents(&mut self, watch: &Watch, acts: &mut [Act]) -> Result<(), StoreError> {
+        let acting: Vec<&mut Act> = acts.iter_mut().filter(|act| !act.plan.steps.is_empty()).collect();
+        if acting.is_empty() {
+            return Ok(());
+        }
+        let intents: Vec<Intent> = acting
+            .iter()
+            .map(|act| Intent {
+                watch: watch.path().to_path_buf(),
+                path: act.finding.change.path.clone(),
+                event: act.event.clone(),
+            })
+            .collect();
+        let ids = self.store.intents_begin(&intents)?;
+        acting.into_iter().zip(ids).for_each(|(act, id)| act.intent = Some(id));
+        Ok(())
+    }
+
+    fn put_off(&mut self, watch: &Watch, look: Look, why: &str) {
+        if look.attempts == RESTLESS {
+            let message = format!("{} cannot be compared: {why}", look.path);
+            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, watch, message)));
+        }
+        self.retry(look, boottime_ns());
+    }
+
+    /// The first attempts follow at once; then each waits twice as long, up to a minute.
+    pub(super) fn retry(&mut self, mut look: Look, now_ns: u64) {
+        let wait_ms = if look.attempts < 3 { 0 } else { 1u64 << look.attempts.min(16) };
+        look.attempts += 1;
+        self.correlator.schedule(look, now_ns + wait_ms.min(60_000) * 1_000_000);
+    }
+
+    /// Records first, notes about them after: a crash in between repeats a record and loses none.
+    fn write(&mut self) {
+        self.journal.write(&mut self.store, &self.progress);
+        if !self.journal.healthy() {
+            return;
+        }
+        for (id, upkeep) in std::mem::take(&mut self.upkeep) {
+            let Some(watch) = self.watch(id) else { continue };
+            if let Err(error) = self.store.keep_up(watch.path(), &upkeep) {
+                self.journal.failed(&error);
+                self.upkeep.push((id, upkeep));
+            }
+        }
+    }
+}

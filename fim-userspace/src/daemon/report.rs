@@ -1,0 +1,111 @@
+//! The status file: what the daemon says about itself, for `fim status`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::core::event::rfc3339;
+use crate::core::path::display as show;
+use crate::store::Store;
+use crate::store::status::{AttachedHook, GapStatus, HookCounters, RefusedTier, Status, WatchStatus};
+use crate::store::vault::Vault;
+
+use super::clock::realtime_ns;
+use super::progress::Progress;
+use super::sensors::Sensors;
+use super::watch::Watch;
+
+pub struct Reporter {
+    pub state_dir: PathBuf,
+    pub watches: Vec<Arc<Watch>>,
+    pub progress: Arc<Progress>,
+    pub sensors: Arc<Sensors>,
+    pub started: String,
+    pub coverage: Vec<String>,
+    pub vault: Arc<Vault>,
+    /// The vault's size, and when it was measured.
+    pub measured: Mutex<Option<(Instant, u64)>>,
+}
+
+/// How old the measured size of the vault may be: measuring looks at every object.
+const MEASURED_FOR: Duration = Duration::from_secs(60);
+
+impl Reporter {
+    /// Writes the status as it is now. A failure is logged: the daemon's work goes on.
+    pub fn write(&self, store: &Store) {
+        if let Err(error) = self.status(store).write(&self.state_dir) {
+            tracing::warn!(
+                "the status file in {} cannot be written ({error}); `fim status` shows an older state",
+                show(&self.state_dir)
+            );
+        }
+    }
+
+    fn status(&self, store: &Store) -> Status {
+        let (waiting, unwritten) = self.progress.queued();
+        let refused = self.sensors.refused.iter();
+        let gaps = self.progress.gaps();
+        Status {
+            started: self.started.clone(),
+            written: rfc3339(realtime_ns()),
+            ready: self.progress.ready(),
+            tier: self.sensors.tier.as_str().into(),
+            refused: refused
+                .map(|r| RefusedTier { tier: r.tier.as_str().into(), reason: r.reason.clone() })
+                .collect(),
+            attach: self.attach(),
+            counters: self.counters(),
+            watches: self.watches(store),
+            gaps: GapStatus { count: gaps.count, lost: gaps.lost, last: gaps.last, open: gaps.open },
+            ledger_head: store.ledger_head().map(|h| h.seq).unwrap_or_default(),
+            sinks: store.sink_states().unwrap_or_default(),
+            vault_bytes: self.vault_bytes(),
+            waiting: waiting as u64,
+            unwritten: unwritten as u64,
+            open_changes: store.open_changes().unwrap_or_default(),
+            trouble: self.progress.troubled(),
+            ..Status::of_this_process()
+        }
+    }
+
+    fn vault_bytes(&self) -> u64 {
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        match *measured {
+            Some((at, bytes)) if at.elapsed() < MEASURED_FOR => bytes,
+            _ => {
+                let bytes = self.vault.bytes().unwrap_or_default();
+                *measured = Some((Instant::now(), bytes));
+                bytes
+            }
+        }
+    }
+
+    fn attach(&self) -> Vec<AttachedHook> {
+        let table = self.sensors.ebpf.iter().flat_map(|ebpf| ebpf.attach_table());
+        table
+            .map(|hook| AttachedHook {
+                hook: hook.hook.name().into(),
+                state: hook.state().into(),
+                reason: hook.reason().map(Into::into),
+            })
+            .collect()
+    }
+
+    fn counters(&self) -> BTreeMap<String, HookCounters> {
+        let counters = self.sensors.ebpf.iter().flat_map(|ebpf| ebpf.counters());
+        counters
+            .map(|(hook, c)| (hook.name().into(), HookCounters { seen: c.seen, kept: c.kept, dropped: c.dropped }))
+            .collect()
+    }
+
+    fn watches(&self, store: &Store) -> Vec<WatchStatus> {
+        let one = |(watch, coverage): (&Arc<Watch>, &String)| WatchStatus {
+            path: show(watch.path()),
+            files: store.baseline_count(watch.path()).unwrap_or_default(),
+            coverage: coverage.clone(),
+            last_scan: self.progress.last_scan(watch.id),
+        };
+        self.watches.iter().zip(&self.coverage).map(one).collect()
+    }
+}

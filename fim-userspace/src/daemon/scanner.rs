@@ -1,0 +1,254 @@
+//! Whole watches compared in the background: at the start, after a gap, and by interval.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+
+use crate::core::entry::Found;
+use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
+use crate::core::path::RelPath;
+use crate::sensor::marks::Marks;
+use crate::sensor::scan;
+use crate::store::{Store, StoreError};
+
+use super::clock::boottime_ns;
+use super::watch::Watch;
+
+/// How often a waiting thread looks whether it should stop.
+const STOP_CHECK: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    running: bool,
+    /// Asked for again while it ran.
+    again: bool,
+    /// The scan that runs closes a coverage gap.
+    for_gap: bool,
+}
+
+/// Orders scans; the thread that carries them out reports through the signals.
+pub struct Scanner {
+    requests: Sender<WatchId>,
+    states: HashMap<WatchId, State>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the scanning thread needs.
+pub struct Context {
+    pub watches: Vec<Arc<Watch>>,
+    pub state_dir: PathBuf,
+    pub marks: Option<Arc<dyn Marks>>,
+    pub out: Sender<Signal>,
+}
+
+impl Scanner {
+    pub fn start(context: Context) -> std::io::Result<Self> {
+        // Room for each watch once: a watch that is asked for twice is merely marked.
+        let (requests, inbox) = bounded(context.watches.len());
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("fim-scan".into())
+            .spawn(move || serve(&context, &inbox, &flag))?;
+        Ok(Self { requests, states: HashMap::new(), stop, thread: Some(thread) })
+    }
+
+    /// The first scan of a watch: marks every directory and finds what changed while nobody watched.
+    pub fn first(&mut self, watch: WatchId) {
+        self.order(watch, false);
+    }
+
+    /// A scan that closes a coverage gap.
+    pub fn rescan(&mut self, watch: WatchId) {
+        self.order(watch, true);
+    }
+
+    /// A scan because its time has come.
+    pub fn by_interval(&mut self, watch: WatchId) {
+        if !self.states.get(&watch).is_some_and(|s| s.running) {
+            self.order(watch, false);
+        }
+    }
+
+    fn order(&mut self, watch: WatchId, for_gap: bool) {
+        let state = self.states.entry(watch).or_default();
+        if state.running {
+            state.again |= for_gap;
+            return;
+        }
+        *state = State { running: true, again: false, for_gap };
+        // Never full: one place for each watch, and none is ordered while it runs.
+        if self.requests.try_send(watch).is_err() {
+            tracing::error!("the scanning thread is gone; restart fim");
+        }
+    }
+
+    /// A scan has ended; whether it closed a gap. A gap that opened meanwhile starts it again.
+    pub fn finished(&mut self, watch: WatchId) -> bool {
+        let Some(state) = self.states.get_mut(&watch) else {
+            return false;
+        };
+        let ended = std::mem::take(state);
+        if ended.again {
+            self.order(watch, true);
+        }
+        ended.for_gap
+    }
+
+    pub fn idle(&self) -> bool {
+        self.states.values().all(|s| !s.running)
+    }
+
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            if thread.join().is_err() {
+                tracing::error!("the scanning thread had failed; please report this");
+            }
+        }
+    }
+}
+
+fn serve(context: &Context, inbox: &Receiver<WatchId>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let id = match inbox.recv_timeout(STOP_CHECK) {
+            Ok(id) => id,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let Some(watch) = context.watches.get(id.0 as usize) else {
+            continue;
+        };
+        let report = match compare_watch(context, watch, stop) {
+            Ok(report) => report,
+            Err(sentence) => Report { unreadable: vec![sentence], ..Report::default() },
+        };
+        let Report { files, different, unreadable, unmarked, unmarked_why } = report;
+        let ended = Signal::Scanned { watch: id, files, different, unreadable, unmarked, unmarked_why };
+        send(&context.out, ended, stop);
+    }
+}
+
+#[derive(Default)]
+struct Report {
+    files: u64,
+    different: u64,
+    unreadable: Vec<String>,
+    unmarked: u64,
+    unmarked_why: Option<String>,
+}
+
+/// The baseline of one watch, with a mark for each path that was met.
+pub struct Approved(HashMap<RelPath, (Found, AtomicBool)>);
+
+impl Approved {
+    pub fn load(store: &Store, watch: &Path) -> Result<Self, StoreError> {
+        let entries = store.baseline_children(watch, &RelPath::root())?;
+        Ok(Self(entries.into_iter().map(|(path, found)| (path, (found, AtomicBool::new(false)))).collect()))
+    }
+
+    pub fn get(&self, path: &RelPath) -> Option<&Found> {
+        self.0.get(path).map(|(found, _)| found)
+    }
+
+    /// The approved state of a path that has been met.
+    pub fn meet(&self, path: &RelPath) -> Option<&Found> {
+        self.0.get(path).map(|(found, met)| {
+            met.store(true, Ordering::Relaxed);
+            found
+        })
+    }
+
+    /// Approved paths that were not met, in path order.
+    pub fn missing(&self) -> Vec<&RelPath> {
+        let mut missing: Vec<&RelPath> = self
+            .0
+            .iter()
+            .filter(|(_, (_, met))| !met.load(Ordering::Relaxed))
+            .map(|(path, _)| path)
+            .collect();
+        missing.sort();
+        missing
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn compare_watch(context: &Context, watch: &Watch, stop: &AtomicBool) -> Result<Report, String> {
+    let store = Store::open_read_only(&context.state_dir).map_err(|e| e.to_string())?;
+    let approved = Approved::load(&store, watch.path()).map_err(|e| e.to_string())?;
+    let different = AtomicU64::new(0);
+    let tell = |path: RelPath| {
+        different.fetch_add(1, Ordering::Relaxed);
+        send(&context.out, found_different(watch.id, path), stop);
+    };
+    let progress = scan::ScanProgress::default();
+    let job = scan::Job {
+        root: &watch.root,
+        watch: watch.id,
+        start: &watch.start,
+        marks: context.marks.as_deref(),
+        exclude: &watch.policy.exclude,
+        known: &|path| approved.get(path).cloned(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        progress: &progress,
+    };
+    let visit = |path: RelPath, found: Found| match approved.meet(&path) {
+        Some(was) if was.entry == found.entry => {}
+        _ => tell(path),
+    };
+    let report = scan::walk(&job, &visit).map_err(|e| e.to_string())?;
+    for path in approved.missing() {
+        // What has been excluded since the baseline was taken is not missing.
+        let folder =
+            approved.get(path).is_some_and(|f| f.entry.kind == crate::core::entry::FileType::Directory);
+        if !watch.policy.exclude.excludes(path, folder) {
+            tell(path.clone());
+        }
+    }
+    Ok(Report {
+        files: report.files,
+        different: different.load(Ordering::Relaxed),
+        unreadable: report.unreadable.into_iter().map(|(path, why)| format!("{path}: {why}")).collect(),
+        unmarked: report.unmarked,
+        unmarked_why: report.unmarked_why.into_iter().next().map(|(_, why)| why),
+    })
+}
+
+pub fn found_different(watch: WatchId, path: RelPath) -> Signal {
+    Signal::Observed(Observation {
+        source: Source::Scan,
+        watch,
+        path,
+        deed: Deed::FoundDifferent,
+        directory: false,
+        actor: None,
+        at_ns: boottime_ns(),
+    })
+}
+
+/// Waits for room: a scan has time, and what it found must not be lost.
+pub fn send(out: &Sender<Signal>, signal: Signal, stop: &AtomicBool) {
+    let mut signal = signal;
+    loop {
+        match out.send_timeout(signal, STOP_CHECK) {
+            Ok(()) | Err(SendTimeoutError::Disconnected(_)) => return,
+            Err(SendTimeoutError::Timeout(back)) => signal = back,
+        }
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What comes after a response: the record, the notes, and another look where it is needed.
+
+use crate::core::correlate::{Deeds, Look};
+use crate::core::entry::{FileType, Found};
+use crate::core::event::Response;
+use crate::core::path::RelPath;
+use crate::core::plan::Step;
+use crate::respond::Evidence;
+use crate::store::{EvidenceRow, StoreError, Upkeep};
+use crate::tree::inspect;
+
+use super::act::Act;
+use super::clock::boottime_ns;
+use super::journal::Entry;
+use super::reconcile::{RESTLESS, Reconciler};
+use super::record::conclude;
+use super::watch::Watch;
+
+impl Reconciler {
+    /// Records how an act ended, and makes sure that the file is right now.
+    pub(super) fn settle(&mut self, watch: &Watch, mut act: Act, upkeep: &mut Upkeep) {
+        let now = boottime_ns();
+        if act.void() {
+            let mut look = act.finding.look;
+            look.directory |= act.filled;
+            if act.filled {
+                look.deeds = look.deeds.with(Deeds::CREATED);
+            }
+            upkeep.closed_intents.extend(act.intent);
+            let told = look.attempts == RESTLESS;
+            let path = look.path.clone();
+            self.retry(look, now);
+            if told {
+                act.event.message = Some("it does not keep still; fim goes on restoring it".into());
+                conclude(&mut act.event, &Look::new(watch.id, path, now), Response::Pending, None, None);
+                self.journal.add(Entry::plain(act.event));
+            }
+            return;
+        }
+        let response = act.response();
+        let (look, change) = (&act.finding.look, &act.finding.change);
+        conclude(&mut act.event, look, response, act.righted, act.error.clone());
+        let after = change.after.as_ref().map(|found| found.entry.clone());
+        let handled = matches!(response, Response::Restored | Response::Quarantined | Response::Deleted);
+        let told = !handled
+            && matches!(self.store.open_change(watch.path(), &change.path), Ok(Some(known)) if known == after);
+        if handled {
+            self.recent.note(watch.id, &change.path, now);
+            upkeep.resolved.push(change.path.clone());
+            self.verify(watch, &act, upkeep);
+        } else {
+            upkeep.open.push((change.path.clone(), after));
+            if response == Response::None {
+                self.leave_renamed(watch, &act, upkeep);
+            }
+        }
+        if act.again || (response == Response::Failed && !act.plan.steps.is_empty()) {
+            self.retry(act.finding.look.clone(), now);
+        }
+        let closes = act.intent;
+        if told {
+            upkeep.closed_intents.extend(closes);
+        } else {
+            let evidence = evidence_rows(watch, act.evidence);
+            self.journal.add(Entry { event: act.event, closes, evidence });
+        }
+    }
+
+    /// Looks again at what was put right: a writer may go on writing, and a folder has something in it.
+    fn verify(&mut self, watch: &Watch, act: &Act, upkeep: &mut Upkeep) {
+        let now = boottime_ns();
+        for step in &act.plan.steps {
+            let (path, folder) = match step {
+                Step::Replace { path, approved, .. } => (path, approved.kind == FileType::Directory),
+                Step::Reattribute { path, .. } => (path, false),
+                Step::MoveBack { to, expected, .. } => (to, expected.entry.kind == FileType::Directory),
+                Step::Quarantine { .. } | Step::Delete { .. } => continue,
+            };
+            let approved = self.store.baseline_get(watch.path(), path).ok().flatten();
+            let found = inspect::inspect(&watch.root, path, None).ok().flatten();
+            let right = match (&approved, &found) {
+                (Some(a), Some(f)) => a.entry == f.entry,
+                _ => false,
+            };
+            if let Some(found) = found.filter(|_| right) {
+                upkeep.seen.push((path.clone(), found.identity));
+            }
+            if !right || folder {
+                let mut look = Look::new(watch.id, path.clone(), now);
+                look.witnessed = act.finding.look.witnessed.as_possible();
+                (look.directory, look.sources) = (folder, act.finding.look.sources);
+                look.attempts = if right { 0 } else { act.finding.look.attempts };
+                if folder {
+                    look.deeds = Deeds::CREATED;
+                }
+                if right { self.correlator.schedule(look, now) } else { self.retry(look, now) }
+            }
+        }
+    }
+
+    /// A renamed folder that is only told about: what is in it is no news of its own.
+    fn leave_renamed(&self, watch: &Watch, act: &Act, upkeep: &mut Upkeep) {
+        let change = &act.finding.change;
+        let Some(old) = &change.old_path else { return };
+        for (path, _) in self.store.baseline_children(watch.path(), old).unwrap_or_default() {
+            upkeep.open.push((path.clone(), None));
+            let tail = path.as_bytes().get(old.as_bytes().len()..).unwrap_or_default();
+            let new = [change.path.as_bytes(), tail].concat();
+            let Some(new) = RelPath::new(new) else { continue };
+            let found = inspect::inspect(&watch.root, &new, None).ok().flatten();
+            upkeep.open.push((new, found.map(|f| f.entry)));
+        }
+    }
+
+    /// A path that equals its baseline.
+    pub(super) fn right(
+        &mut self,
+        watch: &Watch,
+        look: Look,
+        found: Option<Found>,
+        upkeep: &mut Upkeep,
+    ) -> Result<(), StoreError> {
+        if let Some(found) = &found {
+            upkeep.seen.push((look.path.clone(), found.identity));
+        }
+        if self.store.open_change(watch.path(), &look.path)?.is_some() {
+            upkeep.resolved.push(look.path.clone());
+            self.journal.add(Entry::plain(self.stamp.resolved(watch, &look)));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn evidence_rows(watch: &Watch, evidence: Vec<Evidence>) -> Vec<EvidenceRow> {
+    let row = |e: Evidence| EvidenceRow {
+        watch: watch.path().to_path_buf(),
+        path: e.path,
+        found: e.found,
+        digest: e.digest,
+    };
+    evidence.into_iter().map(row).collect()
+}

@@ -1,0 +1,214 @@
+//! Start order and drain: lock, database, sensors, marks, then `ready`; the same way back at the end.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, bounded};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::core::correlate::Correlator;
+use crate::core::event::{EventKind, Record, rfc3339};
+use crate::core::observation::Signal;
+use crate::core::path::RelPath;
+use crate::respond::{Responder, is_private_name};
+use crate::store::vault::Vault;
+use crate::store::{Lock, Store};
+
+use super::clock::{boottime_ns, realtime_ns};
+use super::journal::{Announce, Entry, Journal};
+use super::progress::Progress;
+use super::recent::Recent;
+use super::reconcile::Reconciler;
+use super::record::Stamp;
+use super::report::Reporter;
+use super::rolling::Rolling;
+use super::scanner::{Context as ScanContext, Scanner};
+use super::sensors::Sensors;
+use super::sight::Sight;
+use super::take::require_baseline;
+use super::watch::Watch;
+
+/// Signals between the sensors and the reconciler; what does not fit becomes a gap.
+const CHANNEL: usize = 65_536;
+
+/// Runs until SIGINT or SIGTERM. `announce` sees each record once it is in the ledger; `ready` is called when changes
+/// from then on are certain to be caught.
+pub fn run(
+    config: &Config,
+    announce: Announce,
+    ready: impl FnMut() + Send + 'static,
+) -> anyhow::Result<ExitCode> {
+    super::require_privilege("watch and restore files")?;
+    let _lock = Lock::acquire(&config.state.dir)?;
+    let store = Store::open(&config.state.dir)?;
+    let vault = Arc::new(Vault::open(&config.state.dir.join("vault"))?);
+    let watches = open_watches(config)?;
+    require_baseline(&store, &watches)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("the threads for sinks cannot be started; raise the limits on processes and memory")?;
+    let sinks = crate::sink::start(runtime.handle(), config)?;
+    let announce: Announce = {
+        let (mut print, bell) = (announce, sinks.bell());
+        Box::new(move |records: &[Record]| {
+            print(records);
+            bell.ring();
+        })
+    };
+
+    let (out, inbox) = bounded::<Signal>(CHANNEL);
+    let sensors = Arc::new(Sensors::start(config.sensor.tier, &watches, &out));
+    let mut scanner = Scanner::start(ScanContext {
+        watches: watches.clone(),
+        state_dir: config.state.dir.clone(),
+        marks: sensors.marks(),
+        out: out.clone(),
+    })
+    .context("the scanning thread cannot be started; raise the limits on processes and memory")?;
+    watches.iter().for_each(|watch| scanner.first(watch.id));
+    let mut rolling =
+        Rolling::start(watches.clone(), config.state.dir.clone(), config.sensor.scan_period, out.clone())
+            .context("the rolling scan cannot be started; raise the limits on processes and memory")?;
+
+    let parts =
+        Parts { store, vault, watches, sensors: sensors.clone(), scanner, announce, ready: Box::new(ready) };
+    let (stop, stopped) = bounded::<()>(1);
+    let reconciler = spawn(parts, inbox, stopped)?;
+    let ended = wait(&runtime, &reconciler);
+    rolling.stop();
+    drop(sensors);
+    drop(out);
+    let _ = stop.send(());
+    let finished = reconciler.join();
+    sinks.drain(&runtime);
+    ended?;
+    match finished {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(_) => anyhow::bail!("the reconciler failed; its records are safe, restart fim and report this"),
+    }
+}
+
+struct Parts {
+    store: Store,
+    vault: Arc<Vault>,
+    watches: Vec<Arc<Watch>>,
+    sensors: Arc<Sensors>,
+    scanner: Scanner,
+    announce: Announce,
+    ready: Box<dyn FnMut() + Send>,
+}
+
+fn open_watches(config: &Config) -> anyhow::Result<Vec<Arc<Watch>>> {
+    (0..).zip(&config.watches).map(|(id, watch)| Watch::open(id, watch).map(Arc::new)).collect()
+}
+
+/// Puts the reconciler together and starts its thread.
+fn spawn(
+    parts: Parts,
+    inbox: Receiver<Signal>,
+    stopped: Receiver<()>,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let Parts { store, vault, watches, sensors, scanner, announce, ready } = parts;
+    let progress = Arc::new(Progress::new(watches.len()));
+    let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
+    let coverage: Vec<String> = watches.iter().map(|w| sensors.coverage(w)).collect();
+    let sight = Sight { dirs: sensors.dirs.clone(), marks: sensors.marks() };
+    let reporter = Reporter {
+        state_dir: store.dir().to_path_buf(),
+        watches: watches.clone(),
+        progress: progress.clone(),
+        sensors,
+        started: rfc3339(realtime_ns()),
+        coverage,
+        vault: vault.clone(),
+        measured: std::sync::Mutex::default(),
+    };
+    let now = boottime_ns();
+    let intervals = watches
+        .iter()
+        .filter_map(|w| w.interval.map(|every| every.as_nanos() as u64).map(|every| (w.id, now + every, every)))
+        .collect();
+    let mut reconciler = Reconciler {
+        responder: Responder::new(vault.clone()),
+        sight,
+        correlator: Correlator::new(),
+        journal: Journal::new(announce),
+        recent: Recent::default(),
+        upkeep: Vec::new(),
+        on_ready: ready,
+        reported: None,
+        next_report: 0,
+        watches,
+        store,
+        vault,
+        stamp,
+        scanner,
+        progress,
+        reporter,
+        intervals,
+    };
+    reconciler.heal().context("what an earlier run left unfinished cannot be read")?;
+    std::thread::Builder::new()
+        .name("fim-reconcile".into())
+        .spawn(move || {
+            reconciler.run(&inbox, &stopped);
+            reconciler.scanner.stop();
+        })
+        .context("the reconciler cannot be started; raise the limits on processes and memory")
+}
+
+/// Waits for the end: a signal from outside, or a reconciler that is gone.
+fn wait(runtime: &tokio::runtime::Runtime, reconciler: &std::thread::JoinHandle<()>) -> anyhow::Result<()> {
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut look = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = look.tick() => if reconciler.is_finished() { return Ok(()) },
+            }
+        }
+    })
+}
+
+impl Reconciler {
+    /// A daemon that died in the middle of a response left an intent, and perhaps a private name beside the file. Both
+    /// become a record; the file itself is compared by the first scan.
+    fn heal(&mut self) -> anyhow::Result<()> {
+        for (id, intent) in self.store.intents_open()? {
+            let mut event = intent.event;
+            event.kind = EventKind::Interrupted;
+            event.response = crate::core::event::Response::Pending;
+            event.message = Some("fim died during its response; the file is compared again".into());
+            let mut evidence = Vec::new();
+            let watch = self.watches.iter().find(|w| w.path() == intent.watch).cloned();
+            if let Some((watch, folder)) = watch.zip(intent.path.parent()) {
+                evidence = self.recover(&watch, &folder);
+            }
+            self.journal.add(Entry { event, closes: Some(id), evidence });
+        }
+        self.journal.write(&mut self.store, &self.progress);
+        Ok(())
+    }
+
+    fn recover(&self, watch: &Watch, folder: &RelPath) -> Vec<crate::store::EvidenceRow> {
+        let Ok(dir) = watch.root.open_dir(folder) else { return Vec::new() };
+        let Ok(names) = rustix::fs::Dir::read_from(&dir) else { return Vec::new() };
+        let mut rows = Vec::new();
+        for entry in names.flatten().filter(|entry| is_private_name(entry.file_name().to_bytes())) {
+            match self.responder.recover(&watch.root, folder, entry.file_name().to_bytes()) {
+                Ok(evidence) => rows.extend(super::settle::evidence_rows(watch, evidence)),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        rows
+    }
+}

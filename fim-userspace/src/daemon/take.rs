@@ -1,0 +1,156 @@
+//! Taking the baseline: the present state of every watch becomes the approved one.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, bail};
+
+use crate::config::Config;
+use crate::core::entry::{FileType, Found};
+use crate::core::path::{RelPath, display};
+use crate::sensor::scan;
+use crate::store::vault::Vault;
+use crate::store::{Lock, Store, Taken};
+use crate::tree::inspect;
+
+use super::watch::Watch;
+use super::{clock, host};
+
+/// Attempts at a file that changes while it is read.
+const ATTEMPTS: u32 = 4;
+
+/// What was approved in one watch.
+pub struct Approved {
+    pub watch: String,
+    pub entries: u64,
+    /// Regular files whose content is in the vault.
+    pub kept: u64,
+    pub bytes: u64,
+    /// Could not be read, one sentence each.
+    pub unreadable: Vec<String>,
+}
+
+/// Approves everything as it is. Refuses to replace an older baseline unless `replace`.
+pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
+    let _lock = Lock::acquire(&config.state.dir)?;
+    let mut store = Store::open(&config.state.dir)?;
+    if let Some(taken) = store.baseline_taken()?.filter(|_| !replace) {
+        bail!(
+            "there is a baseline already, taken {} by {}; see with `fim check` what differs from it, then approve the \
+             present state with `fim init --replace`",
+            taken.time,
+            taken.by
+        );
+    }
+    let vault = Vault::open(&config.state.dir.join("vault"))?;
+    let mut all = Vec::new();
+    let mut reports = Vec::new();
+    for (id, watch) in (0..).zip(&config.watches) {
+        let watch = Watch::open(id, watch)?;
+        let (entries, report) = one_watch(&watch, &vault)?;
+        all.push((watch.path().to_path_buf(), entries));
+        reports.push(report);
+    }
+    vault.commit_batch()?;
+    let mut rebuild = store.baseline_rebuild()?;
+    for (watch, entries) in &all {
+        rebuild.put(watch, entries)?;
+    }
+    let by = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    let by = std::env::var("SUDO_USER").ok().or(by.map(|u| u.name)).unwrap_or_default();
+    rebuild.commit(&Taken { time: crate::core::event::rfc3339(clock::realtime_ns()), by, host: host() })?;
+    Ok(reports)
+}
+
+fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Found)>, Approved)> {
+    let entries = Mutex::new(Vec::new());
+    let failures = Mutex::new(Vec::new());
+    let (kept, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let progress = scan::ScanProgress::default();
+    let job = scan::Job {
+        root: &watch.root,
+        watch: watch.id,
+        start: &watch.start,
+        marks: None,
+        exclude: &watch.policy.exclude,
+        known: &|_| None,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        progress: &progress,
+    };
+    let visit = |path: RelPath, found: Found| {
+        let found = if watch.policy.keep_versions && found.entry.kind == FileType::Regular {
+            match keep(watch, vault, &path, found) {
+                Ok(None) => return,
+                Ok(Some(found)) => {
+                    kept.fetch_add(1, Ordering::Relaxed);
+                    bytes.fetch_add(found.entry.size, Ordering::Relaxed);
+                    found
+                }
+                Err(error) => {
+                    lock(&failures).push(format!("{path}: {error:#}"));
+                    return;
+                }
+            }
+        } else {
+            found
+        };
+        lock(&entries).push((path, found));
+    };
+    let report = scan::walk(&job, &visit)
+        .with_context(|| format!("the watch {} cannot be read", display(watch.path())))?;
+    let mut unreadable: Vec<String> =
+        report.unreadable.into_iter().map(|(path, why)| format!("{path}: {why}")).collect();
+    unreadable.extend(std::mem::take(&mut *lock(&failures)));
+    let entries = std::mem::take(&mut *lock(&entries));
+    let approved = Approved {
+        watch: display(watch.path()),
+        entries: entries.len() as u64,
+        kept: kept.into_inner(),
+        bytes: bytes.into_inner(),
+        unreadable,
+    };
+    Ok((entries, approved))
+}
+
+/// Puts the content into the vault and makes sure that it is the content that is approved.
+fn keep(watch: &Watch, vault: &Vault, path: &RelPath, found: Found) -> anyhow::Result<Option<Found>> {
+    let mut found = found;
+    for _ in 0..ATTEMPTS {
+        let Some(digest) = found.entry.sha256 else {
+            bail!("its content cannot be read, so it could not be restored");
+        };
+        if vault.contains(&digest) {
+            return Ok(Some(found));
+        }
+        let object = watch.root.open_path(path)?;
+        let content = inspect::open_content(object.as_fd())?;
+        if vault.put_deferred(&mut std::fs::File::from(content))? == digest {
+            return Ok(Some(found));
+        }
+        match inspect::inspect(&watch.root, path, None)? {
+            None => return Ok(None),
+            Some(now) if now.entry.kind != FileType::Regular => return Ok(Some(now)),
+            Some(now) => found = now,
+        }
+    }
+    bail!("it keeps changing while it is read; exclude it, or stop its writer and take the baseline again")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Whether every configured watch has a baseline.
+pub fn require_baseline(store: &Store, watches: &[impl AsRef<Watch>]) -> anyhow::Result<()> {
+    let known = store.baseline_watches()?;
+    let missing: Vec<&Path> =
+        watches.iter().map(|w| w.as_ref().path()).filter(|path| !known.iter().any(|k| k == path)).collect();
+    match missing.first() {
+        None => Ok(()),
+        Some(path) => {
+            bail!("{} has no baseline yet; approve its present state with `fim init`", display(path))
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A watch as the daemon holds it: the open root and its rules.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::config::WatchConfig;
+use crate::core::observation::WatchId;
+use crate::core::path::{RelPath, display};
+use crate::core::policy::WatchPolicy;
+use crate::tree::Root;
+
+pub struct Watch {
+    pub id: WatchId,
+    pub root: Arc<Root>,
+    pub policy: WatchPolicy,
+    /// Scan the whole watch this often, where no live sensor does the work.
+    pub interval: Option<Duration>,
+    /// Where scans begin: the root, or the one file that is watched.
+    pub start: RelPath,
+}
+
+impl Watch {
+    /// Opens the root once; from here on nothing is reached by its absolute path.
+    pub fn open(id: u32, config: &WatchConfig) -> anyhow::Result<Self> {
+        let path = config.path.as_path();
+        let kind = std::fs::metadata(path).with_context(|| {
+            format!(
+                "the watch {} cannot be opened; create it, correct `path`, or remove the [[watch]]",
+                display(path)
+            )
+        })?;
+        let (folder, start) = if kind.is_dir() { (path, RelPath::root()) } else { single_file(path)? };
+        let mut policy = config.policy.clone();
+        if !start.is_root() {
+            policy.exclude = policy.exclude.only(start.clone());
+        }
+        let root = Arc::new(Root::open(folder)?);
+        Ok(Self { id: WatchId(id), root, policy, interval: config.interval, start })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The absolute path of something in this watch, as bytes for the ledger.
+    pub fn absolute(&self, path: &RelPath) -> Vec<u8> {
+        use std::os::unix::ffi::OsStrExt;
+        path.below(self.path()).as_os_str().as_bytes().to_vec()
+    }
+}
+
+/// A single file is watched through the folder that holds it.
+fn single_file(path: &Path) -> anyhow::Result<(&Path, RelPath)> {
+    use std::os::unix::ffi::OsStrExt;
+    let parts = path.parent().zip(path.file_name());
+    let (folder, name) = parts.with_context(|| format!("the watch {} has no name", display(path)))?;
+    let start = RelPath::root().join(name.as_bytes());
+    Ok((folder, start.with_context(|| format!("the watch {} has no usable name", display(path)))?))
+}

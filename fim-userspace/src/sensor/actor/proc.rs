@@ -1,0 +1,264 @@
+//! What /proc says about a process that is still there.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use super::Identify;
+use super::container::container;
+use crate::core::actor::{Actor, Ancestor, Confidence};
+use crate::core::path::escape;
+
+/// Clock ticks in which /proc/PID/stat counts start times: `USER_HZ`, 100 on every architecture fim runs on.
+const TICK_NS: u64 = 10_000_000;
+const GENERATIONS: usize = 16;
+
+/// One reading of /proc/PID.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    pub ppid: Option<u32>,
+    pub start_ticks: u64,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub euid: Option<u32>,
+    pub auid: Option<u32>,
+    pub session: Option<u32>,
+    pub tty: Option<String>,
+    pub comm: Option<String>,
+    pub exe: Option<String>,
+    pub cmdline: Vec<String>,
+    pub cwd: Option<String>,
+    pub cgroup: Option<String>,
+}
+
+impl Live {
+    /// # Errors
+    /// When there is no such process, or another one took the id while it was being read.
+    pub fn read(pid: u32) -> io::Result<Self> {
+        let file = |name: &str| fs::read(format!("/proc/{pid}/{name}"));
+        let link = |name: &str| {
+            fs::read_link(format!("/proc/{pid}/{name}")).ok().map(|target| escape(target.as_os_str().as_bytes()))
+        };
+        let mut live = stat(&file("stat")?).ok_or_else(|| io::Error::other("/proc/PID/stat has a strange form"))?;
+        if let Ok(text) = file("status") {
+            [live.uid, live.euid] = ids(&text, "Uid:");
+            [live.gid, _] = ids(&text, "Gid:");
+        }
+        let number = |name| file(name).ok().and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok());
+        // 4294967295: never logged in.
+        live.auid = number("loginuid").filter(|id| *id != u32::MAX);
+        live.session = number("sessionid").filter(|id| *id != u32::MAX);
+        live.exe = link("exe");
+        live.cwd = link("cwd");
+        live.cmdline = file("cmdline").map(|text| arguments(&text)).unwrap_or_default();
+        live.cgroup = file("cgroup").ok().and_then(|text| control_group(&text));
+        let again = stat(&file("stat")?).map(|again| again.start_ticks);
+        if again == Some(live.start_ticks) { Ok(live) } else { Err(io::Error::other("the id was used again")) }
+    }
+
+    /// Whether this is the process that the kernel started at `start_ns` after boot.
+    pub fn started(&self, start_ns: u64) -> bool {
+        // A time namespace of the daemon's own would shift this; fim runs in the host's.
+        self.start_ticks == start_ns / TICK_NS
+    }
+
+    /// Adds what the kernel's own table does not hold; what the actor has stays.
+    pub fn fill(&self, actor: &mut Actor) {
+        let or = |mine: &mut Option<String>, other: &Option<String>| {
+            if mine.is_none() {
+                mine.clone_from(other);
+            }
+        };
+        or(&mut actor.tty, &self.tty);
+        or(&mut actor.comm, &self.comm);
+        or(&mut actor.exe, &self.exe);
+        or(&mut actor.cwd, &self.cwd);
+        or(&mut actor.cgroup, &self.cgroup);
+        actor.container = actor.cgroup.as_deref().and_then(container);
+        actor.ppid = actor.ppid.or(self.ppid);
+        if actor.cmdline.is_empty() {
+            actor.cmdline.clone_from(&self.cmdline);
+        }
+    }
+
+    fn actor(&self, pid: u32) -> Actor {
+        let mut actor = Actor {
+            pid: Some(pid),
+            start_ns: Some(self.start_ticks * TICK_NS),
+            uid: self.uid,
+            gid: self.gid,
+            euid: self.euid,
+            auid: self.auid,
+            session: self.session,
+            ancestors: ancestors(self.ppid),
+            ..Actor::unknown()
+        };
+        self.fill(&mut actor);
+        actor
+    }
+}
+
+/// /proc alone, for kernels that give nothing better.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcReader;
+
+impl ProcReader {
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+impl Identify for ProcReader {
+    /// Exact only when the pidfd shows that the id was not used again. Without one the reading may be of a later
+    /// process with the same id, and says so.
+    fn identify(&self, pid: u32, pidfd: Option<BorrowedFd<'_>>) -> Actor {
+        let nobody = Actor { pid: Some(pid), ..Actor::unknown() };
+        let Ok(live) = Live::read(pid) else { return nobody };
+        let actor = live.actor(pid);
+        match pidfd.map(|fd| names(fd, pid)) {
+            Some(true) => Actor { confidence: Confidence::Exact, ..actor },
+            Some(false) => nobody,
+            None => actor,
+        }
+    }
+}
+
+/// Whether the pidfd still stands for `pid`: its process has not been reaped. pidfd_open(2): fdinfo then says -1.
+pub fn names(pidfd: BorrowedFd<'_>, pid: u32) -> bool {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default();
+    let held = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    held.and_then(|text| text.trim().parse::<u32>().ok()) == Some(pid)
+}
+
+fn ancestors(mut ppid: Option<u32>) -> Vec<Ancestor> {
+    let mut chain = Vec::new();
+    while let Some(pid) = ppid.filter(|pid| *pid != 0 && chain.len() < GENERATIONS) {
+        let Ok(live) = Live::read(pid) else { break };
+        chain.push(Ancestor {
+            pid,
+            start_ns: Some(live.start_ticks * TICK_NS),
+            uid: live.uid,
+            comm: live.comm,
+            exe: live.exe,
+        });
+        ppid = live.ppid;
+    }
+    chain
+}
+
+/// proc_pid_stat(5). The name in parentheses may hold anything, so fields are counted from its last parenthesis.
+fn stat(text: &[u8]) -> Option<Live> {
+    let open = text.iter().position(|b| *b == b'(')?;
+    let close = text.iter().rposition(|b| *b == b')')?;
+    let comm = text.get(open + 1..close)?;
+    let rest = String::from_utf8_lossy(&text[close + 1..]);
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // Field 3 is the first one here.
+    let field = |number: usize| fields.get(number - 3).copied();
+    Some(Live {
+        ppid: field(4)?.parse().ok(),
+        start_ticks: field(22)?.parse().ok()?,
+        tty: terminal(field(7)?.parse().ok()?),
+        comm: Some(escape(comm)),
+        ..Live::default()
+    })
+}
+
+/// Name of a terminal from its device number: `minor << 0..8, major << 8, minor << 20` as proc_pid_stat(5) packs it.
+fn terminal(number: i32) -> Option<String> {
+    let number = number as u32;
+    let (major, minor) = (number >> 8 & 0xfff, number & 0xff | number >> 12 & 0xfff00);
+    match major {
+        0 => None,
+        // Documentation/admin-guide/devices.txt
+        4 if minor < 64 => Some(format!("tty{minor}")),
+        4 => Some(format!("ttyS{}", minor - 64)),
+        136..=143 => Some(format!("pts/{}", (major - 136) * 256 + minor)),
+        _ => Some(format!("{major}:{minor}")),
+    }
+}
+
+/// Real and effective id of a line of /proc/PID/status.
+fn ids(status: &[u8], key: &str) -> [Option<u32>; 2] {
+    let status = String::from_utf8_lossy(status);
+    let mut ids = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("").split_ascii_whitespace();
+    [ids.next().and_then(|id| id.parse().ok()), ids.next().and_then(|id| id.parse().ok())]
+}
+
+fn arguments(text: &[u8]) -> Vec<String> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    text.strip_suffix(b"\0").unwrap_or(text).split(|b| *b == 0).map(escape).collect()
+}
+
+/// The unified group, else the deepest of the old ones. cgroups(7).
+fn control_group(text: &[u8]) -> Option<String> {
+    let paths = text.split(|b| *b == b'\n').filter_map(|line| {
+        let mut parts = line.splitn(3, |b| *b == b':');
+        let (id, _, path) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((id == b"0", escape(path)))
+    });
+    let all: Vec<(bool, String)> = paths.collect();
+    let unified = all.iter().find(|(unified, path)| *unified && path != "/");
+    unified.or_else(|| all.iter().max_by_key(|(_, path)| path.len())).map(|(_, path)| path.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_misleads_nobody() {
+        let live = stat(b"42 (a) R 1 (b) S 7 42 42 34817 42 4194304 1 0 0 0 0 0 0 0 20 0 1 0 4711 0\n").expect("sound");
+        assert_eq!((live.ppid, live.start_ticks), (Some(7), 4711));
+        assert_eq!(live.comm.as_deref(), Some("a) R 1 (b"));
+        assert_eq!(live.tty.as_deref(), Some("pts/1"));
+        assert_eq!(stat(b"42 (cut) S 7"), None);
+    }
+
+    #[test]
+    fn terminals_have_names() {
+        for (number, name) in [(0, None), (4 << 8 | 1, Some("tty1")), (4 << 8 | 64, Some("ttyS0"))] {
+            assert_eq!(terminal(number).as_deref(), name);
+        }
+        assert_eq!(terminal(137 << 8 | 3).as_deref(), Some("pts/259"));
+    }
+
+    #[test]
+    fn ids_groups_and_arguments() {
+        let status = b"Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t1001\t5\t5\t5\n";
+        assert_eq!(ids(status, "Uid:"), [Some(1000), Some(0)]);
+        assert_eq!(ids(status, "Gid:"), [Some(1001), Some(5)]);
+        assert_eq!(ids(b"Name:\tx\n", "Uid:"), [None, None]);
+        assert_eq!(arguments(b"a\0\0b\n\0"), ["a", "", "b\\x0a"]);
+        assert_eq!(control_group(b"1:name=systemd:/a\n0::/b/c\n").as_deref(), Some("/b/c"));
+        assert_eq!(control_group(b"4:memory:/docker/x\n0::/\n").as_deref(), Some("/docker/x"));
+    }
+
+    #[test]
+    fn reads_this_very_process() {
+        let live = Live::read(std::process::id()).expect("there");
+        assert_eq!(live.uid, Some(nix::unistd::getuid().as_raw()));
+        assert_eq!(live.gid, Some(nix::unistd::getgid().as_raw()));
+        assert_eq!(live.ppid, Some(nix::unistd::getppid().as_raw() as u32));
+        let exe = std::env::current_exe().expect("known");
+        assert_eq!(live.exe, Some(escape(exe.as_os_str().as_bytes())));
+    }
+
+    #[test]
+    fn a_reaped_process_is_nobody() {
+        use std::os::fd::AsFd;
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep starts");
+        let pid = child.id();
+        let raw = rustix::process::Pid::from_raw(pid as i32).expect("positive");
+        let pidfd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()).expect("pidfd");
+        let alive = ProcReader.identify(pid, Some(pidfd.as_fd()));
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        assert_eq!((alive.pid, alive.confidence), (Some(pid), Confidence::Exact));
+        assert_eq!(alive.ancestors.first().map(|a| a.pid), Some(std::process::id()));
+        assert_eq!(ProcReader.identify(pid, Some(pidfd.as_fd())), Actor { pid: Some(pid), ..Actor::unknown() });
+    }
+}

@@ -1,0 +1,221 @@
+//! Empties the ring: bytes become observations, drops become gaps.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use crossbeam_channel::{Sender, TrySendError};
+use fim_common::{Counters, EventHead, Hook};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+
+use super::decode::Event;
+use super::load::sum;
+use super::table::ProcessTable;
+use crate::core::actor::{Actor, Confidence, ProcessKey};
+use crate::core::observation::{Observation, Signal, Source, WatchId};
+use crate::sensor::actor::proc::Live;
+use crate::sensor::dirs::Directories;
+
+/// How long an event waits for its directory to become known to the daemon.
+const PATIENCE: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_secs(1);
+/// Events kept waiting at most; beyond that the oldest give way and are counted.
+const WAITING: usize = 16384;
+const ACTORS: usize = 1024;
+
+/// What the thread shares with its owner.
+#[derive(Default)]
+pub struct Shared {
+    pub stop: AtomicBool,
+    /// Events whose directory never became known: it was gone again at once.
+    pub unplaced: AtomicU64,
+}
+
+pub struct Reader {
+    pub ring: RingBuf<MapData>,
+    pub counters: Arc<PerCpuArray<MapData, Counters>>,
+    pub table: Arc<ProcessTable>,
+    pub dirs: Arc<Directories>,
+    pub out: Sender<Signal>,
+    pub wake: Arc<EventFd>,
+    pub shared: Arc<Shared>,
+}
+
+struct Waiting {
+    since: Instant,
+    event: Event,
+    actor: Arc<Actor>,
+}
+
+/// Lost reports that could not be told of yet.
+#[derive(Default)]
+struct Gaps {
+    by_watch: HashMap<Option<WatchId>, (u64, &'static str)>,
+    dropped_before: u64,
+}
+
+/// Who an actor is, for the cache: a process that changes its ids or its program is another actor.
+#[derive(PartialEq, Eq, Hash)]
+struct ActorKey {
+    process: ProcessKey,
+    ids: [u32; 3],
+    exec_ns: u64,
+}
+
+impl Reader {
+    /// Runs until told to stop or the receiver is gone.
+    pub fn run(mut self) {
+        let mut waiting = VecDeque::new();
+        let mut gaps = Gaps::default();
+        let mut actors = HashMap::new();
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let pause = if waiting.is_empty() && gaps.by_watch.is_empty() { IDLE } else { RETRY };
+            if let Err(error) = self.pause(pause) {
+                let reason = format!("the ring of events cannot be waited for ({error}); restart fim");
+                let _ = self.out.send(Signal::Stopped { source: Source::Ebpf, reason });
+                return;
+            }
+            self.retry(&mut waiting, &mut gaps);
+            self.drain(&mut waiting, &mut gaps, &mut actors);
+            self.tell_gaps(&mut gaps);
+        }
+    }
+
+    fn pause(&self, time: Duration) -> nix::Result<()> {
+        let mut fds =
+            [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN), PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn drain(
+        &mut self,
+        waiting: &mut VecDeque<Waiting>,
+        gaps: &mut Gaps,
+        actors: &mut HashMap<ActorKey, Arc<Actor>>,
+    ) {
+        loop {
+            let Some(event) = self.ring.next().map(|bytes| Event::parse(&bytes)) else { return };
+            let Some(event) = event else {
+                gaps.add(None, 1, "a record of the kernel could not be read");
+                continue;
+            };
+            let actor = self.actor(&event.head, actors);
+            if self.send(&event, &actor, gaps) {
+                continue;
+            }
+            if waiting.len() >= WAITING {
+                waiting.pop_front();
+                self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
+            }
+            waiting.push_back(Waiting { since: Instant::now(), event, actor });
+            if self.shared.stop.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+
+    fn retry(&self, waiting: &mut VecDeque<Waiting>, gaps: &mut Gaps) {
+        waiting.retain(|held| {
+            if self.send(&held.event, &held.actor, gaps) {
+                return false;
+            }
+            let keep = held.since.elapsed() < PATIENCE;
+            if !keep {
+                self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
+            }
+            keep
+        });
+    }
+
+    /// Sends what the event means; `false` when its place is not known.
+    fn send(&self, event: &Event, actor: &Arc<Actor>, gaps: &mut Gaps) -> bool {
+        let meanings = event.meanings(&self.dirs);
+        let directory = event.head.flags & EventHead::DIRECTORY != 0
+            || matches!(event.hook, Hook::InodeMkdir | Hook::InodeRmdir);
+        let placed = !meanings.is_empty();
+        for meaning in meanings {
+            let watch = meaning.watch;
+            let observation = Observation {
+                source: Source::Ebpf,
+                watch,
+                path: meaning.path,
+                deed: meaning.deed,
+                directory,
+                actor: Some(actor.clone()),
+                at_ns: event.head.time_ns,
+            };
+            match self.out.try_send(Signal::Observed(observation)) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => gaps.add(Some(watch), 1, "the daemon was too busy to take it"),
+                Err(TrySendError::Disconnected(_)) => self.shared.stop.store(true, Ordering::Release),
+            }
+        }
+        placed
+    }
+
+    /// Ids are those of the moment of the operation; the rest comes from the process table, and from /proc what that
+    /// does not hold.
+    fn actor(&self, head: &EventHead, actors: &mut HashMap<ActorKey, Arc<Actor>>) -> Arc<Actor> {
+        let process = ProcessKey { tgid: head.tgid, start_ns: head.start_ns };
+        let record = self.table.record(process);
+        let exec_ns = record.as_ref().map_or(0, |record| record.exec_ns);
+        let key = ActorKey { process, ids: [head.uid, head.gid, head.euid], exec_ns };
+        if let Some(known) = actors.get(&key) {
+            return known.clone();
+        }
+        let mut actor = match &record {
+            Some(record) => self.table.actor(process, record),
+            None => Actor { pid: Some(process.tgid), start_ns: Some(process.start_ns), ..Actor::unknown() },
+        };
+        if let Some(live) = Live::read(process.tgid).ok().filter(|live| live.started(process.start_ns)) {
+            live.fill(&mut actor);
+        }
+        let known = head.flags & EventHead::IDS != 0;
+        let id = |value: u32| known.then_some(value).filter(|id| *id != u32::MAX);
+        actor.uid = id(head.uid);
+        actor.gid = id(head.gid);
+        actor.euid = id(head.euid);
+        actor.auid = Some(head.auid).filter(|id| *id != u32::MAX);
+        actor.session = Some(head.session).filter(|id| *id != u32::MAX);
+        actor.confidence = Confidence::Exact;
+        let actor = Arc::new(actor);
+        if actors.len() >= ACTORS {
+            actors.clear();
+        }
+        actors.insert(key, actor.clone());
+        actor
+    }
+
+    fn tell_gaps(&self, gaps: &mut Gaps) {
+        let dropped: u64 = Hook::ALL.iter().map(|hook| sum(&self.counters, *hook).dropped).sum();
+        if dropped > gaps.dropped_before {
+            gaps.add(None, dropped - gaps.dropped_before, "the ring between kernel and daemon was full");
+            gaps.dropped_before = dropped;
+        }
+        gaps.by_watch.retain(|watch, (lost, reason)| {
+            let gap = Signal::Gap {
+                source: Source::Ebpf,
+                watch: *watch,
+                lost: Some(*lost),
+                reason: (*reason).into(),
+            };
+            matches!(self.out.try_send(gap), Err(TrySendError::Full(_)))
+        });
+    }
+}
+
+impl Gaps {
+    fn add(&mut self, watch: Option<WatchId>, lost: u64, reason: &'static str) {
+        let entry = self.by_watch.entry(watch).or_insert((0, reason));
+        entry.0 += lost;
+    }
+}

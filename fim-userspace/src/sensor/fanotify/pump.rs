@@ -1,0 +1,248 @@
+//! The thread that drains the kernel's queue.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Shared;
+use super::adopt::adopt;
+use super::interpret::{Finding, Interpreter};
+use super::outbox::Outbox;
+use crate::core::actor::{Actor, Confidence};
+use crate::core::observation::{Deed, Observation, Source, WatchId};
+use crate::core::path::RelPath;
+use crate::sensor::actor::Identify;
+use crate::sensor::dirs::FileHandle;
+use crate::sys::fanotify::Batch;
+use crate::sys::fanotify::records::{Event, Pidfd};
+use crate::sys::handle;
+
+/// About a thousand events.
+const BUFFER: usize = 128 * 1024;
+/// A queue that held this many events is busy: reading it a little later lets the kernel merge the events of one file.
+const BUSY: usize = 128;
+const MERGE_MS: u8 = 3;
+/// How soon to look again for room in the channel, or for the other half of a rename.
+const RETRY_MS: u8 = 2;
+
+pub struct Pump {
+    pub shared: Arc<Shared>,
+    pub identify: Arc<dyn Identify>,
+    pub interpreter: Interpreter,
+    pub outbox: Outbox,
+    pub stop: OwnedFd,
+}
+
+impl Pump {
+    /// Runs until told to stop, until nobody listens, or until the kernel fails it.
+    pub fn run(mut self) {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let settled = self.outbox.flush();
+            if self.outbox.closed {
+                return;
+            }
+            let soon = !settled || self.interpreter.waiting();
+            let timeout = if soon { PollTimeout::from(RETRY_MS) } else { PollTimeout::NONE };
+            let stopping = self.wait(timeout);
+            let drained = self.drain(&mut buffer);
+            self.expire(stopping);
+            match drained {
+                Err(e) => {
+                    self.outbox.stopped(format!(
+                        "fanotify cannot be read ({e}); live events have stopped, restart fim"
+                    ));
+                    self.finish();
+                    return;
+                }
+                Ok(_) if stopping => {
+                    self.finish();
+                    return;
+                }
+                Ok(events) if events >= BUSY => self.pause(),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether the sensor is to stop.
+    fn wait(&self, timeout: PollTimeout) -> bool {
+        let mut fds = [
+            PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.shared.reporter.group.as_fd(), PollFlags::POLLIN),
+        ];
+        // An interrupted wait looks at the queue once more, which is harmless.
+        poll(&mut fds, timeout).is_ok() && fds[0].any().unwrap_or(false)
+    }
+
+    fn pause(&self) {
+        let mut stop = [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut stop, PollTimeout::from(MERGE_MS));
+    }
+
+    /// Hands on what can be handed on without waiting for anyone for long.
+    fn finish(&mut self) {
+        for _ in 0..50 {
+            if self.outbox.flush() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(u64::from(RETRY_MS)));
+        }
+    }
+
+    /// Reads until the queue is empty; how many events there were.
+    fn drain(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut events = 0;
+        while let Some(batch) = self.shared.reporter.group.read(buffer)? {
+            events += self.batch(&batch);
+            self.outbox.flush();
+        }
+        Ok(events)
+    }
+
+    fn batch(&mut self, batch: &Batch) -> usize {
+        let mut findings = Vec::new();
+        let mut cast = Cast { identify: &*self.identify, known: HashMap::new() };
+        let now = boot_time_ns();
+        let mut count = 0;
+        for event in batch.events() {
+            count += 1;
+            self.interpreter.event(&event, &mut findings);
+            for finding in findings.drain(..) {
+                let actor = |pid| cast.actor(pid, Some((batch, &event)));
+                handle_finding(&self.shared, &mut self.outbox, finding, actor, now);
+            }
+        }
+        self.shared.seen.fetch_add(count as u64, Ordering::Relaxed);
+        count
+    }
+
+    fn expire(&mut self, all: bool) {
+        let mut findings = Vec::new();
+        self.interpreter.expire(all, &mut findings);
+        let mut cast = Cast { identify: &*self.identify, known: HashMap::new() };
+        for finding in findings {
+            handle_finding(
+                &self.shared,
+                &mut self.outbox,
+                finding,
+                |pid| cast.actor(pid, None),
+                boot_time_ns(),
+            );
+        }
+    }
+}
+
+/// The processes of one batch. Not kept longer: a process can change its ids and its executable.
+struct Cast<'a> {
+    identify: &'a dyn Identify,
+    known: HashMap<i32, Option<Arc<Actor>>>,
+}
+
+impl Cast<'_> {
+    fn actor(&mut self, pid: i32, event: Option<(&Batch, &Event<'_>)>) -> Option<Arc<Actor>> {
+        self.known
+            .entry(pid)
+            .or_insert_with(|| {
+                let number = u32::try_from(pid).ok().filter(|pid| *pid != 0)?;
+                let event = event.filter(|(_, event)| event.pid == pid);
+                let gone = event.is_some_and(|(_, event)| event.pidfd == Pidfd::Gone);
+                if gone {
+                    // /proc may show another process under this number by now.
+                    let unknown =
+                        Actor { pid: Some(number), confidence: Confidence::Unknown, ..Actor::unknown() };
+                    return Some(Arc::new(unknown));
+                }
+                let pidfd = event.and_then(|(batch, event)| batch.pidfd(event));
+                Some(Arc::new(self.identify.identify(number, pidfd)))
+            })
+            .clone()
+    }
+}
+
+fn handle_finding(
+    shared: &Shared,
+    outbox: &mut Outbox,
+    finding: Finding,
+    mut actor: impl FnMut(i32) -> Option<Arc<Actor>>,
+    at_ns: u64,
+) {
+    let mut tell = |outbox: &mut Outbox, watch, path, deed, directory, pid| {
+        if pid != shared.own_pid {
+            let actor = actor(pid);
+            let source = Source::Fanotify;
+            outbox.observed(Observation { source, watch, path, deed, directory, actor, at_ns });
+        }
+    };
+    match finding {
+        Finding::Deed { watch, path, deed, directory, pid } => {
+            if directory && matches!(deed, Deed::Created | Deed::MovedHere { .. } | Deed::Deleted) {
+                take_under_watch(shared, outbox, watch, &path);
+            }
+            tell(outbox, watch, path, deed, directory, pid);
+        }
+        Finding::RootLost { watch, deed, pid } => {
+            let how = if deed == Deed::Deleted { "deleted" } else { "moved" };
+            tell(outbox, watch, RelPath::root(), deed, true, pid);
+            outbox.gap(
+                Some(watch),
+                format!("the watched directory itself was {how}; put it back and restart fim"),
+            );
+        }
+        Finding::Overflow => outbox.gap(None, "the kernel's fanotify queue was full".into()),
+        Finding::Stray(handle) => stray(shared, outbox, &handle),
+    }
+}
+
+/// Also after a deletion: the kernel may have merged it with the creation of another directory of that name.
+fn take_under_watch(shared: &Shared, outbox: &mut Outbox, watch: WatchId, path: &RelPath) {
+    let Some(root) = shared.root(watch) else { return };
+    let marks = shared.all_marks();
+    if let Err(e) = adopt(&root, watch, path, &shared.dirs, &marks, &shared.exclude) {
+        outbox.gap(Some(watch), e.to_string());
+    }
+}
+
+/// A marked directory that nobody knows: either it left its watch by a rename, and is let go, or the registry is wrong.
+fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
+    for (watch, root) in shared.roots() {
+        let same_file_system = handle::file_system_id(root.fd()).is_ok_and(|id| id == handle.fsid);
+        if !same_file_system {
+            continue;
+        }
+        let Ok(dir) = handle::open_directory(root.fd(), handle) else {
+            continue;
+        };
+        let (Some(top), Some(at)) = (place_of(root.fd()), place_of(dir.as_fd())) else {
+            continue;
+        };
+        if let Ok(below) = at.strip_prefix(&top) {
+            let path = RelPath::new(below.as_os_str().as_bytes());
+            if path.is_some_and(|path| !(shared.exclude)(watch, &path, true)) {
+                let reason =
+                    format!("the directory {} had been lost sight of", crate::core::path::display(&at));
+                outbox.gap(Some(watch), reason);
+                return;
+            }
+        }
+        // It may be gone by now; then so is its mark.
+        let _ = shared.reporter.unmark_directory(dir.as_fd());
+        return;
+    }
+}
+
+/// Where an open directory is now.
+pub fn place_of(fd: BorrowedFd<'_>) -> Option<std::path::PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
+}
+
+/// Nanoseconds since boot, time asleep included.
+fn boot_time_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    now.map_or(0, |t| Duration::from(t).as_nanos() as u64)
+}

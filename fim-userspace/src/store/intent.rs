@@ -1,0 +1,69 @@
+//! What the daemon is about to do. Written before it acts and closed by the record of what came of it, so that an
+//! intent that is open at start tells of a daemon that died in the middle of a response.
+
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, bad_row};
+use crate::core::event::Event;
+use crate::core::path::RelPath;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IntentId(pub i64);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Root of the watch.
+    #[serde(with = "escaped_path")]
+    pub watch: PathBuf,
+    pub path: RelPath,
+    /// The record as far as it was known before anything was done.
+    pub event: Event,
+}
+
+impl Store {
+    /// Notes what is about to be done, in one transaction.
+    pub fn intents_begin(&mut self, intents: &[Intent]) -> Result<Vec<IntentId>, StoreError> {
+        self.transact("noting a response", |db| {
+            let mut insert = db.prepare_cached("INSERT INTO intent (body) VALUES (?1)")?;
+            intents
+                .iter()
+                .map(|intent| {
+                    let body = serde_json::to_string(intent).map_err(|_| bad_row("body"))?;
+                    insert.insert([body]).map(IntentId)
+                })
+                .collect()
+        })
+    }
+
+    /// Intents without an outcome, oldest first.
+    pub fn intents_open(&self) -> Result<Vec<(IntentId, Intent)>, StoreError> {
+        self.run("reading open responses", |db| {
+            db.prepare_cached("SELECT id, body FROM intent ORDER BY id")?
+                .query_map([], |row| {
+                    let intent =
+                        serde_json::from_str(row.get_ref(1)?.as_str()?).map_err(|_| bad_row("body"))?;
+                    Ok((IntentId(row.get(0)?), intent))
+                })?
+                .collect()
+        })
+    }
+}
+
+mod escaped_path {
+    use super::*;
+    use crate::core::path::{display, unescape};
+    use serde::{Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(path: &std::path::Path, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&display(path))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<PathBuf, D::Error> {
+        let bytes =
+            unescape(&String::deserialize(d)?).ok_or_else(|| D::Error::custom("not an escaped path"))?;
+        Ok(std::ffi::OsString::from_vec(bytes).into())
+    }
+}

@@ -1,0 +1,170 @@
+//! The append-only, hash-chained record of everything.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::{Digest as _, Sha256};
+
+use super::{IntentId, Store, StoreError, bad_row, signed, unsigned};
+use crate::core::entry::{Digest, Found};
+use crate::core::event::{Event, Record};
+use crate::core::path::RelPath;
+
+pub(super) type Hash = [u8; 32];
+
+/// The last record of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// 0 when the ledger is empty.
+    pub seq: u64,
+    pub hash: Hash,
+}
+
+impl Head {
+    pub(super) const EMPTY: Self = Self { seq: 0, hash: [0; 32] };
+}
+
+/// What was found in the place of something approved, or where nothing should have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvidenceRow {
+    pub watch: PathBuf,
+    pub path: RelPath,
+    pub found: Found,
+    /// In the vault; regular files only.
+    pub digest: Option<Digest>,
+}
+
+/// `hash = sha256(prev || seq as u64 big endian || body)`.
+pub(super) fn link(prev: &Hash, seq: u64, body: &str) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update(prev);
+    hasher.update(seq.to_be_bytes());
+    hasher.update(body.as_bytes());
+    hasher.finalize().into()
+}
+
+/// The first 16 bytes of the hash, in hexadecimal.
+pub(super) fn record_id(hash: &Hash) -> String {
+    hash[..16].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl Store {
+    /// Adds `events` to the chain and closes the intents they settle, in one transaction.
+    pub fn append(&mut self, events: &[Event], closes: &[IntentId]) -> Result<Vec<Record>, StoreError> {
+        self.append_with(events, closes, &[])
+    }
+
+    /// As [`append`](Self::append), with evidence: each row names its event by index in `events`.
+    pub fn append_with(
+        &mut self,
+        events: &[Event],
+        closes: &[IntentId],
+        evidence: &[(usize, EvidenceRow)],
+    ) -> Result<Vec<Record>, StoreError> {
+        self.transact("writing the ledger", |db| {
+            let records = chain(db, events)?;
+            for (index, row) in evidence {
+                let record = records.get(*index).ok_or_else(|| bad_row("evidence"))?;
+                put_evidence(db, record.seq, row)?;
+            }
+            let mut close = db.prepare_cached("DELETE FROM intent WHERE id = ?1")?;
+            closes.iter().try_for_each(|id| close.execute([id.0]).map(drop))?;
+            Ok(records)
+        })
+    }
+
+    /// Up to `limit` records that follow `seq`, in order.
+    pub fn ledger_after(&self, seq: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.records("SELECT seq, hash, body FROM ledger WHERE seq > ?1 ORDER BY seq LIMIT ?2", seq, limit)
+    }
+
+    /// The last `limit` records, oldest first.
+    pub fn ledger_tail(&self, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let sql = "SELECT seq, hash, body FROM ledger WHERE seq > ?1 ORDER BY seq DESC LIMIT ?2";
+        let mut records = self.records(sql, 0, limit)?;
+        records.reverse();
+        Ok(records)
+    }
+
+    pub fn ledger_head(&self) -> Result<Head, StoreError> {
+        self.run("reading the ledger", head)
+    }
+
+    /// What was found by the event `seq`.
+    pub fn evidence_of(&self, seq: u64) -> Result<Vec<EvidenceRow>, StoreError> {
+        self.run("reading the evidence", |db| {
+            db.prepare_cached("SELECT watch, path, sha256, found FROM evidence WHERE seq = ?1 ORDER BY id")?
+                .query_map([signed(seq)], |row| {
+                    let watch: Vec<u8> = row.get(0)?;
+                    let digest: Option<String> = row.get(2)?;
+                    Ok(EvidenceRow {
+                        watch: PathBuf::from(std::ffi::OsStr::from_bytes(&watch)),
+                        path: RelPath::new(row.get::<_, Vec<u8>>(1)?).ok_or_else(|| bad_row("path"))?,
+                        digest: digest.and_then(|hex| Digest::from_hex(&hex)),
+                        found: serde_json::from_str(row.get_ref(3)?.as_str()?)
+                            .map_err(|_| bad_row("found"))?,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    fn records(&self, sql: &str, seq: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Vec<(i64, Hash, String)> = self.run("reading the ledger", |db| {
+            db.prepare_cached(sql)?
+                .query_map(params![signed(seq), limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect()
+        })?;
+        rows.into_iter()
+            .map(|(seq, hash, body)| {
+                let event = serde_json::from_str(&body).map_err(|e| StoreError::Row {
+                    file: self.file.clone(),
+                    detail: format!("ledger record {seq}: {e}"),
+                })?;
+                Ok(Record { seq: unsigned(seq), id: record_id(&hash), event })
+            })
+            .collect()
+    }
+}
+
+pub(super) fn head(db: &Connection) -> rusqlite::Result<Head> {
+    let mut select = db.prepare_cached("SELECT seq, hash FROM ledger ORDER BY seq DESC LIMIT 1")?;
+    let last = select.query_row([], |row| Ok(Head { seq: row.get(0).map(unsigned)?, hash: row.get(1)? }));
+    Ok(last.optional()?.unwrap_or(Head::EMPTY))
+}
+
+fn chain(db: &Connection, events: &[Event]) -> rusqlite::Result<Vec<Record>> {
+    let mut last = head(db)?;
+    let mut insert =
+        db.prepare_cached("INSERT INTO ledger (seq, body, prev, hash) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut records = Vec::with_capacity(events.len());
+    for event in events {
+        let body = serde_json::to_string(event).map_err(|_| bad_row("body"))?;
+        let seq = last.seq + 1;
+        let hash = link(&last.hash, seq, &body);
+        insert.execute(params![signed(seq), body, last.hash, hash])?;
+        last = Head { seq, hash };
+        records.push(Record { seq, id: record_id(&hash), event: event.clone() });
+    }
+    if !events.is_empty() {
+        // A chain that was cut at its end is whole in itself; this tells that there was more.
+        let text = format!("{} {}", last.seq, Digest(last.hash));
+        db.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('ledger_head', ?1)")?.execute([text])?;
+    }
+    Ok(records)
+}
+
+fn put_evidence(db: &Connection, seq: u64, row: &EvidenceRow) -> rusqlite::Result<()> {
+    let found = serde_json::to_string(&row.found).map_err(|_| bad_row("found"))?;
+    let sql = "INSERT INTO evidence (seq, watch, path, sha256, found) VALUES (?1, ?2, ?3, ?4, ?5)";
+    db.prepare_cached(sql)?.execute(params![
+        signed(seq),
+        row.watch.as_os_str().as_bytes(),
+        row.path.as_bytes(),
+        row.digest.map(|d| d.to_string()),
+        found
+    ])?;
+    Ok(())
+}

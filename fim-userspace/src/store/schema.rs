@@ -1,0 +1,116 @@
+//! The tables, and how an older database becomes a present one. `docs/database.md` describes them for readers.
+
+use rusqlite::Connection;
+
+/// Migration n brings a database from version n to n + 1 (`PRAGMA user_version`). Never edit one that was released.
+const MIGRATIONS: [&str; 1] = [V1];
+
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// The columns of the ledger that queries use are computed from the body, so they can never disagree with what the
+/// chain protects.
+const V1: &str = r#"
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE watch (
+    id INTEGER PRIMARY KEY,
+    root BLOB NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE baseline (
+    watch INTEGER NOT NULL REFERENCES watch(id),
+    path BLOB NOT NULL,
+    type TEXT NOT NULL,
+    sha256 TEXT,
+    size INTEGER NOT NULL,
+    mode INTEGER NOT NULL,
+    uid INTEGER NOT NULL,
+    gid INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    xattrs TEXT,
+    target BLOB,
+    rdev INTEGER NOT NULL,
+    dev INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    nlink INTEGER NOT NULL,
+    PRIMARY KEY (watch, path)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE ledger (
+    seq INTEGER PRIMARY KEY,
+    body TEXT NOT NULL,
+    prev BLOB NOT NULL,
+    hash BLOB NOT NULL,
+    id TEXT AS (lower(hex(substr(hash, 1, 16)))) VIRTUAL,
+    time TEXT AS (body ->> '$.time') VIRTUAL,
+    kind TEXT AS (body ->> '$.kind') VIRTUAL,
+    path TEXT AS (body ->> '$.path') VIRTUAL,
+    watch TEXT AS (body ->> '$.watch') VIRTUAL,
+    severity TEXT AS (body ->> '$.severity') VIRTUAL,
+    verdict TEXT AS (body ->> '$.verdict') VIRTUAL,
+    response TEXT AS (body ->> '$.response') VIRTUAL,
+    actor_uid INTEGER AS (body ->> '$.actor.uid') VIRTUAL,
+    actor_exe TEXT AS (body ->> '$.actor.exe') VIRTUAL
+) STRICT;
+CREATE INDEX ledger_id ON ledger (id);
+CREATE INDEX ledger_time ON ledger (time);
+CREATE INDEX ledger_path ON ledger (path);
+CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+
+CREATE TABLE evidence (
+    id INTEGER PRIMARY KEY,
+    seq INTEGER NOT NULL REFERENCES ledger(seq),
+    watch BLOB NOT NULL,
+    path BLOB NOT NULL,
+    sha256 TEXT,
+    found TEXT NOT NULL
+) STRICT;
+CREATE INDEX evidence_seq ON evidence (seq);
+
+CREATE TABLE intent (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    body TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE open_change (
+    watch BLOB NOT NULL,
+    path BLOB NOT NULL,
+    after TEXT,
+    PRIMARY KEY (watch, path)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE cursor (
+    sink TEXT PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    last_success TEXT,
+    error TEXT,
+    error_at TEXT,
+    parked INTEGER NOT NULL DEFAULT 0,
+    parked_reason TEXT,
+    idle INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+"#;
+
+pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Brings the database up to [`VERSION`], each step whole or not at all.
+pub(super) fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
+    for (from, sql) in (0i64..).zip(MIGRATIONS) {
+        let step = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        if version(&step)? == from {
+            step.execute_batch(sql)?;
+            step.pragma_update(None, "user_version", from + 1)?;
+        }
+        step.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,429 @@
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
+use rusqlite::params;
+
+use super::*;
+use crate::core::entry::tests::regular;
+use crate::core::entry::{Found, Identity, XattrName, XattrValue};
+use crate::core::event::{Event, EventKind, Record};
+use crate::core::path::RelPath;
+use crate::core::plan::Step;
+
+fn state() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
+    dir
+}
+
+fn rel(path: impl Into<Vec<u8>>) -> RelPath {
+    RelPath::new(path).expect("sound path")
+}
+
+fn found(content: u8) -> Found {
+    let identity = Identity { dev: u64::MAX - 1, ino: u64::MAX, ctime_ns: -7, nlink: 3 };
+    Found { entry: regular(content), identity }
+}
+
+fn event(n: u64) -> Event {
+    let mut event =
+        Event::about_fim(EventKind::Modified, "host", "lsm", 1_000 * n.cast_signed(), format!("n{n}"));
+    event.set_path(format!("/etc/file\n{n}").as_bytes());
+    event
+}
+
+fn events(from: u64, to: u64) -> Vec<Event> {
+    (from..=to).map(event).collect()
+}
+
+fn raw(dir: &Path) -> Connection {
+    Connection::open(dir.join(DATABASE)).expect("opens")
+}
+
+const ETC: &str = "/etc";
+
+#[test]
+fn an_entry_comes_back_as_it_went_in() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let mut odd = found(1);
+    odd.entry.xattrs.0.insert(XattrName(b"user.\xfe".into()), XattrValue(b"\0\xff".to_vec()));
+    odd.entry.target = Some(b"a\n\xff".to_vec());
+    odd.entry.rdev = u64::MAX;
+    odd.entry.sha256 = None;
+    let path = rel(b"odd\n\xff\\".to_vec());
+    let etc = Path::new(ETC);
+    store
+        .baseline_put_many(etc, &[(RelPath::root(), found(9)), (path.clone(), odd.clone())])
+        .expect("written");
+    assert_eq!(store.baseline_get(etc, &path).expect("read"), Some(odd.clone()));
+    assert_eq!(store.baseline_get(etc, &RelPath::root()).expect("read"), Some(found(9)));
+    assert_eq!(store.baseline_get(Path::new("/usr"), &path).expect("read"), None, "another watch");
+    let moved = Identity { dev: 1, ino: 2, ctime_ns: 3, nlink: 4 };
+    store.baseline_touch(etc, &[(path.clone(), moved), (rel("absent"), moved)]).expect("touched");
+    odd.identity = moved;
+    assert_eq!(store.baseline_get(etc, &path).expect("read"), Some(odd));
+    assert_eq!(store.baseline_count(etc).expect("counted"), 2);
+}
+
+#[test]
+fn folders_are_listed_whatever_their_names_sort_like() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let etc = Path::new(ETC);
+    let paths =
+        ["", "a", "a-b", "a/-", "a/b", "a/b-c", "a/b/c", "a/b/c/d", "a/b0", "a/c", "a0", "b/only-deep"];
+    let entries: Vec<_> = paths.iter().map(|p| (rel(*p), found(1))).collect();
+    store.baseline_put_many(etc, &entries).expect("written");
+    store.baseline_put_many(Path::new("/usr"), &entries[..3]).expect("written");
+    let names =
+        |list: Vec<(RelPath, Found)>| list.into_iter().map(|(p, _)| p.to_string()).collect::<Vec<_>>();
+    let list = |p: &str| names(store.baseline_list_dir(etc, &rel(p)).expect("listed"));
+    let tree = |p: &str| names(store.baseline_children(etc, &rel(p)).expect("listed"));
+    assert_eq!(list(""), ["a", "a-b", "a0"]);
+    assert_eq!(list("a"), ["a/-", "a/b", "a/b-c", "a/b0", "a/c"]);
+    assert_eq!(list("a/b"), ["a/b/c"]);
+    assert_eq!(list("a/c"), [""; 0]);
+    assert_eq!(list("b"), ["b/only-deep"]);
+    assert_eq!(tree("a/b"), ["a/b", "a/b/c", "a/b/c/d"]);
+    assert_eq!(tree(""), paths);
+    assert_eq!(store.baseline_remove(etc, &rel("a")).expect("removed"), 8);
+    assert_eq!(
+        names(store.baseline_children(etc, &RelPath::root()).expect("listed")),
+        ["", "a-b", "a0", "b/only-deep"]
+    );
+    assert_eq!(store.baseline_count(Path::new("/usr")).expect("counted"), 3, "the other watch is untouched");
+}
+
+#[test]
+fn a_new_baseline_is_there_whole_or_not_at_all() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let (etc, usr) = (Path::new(ETC), Path::new("/usr"));
+    let taken = Taken { time: "2026-11-22T01:02:03Z".into(), by: "root".into(), host: "h".into() };
+    let mut rebuild = store.baseline_rebuild().expect("begun");
+    rebuild.put(etc, &[(rel("old"), found(1))]).expect("put");
+    rebuild.commit(&taken).expect("committed");
+
+    let mut rebuild = store.baseline_rebuild().expect("begun");
+    rebuild.put(usr, &[(rel("new"), found(2))]).expect("put");
+    let reader = Store::open_read_only(dir.path()).expect("a reader beside");
+    assert!(reader.baseline_get(etc, &rel("old")).expect("read").is_some(), "old one visible meanwhile");
+    drop(rebuild);
+    assert!(store.baseline_get(etc, &rel("old")).expect("read").is_some(), "old one back after giving up");
+    assert_eq!(store.baseline_taken().expect("read"), Some(taken));
+
+    let mut rebuild = store.baseline_rebuild().expect("begun");
+    let many: Vec<_> = (0..100_000).map(|n| (rel(format!("d{}/f{n}", n % 300)), found(3))).collect();
+    let start = std::time::Instant::now();
+    rebuild.put(usr, &many).expect("put");
+    let later = Taken { time: "2026-11-23T00:00:00Z".into(), by: "ann".into(), host: "i".into() };
+    rebuild.commit(&later).expect("committed");
+    println!("100,000 entries in {:?}", start.elapsed());
+    assert_eq!(store.baseline_watches().expect("listed"), [usr]);
+    assert_eq!(store.baseline_count(usr).expect("counted"), 100_000);
+    assert_eq!(reader.baseline_taken().expect("read"), Some(later));
+}
+
+#[test]
+fn the_ledger_is_chained_and_read_in_order() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    assert_eq!(store.ledger_head().expect("head").seq, 0);
+    assert_eq!(store.verify_chain().expect("verified").fault, None, "an empty chain is sound");
+    let first = store.append(&events(1, 3), &[]).expect("appended");
+    drop(store);
+    let mut store = Store::open(dir.path()).expect("opens again");
+    let second = store.append(&events(4, 5), &[]).expect("appended");
+    let all: Vec<Record> = [first, second].concat();
+    assert_eq!(all.iter().map(|r| r.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    let reader = Store::open_read_only(dir.path()).expect("a reader beside");
+    assert_eq!(reader.ledger_after(0, 100).expect("read"), all);
+    assert_eq!(reader.ledger_after(2, 2).expect("read"), all[2..4]);
+    assert_eq!(reader.ledger_tail(2).expect("read"), all[3..]);
+    let report = reader.verify_chain().expect("verified");
+    assert_eq!((report.sound, report.fault), (5, None));
+    assert_eq!(reader.ledger_head().expect("head"), report.head);
+    assert!(all[4].id.len() == 32 && report.head.hash.starts_with(&hex(&all[4].id)));
+    // What the documentation promises to others who recompute it: the first record, from its parts.
+    let body: String =
+        raw(dir.path()).query_row("SELECT body FROM ledger WHERE seq = 1", [], |r| r.get(0)).expect("body");
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest([&[0; 32][..], &1u64.to_be_bytes(), body.as_bytes()].concat());
+    assert_eq!(hex(&all[0].id), hash[..16]);
+    let kind: (String, String, String) = raw(dir.path())
+        .query_row("SELECT kind, path, id FROM ledger WHERE path = '/etc/file\\x0a2'", [], |r| {
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+        })
+        .expect("columns for people");
+    assert_eq!(kind, ("modified".into(), "/etc/file\\x0a2".into(), all[1].id.clone()));
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2)
+        .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hexadecimal"))
+        .collect()
+}
+
+#[test]
+fn tampering_with_the_ledger_shows() {
+    const UNLOCK: &str =
+        "DROP TRIGGER ledger_no_update; DROP TRIGGER ledger_no_delete; PRAGMA foreign_keys = off;";
+    let cases = [
+        ("UPDATE ledger SET body = replace(body, 'n3', 'n9') WHERE seq = 3", Fault::Altered { seq: 3 }),
+        ("UPDATE ledger SET body = body || ' ' WHERE seq = 1", Fault::Altered { seq: 1 }),
+        ("UPDATE ledger SET prev = zeroblob(32) WHERE seq = 2", Fault::Altered { seq: 2 }),
+        ("UPDATE ledger SET hash = zeroblob(32) WHERE seq = 2", Fault::Altered { seq: 2 }),
+        ("UPDATE ledger SET hash = x'00' WHERE seq = 2", Fault::Unreadable { after: 1 }),
+        ("DELETE FROM ledger WHERE seq = 1", Fault::Missing { seq: 1, next: 2 }),
+        ("DELETE FROM ledger WHERE seq IN (3, 4)", Fault::Missing { seq: 3, next: 5 }),
+        ("DELETE FROM ledger WHERE seq = 5", Fault::Truncated { last: 4, noted: 5 }),
+        ("DELETE FROM ledger", Fault::Truncated { last: 0, noted: 5 }),
+        ("DELETE FROM meta WHERE key = 'ledger_head'", Fault::HeadAltered),
+        (
+            "CREATE TEMP TABLE IF NOT EXISTS t AS SELECT seq, body FROM ledger WHERE seq IN (2, 3);
+             UPDATE ledger SET body = (SELECT body FROM t WHERE t.seq = 5 - ledger.seq) WHERE seq IN (2, 3)",
+            Fault::Altered { seq: 2 },
+        ),
+        ("UPDATE ledger SET seq = 99 WHERE seq = 5", Fault::Missing { seq: 5, next: 99 }),
+        ("UPDATE ledger SET seq = -1 WHERE seq = 5", Fault::Altered { seq: u64::MAX }),
+        (
+            "INSERT INTO ledger (seq, body, prev, hash) SELECT 6, body, hash, hash FROM ledger WHERE seq = 5",
+            Fault::Altered { seq: 6 },
+        ),
+    ];
+    for (sql, fault) in cases {
+        let dir = state();
+        let mut store = Store::open(dir.path()).expect("opens");
+        store.append(&events(1, 5), &[]).expect("appended");
+        drop(store);
+        let shell = raw(dir.path());
+        if !sql.starts_with("INSERT") && !sql.contains("meta") {
+            assert!(shell.execute_batch(sql).is_err(), "refused while the triggers stand: {sql}");
+        }
+        shell.execute_batch(UNLOCK).expect("root can drop triggers");
+        shell.execute_batch(sql).expect(sql);
+        drop(shell);
+        let report = Store::open_read_only(dir.path()).expect("opens").verify_chain().expect("verified");
+        assert_eq!(report.fault.as_ref(), Some(&fault), "{sql}");
+        assert!(report.sound < 6, "{report:?}");
+    }
+}
+
+#[test]
+fn intents_survive_until_their_outcome_is_recorded() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let intent = |name: &[u8]| Intent {
+        watch: PathBuf::from("/etc\n"),
+        step: Step::Quarantine { path: rel(name.to_vec()), expected: found(4) },
+    };
+    let ids = store.intents_begin(&[intent(b"a\xff"), intent(b"b")]).expect("noted");
+    drop(store);
+    let mut store = Store::open(dir.path()).expect("opens again");
+    assert_eq!(store.intents_open().expect("read"), [(ids[0], intent(b"a\xff")), (ids[1], intent(b"b"))]);
+    let row =
+        EvidenceRow { watch: ETC.into(), path: rel("a"), found: found(4), digest: found(4).entry.sha256 };
+    let bad = store.append_with(&events(1, 1), &ids, &[(1, row.clone())]);
+    assert!(bad.is_err(), "evidence of an event that is not there");
+    assert_eq!(store.intents_open().expect("read").len(), 2, "a failed batch leaves no half");
+    assert_eq!(store.ledger_head().expect("head").seq, 0);
+    let records = store.append_with(&events(1, 2), &ids[..1], &[(1, row.clone())]).expect("appended");
+    assert_eq!(store.evidence_of(records[1].seq).expect("read"), [row]);
+    assert_eq!(store.evidence_of(records[0].seq).expect("read"), []);
+    assert_eq!(store.intents_open().expect("read"), [(ids[1], intent(b"b"))]);
+    let next = store.intents_begin(&[intent(b"c")]).expect("noted");
+    assert!(next[0] > ids[1], "ids are never used again");
+}
+
+#[test]
+fn a_new_cursor_begins_at_the_end_and_never_moves_back() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    store.append(&events(1, 7), &[]).expect("appended");
+    assert_eq!(store.cursor_get("hook").expect("read"), None);
+    let mut beside = Store::open_beside(dir.path()).expect("opens beside");
+    assert_eq!(beside.cursor_or_head("hook").expect("begun"), 7);
+    store.append(&events(8, 9), &[]).expect("the writer goes on");
+    assert_eq!(beside.cursor_or_head("hook").expect("kept"), 7);
+    beside.cursor_set("hook", 9).expect("moved");
+    beside.cursor_set("hook", 8).expect("ignored");
+    assert_eq!(store.cursor_get("hook").expect("read"), Some(9));
+    let state = SinkState {
+        name: "hook".into(),
+        cursor: 3,
+        error: Some("x".into()),
+        parked: 2,
+        ..Default::default()
+    };
+    beside.sink_state_set(&state).expect("written");
+    assert_eq!(store.sink_states().expect("read"), [SinkState { cursor: 9, ..state }]);
+}
+
+#[test]
+fn a_damaged_database_says_what_to_do() {
+    let dir = state();
+    let file = dir.path().join(DATABASE);
+    let open = || Store::open(dir.path()).err().map(|e| e.to_string()).unwrap_or_default();
+    std::fs::write(&file, [b"SQLite format 3\0".as_slice(), &[0xa5; 8192]].concat()).expect("written");
+    assert!(open().contains("is damaged") && open().contains("`fim init`"), "{}", open());
+    std::fs::write(&file, [7; 4096]).expect("written");
+    assert!(open().contains("is damaged") && open().contains("vault"), "{}", open());
+    std::fs::remove_file(&file).expect("removed");
+
+    let mut store = Store::open(dir.path()).expect("a new one");
+    let many: Vec<_> = (0..5_000).map(|n| (rel(format!("f{n}")), found(3))).collect();
+    store.baseline_put_many(Path::new(ETC), &many).expect("written");
+    drop(store);
+    let size = std::fs::metadata(&file).expect("there").len();
+    let mut bytes = std::fs::OpenOptions::new().write(true).open(&file).expect("opens");
+    std::io::Seek::seek(&mut bytes, std::io::SeekFrom::Start(size / 2)).expect("sought");
+    bytes.write_all(&[0x5a; 16_384]).expect("a damaged middle");
+    drop(bytes);
+    assert!(open().contains("is damaged"), "{}", open());
+}
+
+#[test]
+fn a_newer_database_is_left_alone() {
+    let dir = state();
+    drop(Store::open(dir.path()).expect("opens"));
+    raw(dir.path()).pragma_update(None, "user_version", 77).expect("set");
+    for said in [
+        Store::open(dir.path()).err().expect("refused").to_string(),
+        Store::open_read_only(dir.path()).err().expect("refused").to_string(),
+    ] {
+        assert!(said.contains("newer fim (schema 77, this one knows 1)"), "{said}");
+    }
+}
+
+#[test]
+fn nothing_is_made_by_looking() {
+    let dir = state();
+    for opened in [Store::open_read_only(dir.path()), Store::open_beside(dir.path())] {
+        let said = opened.err().expect("nothing there").to_string();
+        assert!(said.contains("no database") && said.contains("`fim init`"), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
+}
+
+#[test]
+fn one_daemon_per_state_directory() {
+    let dir = state();
+    let inner = dir.path().join("deep/state");
+    let lock = Lock::acquire(&inner).expect("free");
+    let said = Lock::acquire(&inner).expect_err("held").to_string();
+    assert!(
+        said.contains(&format!("(pid {})", std::process::id())) && said.contains("`fim status`"),
+        "{said}"
+    );
+    drop(lock);
+    drop(Lock::acquire(&inner).expect("free again"));
+    let mode = |p: &Path| p.metadata().expect("there").permissions().mode() & 0o777;
+    assert_eq!((mode(&inner), mode(&inner.join("lock"))), (0o700, 0o600));
+    drop(Store::open(&inner).expect("opens"));
+    assert_eq!(mode(&inner.join(DATABASE)), 0o600);
+    std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o770)).expect("chmod");
+    let said = Store::open(&inner).err().expect("refused").to_string();
+    assert!(said.contains("can be written by others (mode 0770)") && said.contains("chmod 700"), "{said}");
+}
+
+/// A small file system of its own; gone when dropped.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn new(size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let options = std::ffi::CString::new(format!("size={size},mode=0700")).expect("no NUL");
+        rustix::mount::mount(
+            "tmpfs",
+            dir.path(),
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            options.as_c_str(),
+        )
+        .ok()?;
+        Some(Self(dir))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_recorded() {
+    let Some(disk) = Tmpfs::new("2m") else {
+        eprintln!("skipped: mounting a tmpfs needs root");
+        return;
+    };
+    let dir = disk.0.path();
+    let mut store = Store::open(dir).expect("opens");
+    let (mut kept, mut said) = (0, String::new());
+    for n in 0..10_000 {
+        match store.append(&events(20 * n + 1, 20 * n + 20), &[]) {
+            Ok(records) => kept = records.last().expect("records").seq,
+            Err(e) => {
+                said = e.to_string();
+                break;
+            }
+        }
+    }
+    assert!(kept > 0 && said.contains("is full") && said.contains("make room"), "{kept}: {said}");
+    let report = store.verify_chain().expect("verified while full");
+    assert_eq!((report.sound, report.fault), (kept, None));
+    drop(store);
+    std::fs::write(dir.join("filler"), vec![1; 4 << 20]).expect_err("fills the rest");
+    if let Err(e) = Store::open(dir) {
+        assert!(e.to_string().contains("is full"), "{e}");
+    }
+    std::fs::remove_file(dir.join("filler")).expect("removed");
+    rustix::mount::mount_remount(dir, rustix::mount::MountFlags::empty(), c"size=8m").expect("room is made");
+    let mut store = Store::open(dir).expect("opens again");
+    assert_eq!(store.append(&[event(1)], &[]).expect("goes on")[0].seq, kept + 1);
+    assert_eq!(store.verify_chain().expect("verified").fault, None);
+}
+
+#[test]
+fn a_database_held_by_another_program_is_named() {
+    let dir = state();
+    let store = Store::open(dir.path()).expect("opens");
+    let shell = raw(dir.path());
+    shell.execute_batch("BEGIN IMMEDIATE").expect("held");
+    store.db.busy_timeout(Duration::from_millis(1)).expect("short patience");
+    let mut store = store;
+    let said = store.append(&[event(1)], &[]).expect_err("held").to_string();
+    assert!(said.contains("held by another program"), "{said}");
+    shell.execute_batch("ROLLBACK").expect("let go");
+    assert_eq!(store.append(&[event(1)], &[]).expect("goes on")[0].seq, 1);
+}
+
+#[test]
+fn the_status_tells_a_dead_daemon_from_a_live_one() {
+    let dir = state();
+    assert_eq!(status::Status::read(dir.path()).expect("readable"), None);
+    let mut status = status::Status { tier: "fentry".into(), ..status::Status::of_this_process() };
+    status.counters.insert("file_open".into(), status::HookCounters { seen: 3, kept: 2, dropped: 1 });
+    status.write(dir.path()).expect("written");
+    assert_eq!(status::Status::read(dir.path()).expect("readable"), Some(status.clone()));
+    assert!(status.is_alive());
+    status.start_ticks += 1;
+    assert!(!status.is_alive(), "another process with the same pid");
+}
+
+#[test]
+fn ledger_rows_are_written_fast_enough() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let batch = events(1, 1_000);
+    let start = std::time::Instant::now();
+    for _ in 0..20 {
+        store.append(&batch, &[]).expect("appended");
+    }
+    println!("20,000 rows in {:?}", start.elapsed());
+    let rows: i64 = raw(dir.path())
+        .query_row("SELECT count(*) FROM ledger WHERE seq <= ?1", params![20_000], |r| r.get(0))
+        .expect("counted");
+    assert_eq!(rows, 20_000);
+}

@@ -1,0 +1,6 @@
+//! The suites. Each takes a [`Setting`](crate::fim::Setting) and tells a [`Report`](crate::report::Report).
+
+pub mod bad_input;
+pub mod crash;
+pub mod flood;
+pub mod table;

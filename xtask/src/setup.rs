@@ -1,0 +1,152 @@
+//! `cargo xtask setup`: what the build and the tests need, installed where it is missing.
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::sh;
+
+/// Newer ones need a newer rustc than the workspace's.
+const BPF_LINKER: &str = "0.10.3";
+
+/// The compiler of Debian's browsers, always with its sources: for the eBPF object where rustup cannot download.
+const DEBIAN_RUSTC: [&str; 2] = ["rustc-web", "rust-web-src"];
+
+#[derive(Args)]
+pub struct Options {
+    /// Only what the build needs, without what the virtual machines need
+    #[arg(long)]
+    pub no_vm: bool,
+}
+
+/// (a file that shows it is there or a program's name, the Debian package that brings it)
+const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
+const VM: [(&str, &str); 6] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("xz", "xz-utils"),
+    ("strip", "binutils"),
+];
+
+pub fn main(options: &Options) -> Result<ExitCode> {
+    setup(!options.no_vm)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Idempotent, and quick when all is there.
+pub fn setup(vm: bool) -> Result<()> {
+    packages(vm)?;
+    components()?;
+    core_sources()?;
+    bpf_linker()?;
+    println!("setup: everything is there");
+    Ok(())
+}
+
+fn packages(vm: bool) -> Result<()> {
+    let wanted = BUILD.iter().chain(VM.iter().filter(|_| vm));
+    let mut missing: Vec<&str> =
+        wanted.filter(|(what, _)| !present(what)).map(|(_, package)| *package).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    apt_install(&missing)
+        .with_context(|| format!("install {} by hand, then run this again", missing.join(" ")))
+}
+
+fn present(what: &str) -> bool {
+    if what.starts_with('/') { Path::new(what).exists() } else { sh::find_tool(what).is_some() }
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
+    if sh::find_tool("apt-get").is_none() {
+        bail!("there is no apt-get on this machine to install {}", packages.join(" "));
+    }
+    println!("setup: installing {} (apt-get)", packages.join(" "));
+    if sh::quiet(install_command().args(packages)).is_ok() {
+        return Ok(());
+    }
+    // The package lists may be missing or stale.
+    println!("setup: apt-get update, then once more");
+    sh::quiet(sh::as_root("apt-get").args(["update", "-qq"]))?;
+    sh::quiet(install_command().args(packages))
+}
+
+fn install_command() -> Command {
+    let mut command = sh::as_root("env");
+    command.args([
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+    ]);
+    command
+}
+
+fn components() -> Result<()> {
+    for (command, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if !sh::succeeds(sh::cargo().args([command, "--version"])) {
+            println!("setup: adding {component} (rustup)");
+            sh::quiet(Command::new("rustup").args(["component", "add", component])).with_context(|| {
+                format!("cargo {command} is missing; install the toolchain's {component} component")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// `-Z build-std=core` needs core's sources beside a compiler of the very same version.
+fn core_sources() -> Result<()> {
+    let sysroot =
+        sh::output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(sh::workspace()))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir() || debian_sources() {
+        return Ok(());
+    }
+    println!("setup: adding rust-src (rustup)");
+    // rustup retries for minutes where it cannot reach its server.
+    if sh::succeeds(
+        Command::new("timeout")
+            .args(["60", "rustup", "component", "add", "rust-src"])
+            .current_dir(sh::workspace()),
+    ) {
+        return Ok(());
+    }
+    println!(
+        "setup: rustup has no rust-src for this toolchain here; taking Debian's compiler for the eBPF object"
+    );
+    let installed = apt_install(&DEBIAN_RUSTC);
+    if installed.is_ok() && debian_sources() {
+        return Ok(());
+    }
+    installed?;
+    bail!(
+        "core's sources are missing, and the eBPF object needs them: `rustup component add rust-src`, \
+         or on Debian `apt-get install {}`",
+        DEBIAN_RUSTC.join(" ")
+    )
+}
+
+fn debian_sources() -> bool {
+    Path::new("/usr/bin/rustc").exists() && Path::new("/usr/lib/rustlib/src/rust/library/core").is_dir()
+}
+
+fn bpf_linker() -> Result<()> {
+    let found = sh::output(Command::new("bpf-linker").arg("--version")).unwrap_or_default();
+    if found.split_whitespace().nth(1) == Some(BPF_LINKER) {
+        return Ok(());
+    }
+    println!("setup: installing bpf-linker {BPF_LINKER} (cargo, takes a minute or two)");
+    sh::run(sh::cargo().args([
+        "install",
+        "--quiet",
+        "--locked",
+        "--force",
+        &format!("bpf-linker@{BPF_LINKER}"),
+    ]))
+}
