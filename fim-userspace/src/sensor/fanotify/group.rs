@@ -30,6 +30,8 @@ pub enum FanotifyError {
         "the thread that reads fanotify cannot be started ({0}); raise the limits on processes and memory"
     )]
     Thread(#[source] io::Error),
+    #[error("the mount table /proc/self/mountinfo cannot be read ({0}); mount /proc")]
+    Mounts(#[source] io::Error),
 }
 
 fn init_advice(error: &io::Error) -> &'static str {

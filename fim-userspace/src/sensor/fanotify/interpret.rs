@@ -46,9 +46,13 @@ struct RootName {
 impl RootNames {
     /// The watch's root is `name` in the directory `above`.
     pub fn add(&self, watch: WatchId, above: FileHandle, name: &[u8]) {
+        self.remove(watch);
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        names.retain(|root| root.watch != watch);
         names.push(RootName { watch, above, name: name.into() });
+    }
+
+    pub fn remove(&self, watch: WatchId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|root| root.watch != watch);
     }
 
     /// Whether the directory holds a root, and the watches whose root has this name there.

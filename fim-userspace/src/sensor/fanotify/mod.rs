@@ -20,6 +20,7 @@ use crate::tree::Root;
 mod adopt;
 mod group;
 mod interpret;
+mod mounts;
 mod outbox;
 mod pump;
 #[cfg(test)]
@@ -146,12 +147,10 @@ impl Fanotify {
             identify,
             interpreter: interpret::Interpreter::new(dirs, shared.root_names.clone(), options.exclude),
             outbox: outbox::Outbox::new(out, options.backlog),
+            mounts: mounts::MountTable::open().map_err(FanotifyError::Mounts)?,
             stop: stop.try_clone().map_err(FanotifyError::Thread)?,
         };
-        let thread = std::thread::Builder::new()
-            .name("fim-fanotify".into())
-            .spawn(move || pump.run())
-            .map_err(FanotifyError::Thread)?;
+        let thread = pump.spawn().map_err(FanotifyError::Thread)?;
         Ok(Self { shared, stop, thread: Some(thread) })
     }
 
@@ -161,6 +160,13 @@ impl Fanotify {
             tracing::warn!("that the watched directory itself is removed will be found by scans only: {e}");
         }
         self.shared.roots.write().unwrap_or_else(PoisonError::into_inner).insert(watch, root);
+    }
+
+    /// Lets a watch go; marks that are left over go with the next event from there.
+    pub fn unwatch(&self, watch: WatchId) {
+        self.shared.roots.write().unwrap_or_else(PoisonError::into_inner).remove(&watch);
+        self.shared.root_names.remove(watch);
+        self.shared.dirs.removed(watch, &RelPath::root());
     }
 
     fn watch_root_name(&self, watch: WatchId, root: &Root) -> Result<(), MarkError> {

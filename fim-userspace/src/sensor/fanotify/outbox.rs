@@ -22,6 +22,10 @@ impl Outbox {
         Self { out, queue: VecDeque::new(), limit, gaps: BTreeMap::new(), closed: false }
     }
 
+    pub fn sender(&self) -> Sender<Signal> {
+        self.out.clone()
+    }
+
     pub fn observed(&mut self, observation: Observation) {
         if let Some(lost) = self.gaps.get_mut(&observation.watch) {
             *lost += 1;

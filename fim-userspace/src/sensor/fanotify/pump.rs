@@ -5,19 +5,24 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::FileType;
 
 use super::Shared;
 use super::adopt::adopt;
 use super::interpret::{Finding, Interpreter};
+use super::mounts::{self, MountChange, MountTable};
 use super::outbox::Outbox;
 use crate::core::actor::{Actor, Confidence};
-use crate::core::observation::{Deed, Observation, Source, WatchId};
+use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
 use crate::core::path::RelPath;
 use crate::sensor::actor::Identify;
 use crate::sensor::dirs::FileHandle;
+use crate::sensor::marks::Marks;
 use crate::sys::fanotify::Batch;
 use crate::sys::fanotify::records::{Event, Pidfd};
 use crate::sys::handle;
@@ -30,17 +35,46 @@ const MERGE_MS: u8 = 3;
 /// How soon to look again for room in the channel, or for the other half of a rename.
 const RETRY_MS: u8 = 2;
 
+/// What woke the thread.
+struct Woken {
+    stop: bool,
+    mounts: bool,
+}
+
 pub struct Pump {
     pub shared: Arc<Shared>,
     pub identify: Arc<dyn Identify>,
     pub interpreter: Interpreter,
     pub outbox: Outbox,
+    pub mounts: MountTable,
     pub stop: OwnedFd,
 }
 
+/// Tells the receiver if the thread panics.
+struct Farewell(Sender<Signal>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the fanotify thread has failed; restart fim and report this".to_owned();
+            // Nobody listens: nobody to tell.
+            let _ = self.0.send(Signal::Stopped { source: Source::Fanotify, reason });
+        }
+    }
+}
+
 impl Pump {
+    /// Runs on a thread of its own. That it fails is told as loudly as that it ends.
+    pub fn spawn(self) -> std::io::Result<JoinHandle<()>> {
+        let farewell = Farewell(self.outbox.sender());
+        std::thread::Builder::new().name("fim-fanotify".into()).spawn(move || {
+            let _farewell = farewell;
+            self.run();
+        })
+    }
+
     /// Runs until told to stop, until nobody listens, or until the kernel fails it.
-    pub fn run(mut self) {
+    fn run(mut self) {
         let mut buffer = vec![0; BUFFER];
         loop {
             let settled = self.outbox.flush();
@@ -49,7 +83,10 @@ impl Pump {
             }
             let soon = !settled || self.interpreter.waiting();
             let timeout = if soon { PollTimeout::from(RETRY_MS) } else { PollTimeout::NONE };
-            let stopping = self.wait(timeout);
+            let Woken { stop: stopping, mounts } = self.wait(timeout);
+            if mounts {
+                self.look_at_mounts();
+            }
             let drained = self.drain(&mut buffer);
             self.expire(stopping);
             match drained {
@@ -70,14 +107,52 @@ impl Pump {
         }
     }
 
-    /// Whether the sensor is to stop.
-    fn wait(&self, timeout: PollTimeout) -> bool {
+    fn wait(&self, timeout: PollTimeout) -> Woken {
         let mut fds = [
             PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.mounts.fd(), PollFlags::POLLPRI),
             PollFd::new(self.shared.reporter.group.as_fd(), PollFlags::POLLIN),
         ];
         // An interrupted wait looks at the queue once more, which is harmless.
-        poll(&mut fds, timeout).is_ok() && fds[0].any().unwrap_or(false)
+        let waited = poll(&mut fds, timeout).is_ok();
+        let ready = |fd: &PollFd<'_>| waited && fd.any().unwrap_or(false);
+        Woken { stop: ready(&fds[0]), mounts: ready(&fds[1]) }
+    }
+
+    /// What was mounted over watched paths, or is no longer. Nobody says who did it.
+    fn look_at_mounts(&mut self) {
+        let changes = match self.mounts.changes() {
+            Ok(changes) => changes,
+            Err(e) => return self.outbox.gap(None, format!("the mount table cannot be read ({e})")),
+        };
+        let roots = self.shared.roots();
+        for change in changes {
+            for (watch, root) in &roots {
+                let path = place_of(root.fd()).and_then(|root| mounts::place_in(&root, &change.at));
+                let Some(path) = path.filter(|path| !(self.shared.exclude)(*watch, path, true)) else {
+                    continue;
+                };
+                self.mount_changed(*watch, path, &change);
+            }
+        }
+    }
+
+    fn mount_changed(&mut self, watch: WatchId, path: RelPath, change: &MountChange) {
+        take_under_watch(&self.shared, &mut self.outbox, watch, &path, false);
+        let at = crate::core::path::display(&change.at);
+        if !change.mounted {
+            return self.outbox.gap(Some(watch), format!("something was unmounted from {at}"));
+        }
+        self.outbox.observed(Observation {
+            source: Source::Fanotify,
+            watch,
+            path,
+            deed: Deed::MountedOver,
+            directory: true,
+            actor: None,
+            at_ns: boot_time_ns(),
+        });
+        self.outbox.gap(Some(watch), format!("something was mounted over {at}"));
     }
 
     fn pause(&self) {
@@ -182,7 +257,14 @@ fn handle_finding(
     match finding {
         Finding::Deed { watch, path, deed, directory, pid } => {
             if directory && matches!(deed, Deed::Created | Deed::MovedHere { .. } | Deed::Deleted) {
-                take_under_watch(shared, outbox, watch, &path);
+                let renamed = matches!(deed, Deed::MovedHere { from: Some(_) });
+                take_under_watch(shared, outbox, watch, &path, renamed);
+            }
+            if !directory
+                && pid != shared.own_pid
+                && matches!(deed, Deed::Created | Deed::MovedHere { from: None })
+            {
+                mark_other_links(shared, watch, &path);
             }
             tell(outbox, watch, path, deed, directory, pid);
         }
@@ -199,11 +281,25 @@ fn handle_finding(
     }
 }
 
+/// A new name of a file that has others, perhaps where nothing is watched.
+fn mark_other_links(shared: &Shared, watch: WatchId, path: &RelPath) {
+    let Some(file) = shared.root(watch).and_then(|root| root.open_path(path).ok()) else { return };
+    let linked = rustix::fs::fstat(&file).is_ok_and(|stat| {
+        stat.st_nlink > 1 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+    });
+    if linked {
+        // Its name was marked with its directory; what is missing is the view from elsewhere, which the scan makes up for.
+        if let Err(e) = shared.all_marks().hard_linked(file.as_fd(), watch, path) {
+            tracing::debug!("{e}");
+        }
+    }
+}
+
 /// Also after a deletion: the kernel may have merged it with the creation of another directory of that name.
-fn take_under_watch(shared: &Shared, outbox: &mut Outbox, watch: WatchId, path: &RelPath) {
+fn take_under_watch(shared: &Shared, outbox: &mut Outbox, watch: WatchId, path: &RelPath, renamed: bool) {
     let Some(root) = shared.root(watch) else { return };
     let marks = shared.all_marks();
-    if let Err(e) = adopt(&root, watch, path, &shared.dirs, &marks, &shared.exclude) {
+    if let Err(e) = adopt(&root, watch, path, &shared.dirs, &marks, &shared.exclude, renamed) {
         outbox.gap(Some(watch), e.to_string());
     }
 }

@@ -95,6 +95,11 @@ fn on_loop(kind: &str) {
             "btrfs subvolume create -q volume 2>/dev/null || btrfs subvolume create volume > /dev/null",
         );
         every_kind(&at.join("volume"));
+        let key =
+            |path: &Path| DirKey::of(std::fs::File::open(path).expect("opens").as_fd()).expect("statx works");
+        let st_dev = |path: &Path| rustix::fs::stat(path).expect("stat works").st_dev;
+        assert_ne!(st_dev(&at), st_dev(&at.join("volume")));
+        assert_eq!(key(&at).dev, key(&at.join("volume")).dev, "one file system to the kernel");
     }
 }
 
@@ -309,4 +314,86 @@ fn a_pidfd_proves_the_process_and_a_dead_one_is_not_guessed() {
     let second = seen.iter().find(|o| o.path == p("second")).expect("seen");
     let actor = second.actor.as_ref().expect("its number is known");
     assert_eq!((actor.pid, actor.confidence), (Some(pid), Confidence::Unknown));
+}
+
+#[test]
+fn a_mount_over_a_watched_path_is_told_and_what_is_in_it_watched() {
+    let (dir, mut w) = Watched::temporary();
+    w.sh("mkdir a; echo > a/hidden");
+    w.so_far();
+    // Another process, so that this one's mount is no special case.
+    w.sh("mount -t tmpfs none a");
+    let mounted = Mounted(dir.path().join("a"));
+    let next = |w: &Watched| w.signals.recv_timeout(Duration::from_secs(20)).expect("told of");
+    let Signal::Observed(over) = next(&w) else { panic!("an observation comes first") };
+    assert_eq!((over.path, over.deed, over.directory), (p("a"), Deed::MountedOver, true));
+    assert!(matches!(next(&w), Signal::Gap { watch: Some(W), .. }));
+    w.sh("echo > a/new");
+    assert!(w.deeds().contains(&deed("a/new", Deed::Created)));
+    drop(mounted);
+    assert!(matches!(next(&w), Signal::Gap { watch: Some(W), .. }));
+    w.sh("echo >> a/hidden");
+    assert!(w.deeds().contains(&deed("a/hidden", Deed::Written)));
+}
+
+#[test]
+fn a_new_name_of_a_file_outside_is_watched_from_there_too() {
+    let outside = tempfile::tempdir().expect("temporary directory");
+    sh_in(outside.path(), "echo > there");
+    let (_dir, mut w) = Watched::temporary();
+    w.sh(&format!("ln {}/there here", outside.path().display()));
+    assert!(w.deeds().contains(&deed("here", Deed::Created)));
+    sh_in(outside.path(), "echo changed > there");
+    assert!(w.deeds().contains(&deed("here", Deed::Written)));
+}
+
+#[test]
+fn a_watch_that_is_let_go_is_silent() {
+    let (_dir, mut w) = Watched::temporary();
+    let other = tempfile::tempdir().expect("temporary directory");
+    let root = Arc::new(Root::open(other.path()).expect("opens"));
+    let second = WatchId(W.0 + 5);
+    w.sensor.watch(second, root.clone());
+    w.sensor
+        .directory(root.open_dir(&RelPath::root()).expect("opens").as_fd(), second, &RelPath::root())
+        .expect("marks");
+    sh_in(other.path(), "mkdir seen");
+    assert!(w.observed().iter().all(|o| o.watch == second));
+    w.sensor.unwatch(second);
+    sh_in(other.path(), "mkdir unseen; mkdir unseen2");
+    assert_eq!(w.so_far(), []);
+}
+
+#[test]
+fn what_a_renamed_directory_no_longer_excludes_is_watched() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    sh_in(dir.path(), "mkdir -p a/skip");
+    let patterns = crate::core::policy::Exclusions::new(&["/a/skip/"]).expect("valid");
+    let exclude: Exclude = Arc::new(move |_, path, directory| patterns.excludes(path, directory));
+    let mut w = Watched::new(dir.path(), Options { exclude, ..Options::default() });
+    w.sh("echo > a/skip/unseen; mv a b");
+    assert_eq!(w.deeds(), [deed("b", here(Some("a")))]);
+    w.sh("echo > b/skip/seen");
+    assert!(w.deeds().contains(&deed("b/skip/seen", Deed::Created)));
+}
+
+#[test]
+fn a_sensor_that_fails_says_so() {
+    struct Failing;
+    impl Identify for Failing {
+        fn identify(&self, _: u32, _: Option<BorrowedFd<'_>>) -> Actor {
+            panic!("as the test wants it")
+        }
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (out, signals) = crossbeam_channel::bounded(10);
+    let sensor =
+        Fanotify::start(Directories::new(), Arc::new(Failing), out, Options::default()).expect("starts");
+    let root = Arc::new(Root::open(dir.path()).expect("opens"));
+    sensor.watch(W, root.clone());
+    let top = RelPath::root();
+    sensor.directory(root.open_dir(&top).expect("opens").as_fd(), W, &top).expect("marks");
+    sh_in(dir.path(), "echo > f");
+    let said = signals.recv_timeout(Duration::from_secs(20)).expect("told of");
+    assert!(matches!(said, Signal::Stopped { source: Source::Fanotify, .. }), "{said:?}");
 }
