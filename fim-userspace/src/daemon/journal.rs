@@ -107,7 +107,7 @@ impl Journal {
             .collect();
         match store.append_with(&events, &closes, &evidence) {
             Ok(records) => {
-                if self.blocked_until.take().is_some() {
+                if self.blocked.take().is_some() {
                     tracing::info!(
                         "the database can be written again; {} records were kept back",
                         records.len()
