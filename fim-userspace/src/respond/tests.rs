@@ -198,3 +198,26 @@ fn the_watched_folder_itself_only_gets_attributes() {
         assert!(matches!(responder.carry_out(&world.root, &step), Err(ResponseError::Failed { .. })));
     }
 }
+
+#[test]
+fn a_renamed_file_gets_its_name_back_but_never_over_another() {
+    let world = World::new();
+    let responder = Responder::new(world.vault.clone());
+    let expected = world.found();
+    let moved = RelPath::new("moved").expect("sound");
+    let step = Step::MoveBack { from: moved.clone(), to: path(), expected: expected.clone() };
+    let rename = || fs::rename(world.tree().join("file"), world.tree().join("moved")).expect("renamed");
+    rename();
+    let file = fs::File::open(world.tree().join("moved")).expect("opens");
+    // Where the file system has no such flag, the rename is not refused either.
+    let _ = rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::IMMUTABLE);
+    responder.carry_out(&world.root, &step).expect("moved back");
+    assert_eq!((world.content().as_str(), world.names().len()), ("altered", 1));
+    assert_eq!(world.found().identity.ino, expected.identity.ino);
+
+    rename();
+    fs::write(world.tree().join("file"), "another").expect("written");
+    let error = responder.carry_out(&world.root, &step).expect_err("the name is taken");
+    assert!(matches!(error, ResponseError::Moved { .. }), "{error}");
+    assert_eq!((world.content().as_str(), world.names().len()), ("another", 2));
+}
