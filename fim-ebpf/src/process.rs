@@ -8,18 +8,17 @@ use crate::kernel::{self, Address};
 use crate::maps::{BLANK, CURRENT, PROCESS, offset};
 
 /// Components and mounts an executable's path may cross before it is cut.
-const STEPS: u32 = 32;
+const STEPS: u32 = 24;
 
 /// Start of a task's process: that of its first thread.
 #[inline(always)]
 pub fn start(task: Address) -> u64 {
-    let leader = kernel::pointer(task, offset!(task_leader)).unwrap_or(task);
-    kernel::read(leader, offset!(task_start)).unwrap_or(0)
+    kernel::pointer_or_null(kernel::pointer_or_null(task, offset!(task_leader)), offset!(task_start))
 }
 
 #[inline(always)]
 pub fn key(task: Address) -> TaskKey {
-    TaskKey { tgid: kernel::read(task, offset!(task_tgid)).unwrap_or(0), pad: 0, start_ns: start(task) }
+    TaskKey { tgid: kernel::number(task, offset!(task_tgid)), pad: 0, start_ns: start(task) }
 }
 
 /// A new record of zeros, or the one that is there.
@@ -50,7 +49,7 @@ fn take_id(key: &TaskKey) -> u64 {
 #[inline(always)]
 pub fn forked(child: Address) {
     let key = key(child);
-    if kernel::read::<u32>(child, offset!(task_pid)) != Some(key.tgid) {
+    if kernel::number(child, offset!(task_pid)) != key.tgid {
         return;
     }
     let parent = parent_key(child);
@@ -100,7 +99,7 @@ pub fn executed(task: Address) {
 #[inline(always)]
 pub fn exited(task: Address) {
     let key = key(task);
-    let leader = kernel::read::<u32>(task, offset!(task_pid)) == Some(key.tgid);
+    let leader = kernel::number(task, offset!(task_pid)) == key.tgid;
     let alive = kernel::pointer(task, offset!(task_signal))
         .and_then(|signal| kernel::read::<i32>(signal, offset!(signal_live)))
         .unwrap_or(0);
@@ -137,7 +136,7 @@ pub fn remember() -> u32 {
 #[inline(always)]
 pub fn found(task: Address) {
     let key = key(task);
-    if kernel::read::<u32>(task, offset!(task_pid)) == Some(key.tgid) && PROCESS.get_ptr(key).is_none() {
+    if kernel::number(task, offset!(task_pid)) == key.tgid && PROCESS.get_ptr(key).is_none() {
         enter(task, &key);
     }
 }
@@ -157,22 +156,21 @@ fn enter(task: Address, key: &TaskKey) {
 
 #[inline(always)]
 fn parent_key(task: Address) -> TaskKey {
-    kernel::pointer(task, offset!(task_parent)).map(key).unwrap_or_default()
+    key(kernel::pointer_or_null(task, offset!(task_parent)))
 }
 
 #[inline(always)]
 fn ids(task: Address, record: *mut ProcessRecord) {
-    let Some(cred) = kernel::pointer(task, offset!(task_cred)) else { return };
+    let cred = kernel::pointer_or_null(task, offset!(task_cred));
     // SAFETY: callers pass a live map value of this type.
     unsafe {
-        (*record).uid = kernel::read(cred, offset!(cred_uid)).unwrap_or(u32::MAX);
-        (*record).gid = kernel::read(cred, offset!(cred_gid)).unwrap_or(u32::MAX);
-        (*record).euid = kernel::read(cred, offset!(cred_euid)).unwrap_or(u32::MAX);
-        (*record).egid = kernel::read(cred, offset!(cred_egid)).unwrap_or(u32::MAX);
-        (*record).fsuid = kernel::read(cred, offset!(cred_fsuid)).unwrap_or(u32::MAX);
-        (*record).auid = kernel::read(task, offset!(task_loginuid)).unwrap_or(u32::MAX);
-        (*record).session = kernel::read(task, offset!(task_session)).unwrap_or(u32::MAX);
-        (*record).flags |= ProcessRecord::IDS;
+        (*record).uid = kernel::number(cred, offset!(cred_uid));
+        (*record).gid = kernel::number(cred, offset!(cred_gid));
+        (*record).euid = kernel::number(cred, offset!(cred_euid));
+        (*record).egid = kernel::number(cred, offset!(cred_egid));
+        (*record).fsuid = kernel::number(cred, offset!(cred_fsuid));
+        (*record).auid = kernel::number(task, offset!(task_loginuid));
+        (*record).session = kernel::number(task, offset!(task_session));
     }
 }
 
@@ -205,37 +203,34 @@ fn image(task: Address, record: *mut ProcessRecord) {
 
 /// One step leads from a name to the folder that holds it, or from the root of a mount to the place it is mounted on.
 ///
-/// How much is written is kept in the record and read anew at every step: to the verifier it is then an unknown number
-/// each time, and one look at the loop's body is enough, instead of one for each way through all steps.
+/// Written for the verifier, which follows every branch of every step: reads that fail give null and end the walk at
+/// the next name, and how much is written is kept in the record, where it is an unknown number at every step and all
+/// steps look alike.
 #[inline(never)]
 fn walk(mut dentry: Address, mut vfsmount: Address, record: *mut ProcessRecord) -> u32 {
     const CHUNK: u32 = 256;
     let inner = offset!(mount_mnt) as u64;
+    let name_at = offset!(dentry_name).wrapping_add(offset!(qstr_name));
     // SAFETY: callers pass a live map value of this type.
-    let length = unsafe { &raw mut (*record).exe_len };
+    let (length, flags) = unsafe { (&raw mut (*record).exe_len, &raw mut (*record).flags) };
     // SAFETY: as above.
-    let flags = unsafe {
-        let flags = &raw mut (*record).flags;
-        flags.write_volatile(flags.read_volatile() | ProcessRecord::EXE_CUT);
-        flags
-    };
+    unsafe { flags.write_volatile(flags.read_volatile() | ProcessRecord::EXE_CUT) };
     for _ in 0..STEPS {
-        let Some(root) = kernel::pointer(vfsmount, offset!(vfsmount_root)) else { return 1 };
+        let root = kernel::pointer_or_null(vfsmount, offset!(vfsmount_root));
         if dentry == root {
-            let mount = vfsmount - inner;
-            let Some(parent) = kernel::pointer(mount, offset!(mount_parent)) else { return 1 };
+            let mount = vfsmount.wrapping_sub(inner);
+            let parent = kernel::pointer_or_null(mount, offset!(mount_parent));
             if parent == mount {
                 // SAFETY: as above.
                 unsafe { flags.write_volatile(flags.read_volatile() & !ProcessRecord::EXE_CUT) };
                 return 0;
             }
-            let Some(point) = kernel::pointer(mount, offset!(mount_mountpoint)) else { return 1 };
-            dentry = point;
-            vfsmount = parent + inner;
+            dentry = kernel::pointer_or_null(mount, offset!(mount_mountpoint));
+            vfsmount = parent.wrapping_add(inner);
             continue;
         }
-        let Some(parent) = kernel::pointer(dentry, offset!(dentry_parent)) else { return 1 };
-        let Some(name) = kernel::name_text(dentry) else { return 1 };
+        let parent = kernel::pointer_or_null(dentry, offset!(dentry_parent));
+        let name = kernel::pointer_or_null(dentry, name_at);
         // SAFETY: as above.
         let at = unsafe { length.read_volatile() };
         if at >= EXE_ROOM as u32 - CHUNK {
@@ -250,12 +245,9 @@ fn walk(mut dentry: Address, mut vfsmount: Address, record: *mut ProcessRecord) 
         // SAFETY: as above.
         unsafe { length.write_volatile(at + more) };
         if parent == dentry {
+            let detached = ProcessRecord::EXE_DETACHED;
             // SAFETY: as above.
-            unsafe {
-                flags.write_volatile(
-                    flags.read_volatile() & !ProcessRecord::EXE_CUT | ProcessRecord::EXE_DETACHED,
-                );
-            }
+            unsafe { flags.write_volatile(flags.read_volatile() & !ProcessRecord::EXE_CUT | detached) };
             return 0;
         }
         dentry = parent;

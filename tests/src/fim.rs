@@ -151,9 +151,21 @@ impl Fim {
 
     /// All records with a greater sequence number.
     pub fn log_after(&self, seq: u64) -> Result<Vec<Record>, String> {
-        let mut records = parse_lines(&self.ok(&["log", "--json"])?)?;
-        records.retain(|r| r.seq > seq);
-        Ok(records)
+        if seq == 0 {
+            return parse_lines(&self.ok(&["log", "--json"])?);
+        }
+        let mut count = self.log_head()?.saturating_sub(seq);
+        loop {
+            let mut records = parse_lines(&self.ok(&["log", "--json", "-n", &count.to_string()])?)?;
+            match records.first() {
+                // Others came in between the two commands.
+                Some(first) if first.seq > seq + 1 => count += first.seq - seq,
+                _ => {
+                    records.retain(|r| r.seq > seq);
+                    return Ok(records);
+                }
+            }
+        }
     }
 
     /// Sequence number of the newest record; 0 for an empty ledger.
@@ -161,9 +173,18 @@ impl Fim {
         Ok(parse_lines(&self.ok(&["log", "--json", "-n", "1"])?)?.last().map_or(0, |r| r.seq))
     }
 
+    /// What the daemon says about itself: `daemon` of `fim status --json`, whatever problems it reports.
     pub fn status(&self) -> Result<Value, String> {
-        let text = self.ok(&["status", "--json"])?;
-        serde_json::from_str(&text).map_err(|e| format!("fim status --json printed no JSON ({e}): {text}"))
+        let output = self.output(&["status", "--json"])?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let report: Value = serde_json::from_str(&text).map_err(|e| {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            format!(
+                "fim status --json printed no JSON ({e}) and ended with {}: {text}{stderr}",
+                output.status
+            )
+        })?;
+        report.get("daemon").filter(|d| d.is_object()).cloned().ok_or(format!("no daemon in {report}"))
     }
 
     /// `fim check --json`: exit code and stdout.

@@ -50,14 +50,9 @@ fn prepare(options: &Options) -> Result<Demo> {
     sh::quiet(sh::as_root("rm").arg("-rf").arg("--").arg(&state))?;
     let watched = match &options.path {
         Some(path) => {
-            let path = path
-                .canonicalize()
-                .with_context(|| format!("cannot watch {}", path.display()))?;
+            let path = path.canonicalize().with_context(|| format!("cannot watch {}", path.display()))?;
             if !path.is_dir() {
-                bail!(
-                    "{} is not a directory; name the directory it is in",
-                    path.display()
-                );
+                bail!("{} is not a directory; name the directory it is in", path.display());
             }
             path
         }
@@ -69,19 +64,12 @@ fn prepare(options: &Options) -> Result<Demo> {
             tree
         }
     };
-    Ok(Demo {
-        dir,
-        watched,
-        restore: options.restore || options.path.is_none(),
-    })
+    Ok(Demo { dir, watched, restore: options.restore || options.path.is_none() })
 }
 
 impl Demo {
     fn config(&self) -> Result<String> {
-        let mut text = format!(
-            "[state]\ndir = {}\n\n[[watch]]\n",
-            quoted(&self.dir.join("state"))?
-        );
+        let mut text = format!("[state]\ndir = {}\n\n[[watch]]\n", quoted(&self.dir.join("state"))?);
         text.push_str(&format!("path = {}\n", quoted(&self.watched)?));
         // fim's own records change all the time.
         if let Ok(own) = self.dir.strip_prefix(&self.watched) {
@@ -96,20 +84,10 @@ impl Demo {
     }
 
     fn say_how_to_try(&self) {
-        let does = if self.restore {
-            "undoing and reporting"
-        } else {
-            "reporting"
-        };
-        println!(
-            "\nWatching {}, {does} every change. Ctrl-C ends it.",
-            self.watched.display()
-        );
+        let does = if self.restore { "undoing and reporting" } else { "reporting" };
+        println!("\nWatching {}, {does} every change. Ctrl-C ends it.", self.watched.display());
         println!("Try in another terminal:\n");
-        let (sudo, tree) = (
-            if sh::is_root() { "" } else { "sudo " },
-            shell_quoted(&self.watched),
-        );
+        let (sudo, tree) = (if sh::is_root() { "" } else { "sudo " }, shell_quoted(&self.watched));
         if self.watched.starts_with(&self.dir) {
             println!("    {sudo}sh -c 'echo \"eve::0:0::/:/bin/sh\" >> \"$1\"/passwd' sh {tree}");
             println!("    {sudo}chmod 666 {tree}/shadow");
@@ -129,26 +107,20 @@ fn quoted(path: &Path) -> Result<String> {
 
 fn shell_quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    let plain = text
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-    if plain {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Waits for it to end; what would end this process ends it first.
 fn foreground(command: &mut Command) -> Result<ExitCode> {
+    // Started first: a child inherits what is blocked.
+    let mut child = command.spawn().context("cannot start fim")?;
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD] {
         signals.add(signal);
     }
-    // Blocked here only: the standard library starts children with nothing blocked.
     signals.thread_block().context("cannot block signals")?;
     let fd = SignalFd::new(&signals).context("cannot wait for signals")?;
-    let mut child = command.spawn().context("cannot start fim")?;
     loop {
         if let Some(status) = child.try_wait()? {
             return finish(status);
@@ -182,12 +154,7 @@ fn finish(status: ExitStatus) -> Result<ExitCode> {
     if let Some(signal) = status.signal() {
         bail!("fim was ended by signal {signal}");
     }
-    Ok(ExitCode::from(
-        status
-            .code()
-            .and_then(|code| u8::try_from(code).ok())
-            .unwrap_or(1),
-    ))
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
 #[cfg(test)]
@@ -195,11 +162,7 @@ mod tests {
     use super::*;
 
     fn demo(watched: &str, restore: bool) -> Demo {
-        Demo {
-            dir: "/src/target/demo".into(),
-            watched: watched.into(),
-            restore,
-        }
+        Demo { dir: "/src/target/demo".into(), watched: watched.into(), restore }
     }
 
     #[test]
@@ -208,10 +171,7 @@ mod tests {
         assert!(config.contains("exclude = [\"/target/demo\"]"), "{config}");
         assert!(config.contains("on_created = \"alert\""), "{config}");
         let config = demo("/etc \"x", true).config().expect("a config");
-        assert!(
-            config.contains(r#"path = "/etc \"x""#) && !config.contains("exclude"),
-            "{config}"
-        );
+        assert!(config.contains(r#"path = "/etc \"x""#) && !config.contains("exclude"), "{config}");
         assert!(!config.contains("alert"), "{config}");
     }
 }

@@ -34,22 +34,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Approve the present state of everything watched
+    /// Take the baseline: the present state of every watched file becomes the approved one
     Init {
         /// Replace the baseline that is there
         #[arg(long)]
         replace: bool,
     },
-    /// Watch, record and respond until told to stop
+    /// Watch in the foreground and put right what changes; prints `ready` once nothing can slip through
     Run,
-    /// Compare everything with the baseline; exit code 1 when something differs
+    /// Compare every watched file with the baseline, once; 1 when something differs
     Check,
     /// Show whether fim watches, with what means, and what is wrong
     Status,
-    /// Show what this kernel and these file systems let fim see, and what would let it see more
-    Doctor,
     /// Show what was recorded
     Log(log::Args),
+    /// Show what this kernel and these file systems let fim see, and what would let it see more
+    Doctor,
 }
 
 /// Something to report.
@@ -60,7 +60,7 @@ const FAILED: u8 = 2;
 pub fn main() -> ExitCode {
     // Wrong arguments end here, with a sentence and code 2; --help and --version with 0.
     let cli = Cli::parse();
-    match run(&cli) {
+    match dispatch(&cli) {
         Ok(code) => code,
         // `fim log | head` has printed all that was wanted.
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
@@ -71,15 +71,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&cli.config)?;
     match &cli.command {
         Command::Init { replace } => init::run(&config, *replace, cli.json),
         Command::Run => run::run(&config, cli.json),
         Command::Check => check::run(&config, cli.json),
-        Command::Doctor => doctor::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
+        Command::Doctor => doctor::run(&config, cli.json),
     }
 }
 

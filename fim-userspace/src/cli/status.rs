@@ -52,7 +52,7 @@ pub fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
 impl Report {
     pub(super) fn gather(config: &Config) -> Result<Self, StoreError> {
         let dir = &config.state.dir;
-        let daemon = Status::read(dir).map_err(|source| StoreError::Dir { dir: dir.clone(), source })?;
+        let daemon = Status::read(dir).map_err(|source| StoreError::dir(dir, source))?;
         let database = match Store::open_read_only(dir) {
             Ok(store) => Some(Database::gather(&store)?),
             Err(StoreError::Absent(_)) => None,
@@ -77,7 +77,7 @@ impl Report {
             }
             (Some(_), _) => {}
             (None, Some(last)) => problems.push(format!(
-                "fim is not running: the last one (pid {}) began at {} and is gone; start it with `fim run`",
+                "fim is not running: the last one (pid {}) began at {} and has ended; start it with `fim run`",
                 last.pid, last.started
             )),
             (None, None) => problems.push("fim is not running; start it with `fim run`".into()),
@@ -160,9 +160,10 @@ fn write_daemon(out: &mut String, status: &Status) -> std::fmt::Result {
         writeln!(out, "  no {}: {}", refused.tier, printable(&refused.reason))?;
     }
     if !status.attach.is_empty() {
-        let attached = status.attach.iter().filter(|h| h.state == "attached").count();
-        writeln!(out, "hooks: {attached} of {} attached", status.attach.len())?;
-        for hook in status.attach.iter().filter(|h| h.state != "attached") {
+        let count = |state: &str| status.attach.iter().filter(|h| h.state == state).count();
+        writeln!(out, "hooks: {} attached, {} not used in this tier", count("attached"), count("unused"))?;
+        // Hooks of other tiers are no news; `--json` has the whole table.
+        for hook in status.attach.iter().filter(|h| !matches!(h.state.as_str(), "attached" | "unused")) {
             let reason = hook.reason.as_deref().map_or(String::new(), |r| format!(": {}", printable(r)));
             writeln!(out, "  {} {}{reason}", hook.hook, hook.state)?;
         }

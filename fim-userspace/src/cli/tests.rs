@@ -167,7 +167,7 @@ fn a_daemon_that_died_is_not_taken_for_alive() {
     status.write(dir.path()).expect("written");
     let report = status::Report::gather(&config(dir.path())).expect("gathered");
     assert!(!report.running && report.problems.len() == 1, "{:?}", report.problems);
-    assert!(report.text().contains("is gone; start it with `fim run`"), "{}", report.text());
+    assert!(report.text().contains("has ended; start it with `fim run`"), "{}", report.text());
     assert!(report.text().contains("/etc  1 entries"), "the database still says what is approved");
 }
 

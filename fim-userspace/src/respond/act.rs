@@ -80,20 +80,30 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Which object a descriptor or name stands for.
+/// Which object a descriptor or name stands for. The type belongs to it, since an inode number is free for something
+/// else as soon as its file is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id {
     dev: u64,
     ino: u64,
+    kind: FileType,
 }
 
 impl Id {
     pub fn of(stat: &Stat) -> Self {
-        Self { dev: stat.st_dev, ino: stat.st_ino }
+        Self {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            kind: attributes::file_type(stat),
+        }
     }
 
     pub fn expected(found: &Found) -> Self {
-        Self { dev: found.identity.dev, ino: found.identity.ino }
+        Self {
+            dev: found.identity.dev,
+            ino: found.identity.ino,
+            kind: found.entry.kind,
+        }
     }
 }
 
@@ -230,8 +240,11 @@ pub fn put_attributes(
     path: &RelPath,
 ) -> Result<Evidence, Failure> {
     let before = inspect_fd(fd.as_fd(), Some(expected)).map_err(|e| Failure::io("reading it", e))?;
-    let same = (before.identity.dev, before.identity.ino) == (expected.identity.dev, expected.identity.ino);
-    let content = approved.differences(&before.entry).iter().all(|a| !is_content(*a));
+    let same = Id::expected(&before) == Id::expected(expected);
+    let content = approved
+        .differences(&before.entry)
+        .iter()
+        .all(|a| !is_content(*a));
     if !same || !content {
         return Err(Failure::Moved);
     }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use rustix::fs::RenameFlags;
+use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::act::{Act, Failure, Id};
@@ -126,13 +126,17 @@ impl Act<'_> {
     fn rename_to_free(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
         let dir = self.dir();
         match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-            other => return other,
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename_without_flags(from, to),
+            other => other,
         }
-        // A plain rename replaces silently, a link does not; folders cannot be linked, but a folder only ever replaces
-        // an empty one.
-        match rustix::fs::linkat(dir, from, dir, to, rustix::fs::AtFlags::empty()) {
-            Ok(()) => rustix::fs::unlinkat(dir, from, rustix::fs::AtFlags::empty()),
+    }
+
+    /// A plain rename replaces silently, a link does not; folders cannot be linked, but a folder only ever replaces an
+    /// empty one.
+    pub(super) fn rename_without_flags(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+        let dir = self.dir();
+        match rustix::fs::linkat(dir, from, dir, to, AtFlags::empty()) {
+            Ok(()) => rustix::fs::unlinkat(dir, from, AtFlags::empty()),
             Err(Errno::PERM | Errno::NOTSUP) if self.is_free(to) => rustix::fs::renameat(dir, from, dir, to),
             Err(Errno::PERM | Errno::NOTSUP) => Err(Errno::EXIST),
             other => other,

@@ -1,1 +1,276 @@
+//! What the file systems at hand do not need, and races brought to the very moment.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::core::entry::Entry;
+use crate::store::vault::VaultError;
+use crate::tree::inspect::inspect;
+use act::Id;
+
+struct World {
+    dir: tempfile::TempDir,
+    root: Root,
+    vault: Arc<Vault>,
+    approved: Entry,
+}
+
+fn path() -> RelPath {
+    RelPath::new("file").expect("sound")
+}
+
+impl World {
+    /// `file` holds "altered" where "approved" is right.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let tree = dir.path().join("tree");
+        fs::create_dir(&tree).expect("made");
+        let vault = Arc::new(Vault::open(&dir.path().join("vault")).expect("a vault"));
+        let root = Root::open(&tree).expect("opens");
+        fs::write(tree.join("file"), "approved").expect("written");
+        vault.put(&mut &b"approved"[..]).expect("stored");
+        let approved = inspect(&root, &path(), None)
+            .expect("works")
+            .expect("there")
+            .entry;
+        fs::write(tree.join("file"), "altered").expect("written");
+        Self {
+            dir,
+            root,
+            vault,
+            approved,
+        }
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    fn found(&self) -> Found {
+        inspect(&self.root, &path(), None).expect("works").expect("there")
+    }
+
+    fn content(&self) -> String {
+        fs::read_to_string(self.tree().join("file")).expect("there")
+    }
+
+    fn names(&self) -> Vec<String> {
+        names(&self.tree())
+    }
+
+    fn evidence(&self, evidence: &[Evidence]) -> Vec<String> {
+        let text = |d| String::from_utf8(self.vault.read(&d).expect("sound")).expect("text");
+        evidence.iter().filter_map(|e| e.digest).map(text).collect()
+    }
+
+    /// The vault cannot take anything any more.
+    fn break_vault(&self) {
+        fs::remove_dir(self.vault.path().join("tmp")).expect("removed");
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let items = fs::read_dir(dir).expect("readable");
+    items
+        .map(|i| i.expect("readable").file_name().into_string().expect("text"))
+        .collect()
+}
+
+#[test]
+fn without_exchange_the_altered_file_is_moved_aside() {
+    let world = World::new();
+    let path = path();
+    let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+    let built = act.build(&world.approved).expect("built");
+    act.displace(&built, Id::expected(&world.found()))
+        .expect("displaced");
+    assert_eq!(world.evidence(&act.end().0), ["altered"]);
+    assert_eq!(world.found().entry, world.approved);
+    assert_eq!(world.names(), ["file"]);
+}
+
+#[test]
+fn without_rename_flags_nothing_is_replaced() {
+    let world = World::new();
+    let path = path();
+    let act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+    fs::write(world.tree().join("other"), "other").expect("written");
+    fs::create_dir(world.tree().join("dir")).expect("made");
+    let rename = |from: &str, to: &str| act.rename_without_flags(from.as_bytes(), to.as_bytes());
+    assert!(rename("other", "file").is_err());
+    assert!(rename("dir", "file").is_err());
+    assert_eq!(world.content(), "altered");
+    rename("other", "free").expect("renamed");
+    rename("dir", "folder").expect("renamed");
+    let mut names = world.names();
+    names.sort();
+    assert_eq!(names, ["file", "folder", "free"]);
+}
+
+#[test]
+fn what_came_meanwhile_gets_its_place_back() {
+    let world = World::new();
+    let path = path();
+    let expected = Id::expected(&world.found());
+    fs::write(world.tree().join("new"), "meanwhile").expect("written");
+    for displace in [false, true] {
+        let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+        let built = act.build(&world.approved).expect("built");
+        let _ = fs::rename(world.tree().join("new"), world.tree().join("file"));
+        let result = if displace {
+            act.displace(&built, expected)
+        } else {
+            act.exchange(&built, expected)
+        };
+        assert!(matches!(result, Err(Failure::Moved)), "{result:?}");
+        act.discard(&built);
+        assert_eq!(
+            (world.content().as_str(), world.names().len()),
+            ("meanwhile", 1),
+            "displace: {displace}"
+        );
+    }
+}
+
+#[test]
+fn a_forgery_under_the_private_name_is_noticed_and_loses_nothing() {
+    let world = World::new();
+    let path = path();
+    let expected = Id::expected(&world.found());
+    let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+    let built = act.build(&world.approved).expect("built");
+    let private = world.tree().join(built.name.to_string());
+    fs::rename(&private, world.tree().join("stolen")).expect("renamed");
+    fs::write(&private, "forged").expect("written");
+    let result = act.exchange(&built, expected);
+    assert!(matches!(result, Err(Failure::Moved)), "{result:?}");
+    assert_eq!(world.content(), "forged", "looked at again, and found to differ");
+    assert_eq!(world.evidence(&act.end().0), ["altered"]);
+
+    let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+    let built = act.build(&world.approved).expect("built");
+    let private = world.tree().join(built.name.to_string());
+    fs::remove_file(&private).expect("removed");
+    fs::write(&private, "planted").expect("written");
+    act.discard(&built);
+    assert_eq!(
+        world.evidence(&act.end().0),
+        ["planted"],
+        "never removed without evidence"
+    );
+}
+
+#[test]
+fn without_a_vault_nothing_is_removed() {
+    let world = World::new();
+    let responder = Responder::new(world.vault.clone());
+    let expected = world.found();
+    world.break_vault();
+    let quarantine = Step::Quarantine {
+        path: path(),
+        expected: expected.clone(),
+    };
+    let error = responder
+        .carry_out(&world.root, &quarantine)
+        .expect_err("the vault is gone");
+    assert!(matches!(error, ResponseError::Failed { .. }), "{error}");
+    assert_eq!(
+        (world.content().as_str(), world.names().len()),
+        ("altered", 1),
+        "back in its place"
+    );
+
+    let replace = Step::Replace {
+        path: path(),
+        approved: world.approved.clone(),
+        expected: Some(expected),
+    };
+    let error = responder
+        .carry_out(&world.root, &replace)
+        .expect_err("the vault is gone");
+    let left = world
+        .names()
+        .into_iter()
+        .find(|n| n != "file")
+        .expect("kept beside it");
+    assert!(
+        error.to_string().contains("right again") && error.to_string().contains(&left),
+        "{error}"
+    );
+    assert_eq!(world.content(), "approved");
+    assert_eq!(
+        fs::read_to_string(world.tree().join(&left)).expect("there"),
+        "altered"
+    );
+
+    let vault = Arc::new(Vault::open(world.vault.path()).expect("made again"));
+    let evidence = Responder::new(vault).recover(&world.root, &RelPath::root(), left.as_bytes());
+    assert_eq!(world.evidence(&evidence.expect("recovered")), ["altered"]);
+    assert_eq!(world.names(), ["file"]);
+}
+
+#[test]
+fn damaged_approved_content_never_becomes_visible() {
+    let world = World::new();
+    let digest = world.approved.sha256.expect("a digest").to_string();
+    let object = world
+        .vault
+        .path()
+        .join("objects")
+        .join(&digest[..2])
+        .join(&digest[2..]);
+    fs::write(object, zstd::bulk::compress(b"wrong", 1).expect("compresses")).expect("written");
+    let responder = Responder::new(world.vault.clone());
+    let step = Step::Replace {
+        path: path(),
+        approved: world.approved.clone(),
+        expected: Some(world.found()),
+    };
+    let error = responder.carry_out(&world.root, &step).expect_err("damaged");
+    assert!(error.to_string().contains("damaged"), "{error}");
+    assert_eq!((world.content().as_str(), world.names().len()), ("altered", 1));
+    let digest = &world.approved.sha256.expect("a digest");
+    assert!(matches!(
+        world.vault.read(digest),
+        Err(VaultError::Corrupt { .. })
+    ));
+}
+
+#[test]
+fn the_watched_folder_itself_only_gets_attributes() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let responder = Responder::new(world.vault.clone());
+    let root = || {
+        inspect(&world.root, &RelPath::root(), None)
+            .expect("works")
+            .expect("there")
+    };
+    let approved = root().entry;
+    fs::set_permissions(world.tree(), fs::Permissions::from_mode(0o1777)).expect("set");
+    let (path, expected) = (RelPath::root(), root());
+    let step = Step::Reattribute {
+        path: path.clone(),
+        approved: approved.clone(),
+        expected: expected.clone(),
+    };
+    responder.carry_out(&world.root, &step).expect("carried out");
+    assert_eq!(root().entry, approved);
+    for step in [
+        Step::Quarantine {
+            path: path.clone(),
+            expected: expected.clone(),
+        },
+        Step::Replace {
+            path,
+            approved,
+            expected: Some(expected),
+        },
+    ] {
+        assert!(matches!(
+            responder.carry_out(&world.root, &step),
+            Err(ResponseError::Failed { .. })
+        ));
+    }
+}

@@ -48,6 +48,16 @@ pub enum StoreError {
     Row { file: PathBuf, detail: String },
 }
 
+impl StoreError {
+    /// What keeps the state directory from being used.
+    pub fn dir(dir: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(dir.into()),
+            _ => Self::Dir { dir: dir.into(), source },
+        }
+    }
+}
+
 /// Turns an error of the library into a sentence.
 pub(super) fn explain(file: &Path, doing: &'static str, source: rusqlite::Error) -> StoreError {
     let dir = || file.parent().unwrap_or(file).to_path_buf();

@@ -20,7 +20,7 @@ impl Lock {
     /// Takes the lock of `dir`, which is made if need be. Never waits.
     pub fn acquire(dir: &Path) -> Result<Self, StoreError> {
         ensure_dir(dir)?;
-        let failed = |source| StoreError::Dir { dir: dir.into(), source };
+        let failed = |source| StoreError::dir(dir, source);
         let mut options = OpenOptions::new();
         options
             .read(true)

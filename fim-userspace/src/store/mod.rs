@@ -58,7 +58,7 @@ impl Store {
             .truncate(false)
             .mode(0o600)
             .open(&file)
-            .map_err(|source| StoreError::Dir { dir: dir.into(), source })?;
+            .map_err(|source| StoreError::dir(dir, source))?;
         let mut store = Self::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         store.run("opening it", |db| {
             db.pragma_update(None, "journal_mode", "wal")?;
@@ -86,7 +86,7 @@ impl Store {
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::Absent(dir.into())),
             Err(source) => {
-                return Err(StoreError::Dir { dir: dir.into(), source });
+                return Err(StoreError::dir(dir, source));
             }
         }
         let store = Self::connect(file, access)?;
@@ -185,7 +185,7 @@ impl Store {
 
 /// Makes the state directory (0700), and refuses one that others can write.
 fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Dir { dir: dir.into(), source };
+    let failed = |source| StoreError::dir(dir, source);
     if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }

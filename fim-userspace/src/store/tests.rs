@@ -1,4 +1,5 @@
-use std::io::Write;
+mod faults;
+
 use std::os::unix::fs::PermissionsExt;
 
 use rusqlite::params;
@@ -8,7 +9,6 @@ use crate::core::entry::tests::regular;
 use crate::core::entry::{Found, Identity, XattrName, XattrValue};
 use crate::core::event::{Event, EventKind, Record};
 use crate::core::path::RelPath;
-use crate::core::plan::Step;
 
 fn state() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -214,10 +214,8 @@ fn tampering_with_the_ledger_shows() {
 fn intents_survive_until_their_outcome_is_recorded() {
     let dir = state();
     let mut store = Store::open(dir.path()).expect("opens");
-    let intent = |name: &[u8]| Intent {
-        watch: PathBuf::from("/etc\n"),
-        step: Step::Quarantine { path: rel(name.to_vec()), expected: found(4) },
-    };
+    let intent =
+        |name: &[u8]| Intent { watch: PathBuf::from("/etc\n"), path: rel(name.to_vec()), event: event(8) };
     let ids = store.intents_begin(&[intent(b"a\xff"), intent(b"b")]).expect("noted");
     drop(store);
     let mut store = Store::open(dir.path()).expect("opens again");
@@ -261,142 +259,34 @@ fn a_new_cursor_begins_at_the_end_and_never_moves_back() {
 }
 
 #[test]
-fn a_damaged_database_says_what_to_do() {
+fn what_stands_is_noted_until_it_is_resolved() {
     let dir = state();
-    let file = dir.path().join(DATABASE);
-    let open = || Store::open(dir.path()).err().map(|e| e.to_string()).unwrap_or_default();
-    std::fs::write(&file, [b"SQLite format 3\0".as_slice(), &[0xa5; 8192]].concat()).expect("written");
-    assert!(open().contains("is damaged") && open().contains("`fim init`"), "{}", open());
-    std::fs::write(&file, [7; 4096]).expect("written");
-    assert!(open().contains("is damaged") && open().contains("vault"), "{}", open());
-    std::fs::remove_file(&file).expect("removed");
-
-    let mut store = Store::open(dir.path()).expect("a new one");
-    let many: Vec<_> = (0..5_000).map(|n| (rel(format!("f{n}")), found(3))).collect();
-    store.baseline_put_many(Path::new(ETC), &many).expect("written");
-    drop(store);
-    let size = std::fs::metadata(&file).expect("there").len();
-    let mut bytes = std::fs::OpenOptions::new().write(true).open(&file).expect("opens");
-    std::io::Seek::seek(&mut bytes, std::io::SeekFrom::Start(size / 2)).expect("sought");
-    bytes.write_all(&[0x5a; 16_384]).expect("a damaged middle");
-    drop(bytes);
-    assert!(open().contains("is damaged"), "{}", open());
-}
-
-#[test]
-fn a_newer_database_is_left_alone() {
-    let dir = state();
-    drop(Store::open(dir.path()).expect("opens"));
-    raw(dir.path()).pragma_update(None, "user_version", 77).expect("set");
-    for said in [
-        Store::open(dir.path()).err().expect("refused").to_string(),
-        Store::open_read_only(dir.path()).err().expect("refused").to_string(),
-    ] {
-        assert!(said.contains("newer fim (schema 77, this one knows 1)"), "{said}");
-    }
-}
-
-#[test]
-fn nothing_is_made_by_looking() {
-    let dir = state();
-    for opened in [Store::open_read_only(dir.path()), Store::open_beside(dir.path())] {
-        let said = opened.err().expect("nothing there").to_string();
-        assert!(said.contains("no database") && said.contains("`fim init`"), "{said}");
-    }
-    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
-}
-
-#[test]
-fn one_daemon_per_state_directory() {
-    let dir = state();
-    let inner = dir.path().join("deep/state");
-    let lock = Lock::acquire(&inner).expect("free");
-    let said = Lock::acquire(&inner).expect_err("held").to_string();
-    assert!(
-        said.contains(&format!("(pid {})", std::process::id())) && said.contains("`fim status`"),
-        "{said}"
-    );
-    drop(lock);
-    drop(Lock::acquire(&inner).expect("free again"));
-    let mode = |p: &Path| p.metadata().expect("there").permissions().mode() & 0o777;
-    assert_eq!((mode(&inner), mode(&inner.join("lock"))), (0o700, 0o600));
-    drop(Store::open(&inner).expect("opens"));
-    assert_eq!(mode(&inner.join(DATABASE)), 0o600);
-    std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o770)).expect("chmod");
-    let said = Store::open(&inner).err().expect("refused").to_string();
-    assert!(said.contains("can be written by others (mode 0770)") && said.contains("chmod 700"), "{said}");
-}
-
-/// A small file system of its own; gone when dropped.
-struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    fn new(size: &str) -> Option<Self> {
-        let dir = tempfile::tempdir().expect("temporary folder");
-        let options = std::ffi::CString::new(format!("size={size},mode=0700")).expect("no NUL");
-        rustix::mount::mount(
-            "tmpfs",
-            dir.path(),
-            "tmpfs",
-            rustix::mount::MountFlags::empty(),
-            options.as_c_str(),
-        )
-        .ok()?;
-        Some(Self(dir))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
-#[test]
-fn a_full_disk_loses_nothing_that_was_recorded() {
-    let Some(disk) = Tmpfs::new("2m") else {
-        eprintln!("skipped: mounting a tmpfs needs root");
-        return;
+    let mut store = Store::open(dir.path()).expect("opens");
+    let etc = Path::new(ETC);
+    store.baseline_put_many(etc, &[(rel("a"), found(1))]).expect("written");
+    let ids =
+        store.intents_begin(&[Intent { watch: ETC.into(), path: rel("a"), event: event(1) }]).expect("noted");
+    let moved = Identity { dev: 5, ino: 6, ctime_ns: 7, nlink: 8 };
+    let upkeep = Upkeep {
+        seen: vec![(rel("a"), moved)],
+        open: vec![(rel("b"), Some(regular(2))), (rel("c"), None)],
+        closed_intents: ids,
+        ..Upkeep::default()
     };
-    let dir = disk.0.path();
-    let mut store = Store::open(dir).expect("opens");
-    let (mut kept, mut said) = (0, String::new());
-    for n in 0..10_000 {
-        match store.append(&events(20 * n + 1, 20 * n + 20), &[]) {
-            Ok(records) => kept = records.last().expect("records").seq,
-            Err(e) => {
-                said = e.to_string();
-                break;
-            }
-        }
-    }
-    assert!(kept > 0 && said.contains("is full") && said.contains("make room"), "{kept}: {said}");
-    let report = store.verify_chain().expect("verified while full");
-    assert_eq!((report.sound, report.fault), (kept, None));
-    drop(store);
-    std::fs::write(dir.join("filler"), vec![1; 4 << 20]).expect_err("fills the rest");
-    if let Err(e) = Store::open(dir) {
-        assert!(e.to_string().contains("is full"), "{e}");
-    }
-    std::fs::remove_file(dir.join("filler")).expect("removed");
-    rustix::mount::mount_remount(dir, rustix::mount::MountFlags::empty(), c"size=8m").expect("room is made");
-    let mut store = Store::open(dir).expect("opens again");
-    assert_eq!(store.append(&[event(1)], &[]).expect("goes on")[0].seq, kept + 1);
-    assert_eq!(store.verify_chain().expect("verified").fault, None);
-}
-
-#[test]
-fn a_database_held_by_another_program_is_named() {
-    let dir = state();
-    let store = Store::open(dir.path()).expect("opens");
-    let shell = raw(dir.path());
-    shell.execute_batch("BEGIN IMMEDIATE").expect("held");
-    store.db.busy_timeout(Duration::from_millis(1)).expect("short patience");
-    let mut store = store;
-    let said = store.append(&[event(1)], &[]).expect_err("held").to_string();
-    assert!(said.contains("held by another program"), "{said}");
-    shell.execute_batch("ROLLBACK").expect("let go");
-    assert_eq!(store.append(&[event(1)], &[]).expect("goes on")[0].seq, 1);
+    store.keep_up(etc, &upkeep).expect("noted");
+    assert_eq!(store.baseline_get(etc, &rel("a")).expect("read").map(|f| f.identity), Some(moved));
+    assert_eq!(store.open_change(etc, &rel("b")).expect("read"), Some(Some(regular(2))));
+    assert_eq!(store.open_change(etc, &rel("c")).expect("read"), Some(None));
+    assert_eq!(store.open_change(Path::new("/usr"), &rel("c")).expect("read"), None);
+    assert!(store.intents_open().expect("read").is_empty());
+    store.keep_up(etc, &Upkeep { resolved: vec![rel("b")], ..Upkeep::default() }).expect("noted");
+    assert_eq!(
+        (store.open_change(etc, &rel("b")).expect("read"), store.open_changes().expect("read")),
+        (None, 1)
+    );
+    let taken = Taken { time: String::new(), by: String::new(), host: String::new() };
+    store.baseline_rebuild().expect("begun").commit(&taken).expect("committed");
+    assert_eq!(store.open_changes().expect("read"), 0, "a new baseline approves what stands");
 }
 
 #[test]

@@ -45,7 +45,10 @@ pub struct Outcome {
 impl Boot {
     fn qemu(&self, initrd: &Path, disks: &[PathBuf]) -> Result<Command> {
         let lsm = if self.bpf_lsm { WITH_BPF } else { WITHOUT_BPF };
-        let mut qemu = sh::tool("qemu-system-x86_64")?;
+        let program = sh::tool("qemu-system-x86_64")?;
+        // A machine must not outlive the command that started it.
+        let mut qemu = sh::tool("setpriv")?;
+        qemu.args(["--pdeathsig", "KILL", "--"]).arg(program.get_program());
         // la57 panics some kernels under some QEMUs.
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-m", "1G", "-smp", "2"]);
         qemu.args(["-nographic", "-no-reboot", "-nic", "none"]);
@@ -161,10 +164,14 @@ impl Console<'_> {
         } else if let Some((_, run)) = line.split_once("FIM-VM-RUN ") {
             println!("[{}] {run}", self.name);
             self.outcome.runs.push(run.to_owned());
+            // What had ended before a crash still counts.
+            let (passed, failed) = run_counts(run).unwrap_or((0, 1));
+            self.outcome.passed += passed;
+            self.outcome.failed += failed;
         } else if let Some((_, run)) = line.split_once("FIM-VM-BEGIN ") {
             println!("[{}] {run}: begins", self.name);
         } else if line.starts_with("FAIL") || line.contains("FAILED") {
-            println!("[{}] {line}", self.name);
+            println!("[{}] {}", self.name, shortened(line));
         }
         if FATAL.iter().any(|sign| line.contains(sign)) && self.outcome.problems.len() < 5 {
             self.outcome.problems.push(format!("the kernel said: {}", line.trim()));
@@ -184,11 +191,25 @@ impl Console<'_> {
             self.outcome.failed += 1;
             println!("[{}] the end of the console:", self.name);
             for line in &self.tail {
-                println!("[{}] | {line}", self.name);
+                println!("[{}] | {}", self.name, shortened(line));
             }
         }
         self.outcome
     }
+}
+
+/// A failure may carry a whole status; the log has all of it.
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(400) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// "NAME: N passed, N failed in N s"
+fn run_counts(run: &str) -> Option<(u64, u64)> {
+    let (passed, rest) = run.rsplit_once(": ")?.1.split_once(" passed, ")?;
+    Some((passed.parse().ok()?, rest.split_once(" failed")?.0.parse().ok()?))
 }
 
 /// "FIM-VM-RESULT passed=N failed=N", also behind a kernel message on the same line.
@@ -218,6 +239,8 @@ mod tests {
         assert_eq!((good.passed, good.failed, good.problems.len(), good.runs.len()), (3, 1, 0, 1));
         let none = outcome(&["something", "FIM-VM-RESULT passed="]);
         assert_eq!((none.passed, none.failed, none.problems.len()), (0, 1, 1));
+        let half = outcome(&["FIM-VM-RUN lsm: 3 passed, 1 failed in 7 s", "FIM-VM-BEGIN fentry"]);
+        assert_eq!((half.passed, half.failed), (3, 2));
     }
 
     #[test]

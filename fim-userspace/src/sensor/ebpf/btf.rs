@@ -15,7 +15,9 @@ pub enum BtfError {
         "{PATH} cannot be read ({0}); it needs a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' kernels are"
     )]
     Unreadable(#[source] std::io::Error),
-    #[error("{PATH} is damaged or of a form that fim does not know (at byte {0}); report this with the kernel's version")]
+    #[error(
+        "{PATH} is damaged or of a form that fim does not know (at byte {0}); report this with the kernel's version"
+    )]
     Malformed(usize),
 }
 
@@ -25,6 +27,14 @@ pub struct Param {
     pub name: String,
     /// The struct it points to.
     pub points_to: Option<String>,
+}
+
+/// A function's parameters and result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    pub params: Vec<Param>,
+    /// It returns something: a void hook has no earlier verdict to hand on.
+    pub gives_verdict: bool,
 }
 
 const KIND_PTR: u8 = 2;
@@ -81,7 +91,8 @@ impl Btf {
 
     /// Reads the type at `at`; gives where the next one starts.
     fn read_type(&mut self, at: usize) -> Option<usize> {
-        let (name, info, target) = (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
+        let (name, info, target) =
+            (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
         let kind = (info >> 24 & 0x1f) as u8;
         let count = (info & 0xffff) as usize;
         let body = at + 12;
@@ -129,7 +140,8 @@ impl Btf {
         }
         (0..strukt.count).find_map(|n| {
             let at = strukt.body + 12 * n;
-            let (name, target, place) = (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
+            let (name, target, place) =
+                (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
             let (bits, width) = if strukt.bitfields { (place & 0xff_ffff, place >> 24) } else { (place, 0) };
             let name = self.string(name);
             if name == wanted {
@@ -148,17 +160,18 @@ impl Btf {
         id
     }
 
-    /// The parameters of a function; `None` when the kernel has none of this name.
-    pub fn params(&self, function: &str) -> Option<Vec<Param>> {
+    /// What a function takes; `None` when the kernel has none of this name.
+    pub fn signature(&self, function: &str) -> Option<Signature> {
         let function = &self.types[*self.functions.get(function)? as usize];
         let proto = self.types.get(function.target as usize).filter(|t| t.kind == KIND_FUNC_PROTO)?;
-        (0..proto.count)
+        let params: Option<Vec<Param>> = (0..proto.count)
             .map(|n| {
                 let at = proto.body + 8 * n;
                 let name = self.string(word(&self.data, at)?);
                 Some(Param { name, points_to: self.pointee(word(&self.data, at + 4)?) })
             })
-            .collect()
+            .collect();
+        Some(Signature { params: params?, gives_verdict: proto.target != 0 })
     }
 
     fn pointee(&self, id: u32) -> Option<String> {
@@ -178,8 +191,12 @@ impl Btf {
     }
 
     /// Positions of the arguments that `hook` reads from `function`. `Err` names an argument that is not there.
-    pub fn slots(&self, hook: Hook, params: &[Param]) -> Result<Slots, &'static str> {
-        let mut slots = Slots { of: [ABSENT; 4], verdict: params.len() as u32 };
+    pub fn slots(&self, hook: Hook, signature: &Signature) -> Result<Slots, &'static str> {
+        let params = &signature.params;
+        let mut slots = Slots {
+            of: [ABSENT; 4],
+            verdict: if signature.gives_verdict { params.len() as u32 } else { ABSENT },
+        };
         for (n, wanted) in hook.wanted().iter().enumerate() {
             let found = params.iter().position(|param| match wanted.strip_prefix("struct ") {
                 Some(strukt) => param.points_to.as_deref() == Some(strukt),
@@ -214,13 +231,13 @@ mod tests {
         };
         let info = |kind: u32, count: u32, flag: u32| flag << 31 | kind << 24 | count;
         let types: Vec<u32> = [
-            vec![at("int"), info(1, 0, 0), 4, 32],                                    // 1
-            vec![0, info(4, 2, 0), 8, at("b"), 1, 0, at("c"), 1, 32],                 // 2
+            vec![at("int"), info(1, 0, 0), 4, 32],                    // 1
+            vec![0, info(4, 2, 0), 8, at("b"), 1, 0, at("c"), 1, 32], // 2
             vec![at("outer"), info(4, 3, 1), 16, at("a"), 1, 0, 0, 2, 32, at("bit"), 1, 1 << 24 | 96], // 3
-            vec![0, info(10, 0, 0), 3],                                               // 4 const
-            vec![0, info(2, 0, 0), 4],                                                // 5 pointer
-            vec![0, info(13, 2, 0), 0, at("o"), 5, at("prot"), 1],                    // 6
-            vec![at("hook"), info(12, 0, 0), 6],                                      // 7
+            vec![0, info(10, 0, 0), 3],                               // 4 const
+            vec![0, info(2, 0, 0), 4],                                // 5 pointer
+            vec![0, info(13, 2, 0), 0, at("o"), 5, at("prot"), 1],    // 6
+            vec![at("hook"), info(12, 0, 0), 6],                      // 7
         ]
         .concat();
         let mut data = vec![0x9f, 0xeb, 1, 0];
@@ -246,10 +263,11 @@ mod tests {
     #[test]
     fn tells_what_a_function_takes() {
         let btf = Btf::parse(sample()).expect("sound");
-        let params = btf.params("hook").expect("there");
+        let Signature { params, gives_verdict } = btf.signature("hook").expect("there");
+        assert!(!gives_verdict);
         assert_eq!(params[0], Param { name: "o".into(), points_to: Some("outer".into()) });
         assert_eq!(params[1], Param { name: "prot".into(), points_to: None });
-        assert_eq!(btf.params("other"), None);
+        assert_eq!(btf.signature("other"), None);
     }
 
     #[test]
@@ -265,8 +283,8 @@ mod tests {
         assert_eq!(btf.offsets().1, Vec::<&str>::new());
         for hook in Hook::ALL.iter().filter(|hook| !hook.is_process()) {
             for prefix in ["bpf_lsm_", "security_"] {
-                if let Some(params) = btf.params(&format!("{prefix}{}", hook.name())) {
-                    assert!(btf.slots(*hook, &params).is_ok(), "{prefix}{}: {params:?}", hook.name());
+                if let Some(found) = btf.signature(&format!("{prefix}{}", hook.name())) {
+                    assert!(btf.slots(*hook, &found).is_ok(), "{prefix}{}: {found:?}", hook.name());
                 }
             }
         }

@@ -78,6 +78,24 @@ impl Event {
         }
     }
 
+    /// Whether `dirs` knows every place that the kernel matched, so that [`Self::meanings`] is the whole story.
+    pub fn placed(&self, dirs: &Directories) -> bool {
+        let by_name = !self.has(EventHead::BY_NAME) || !self.places(dirs, false).is_empty();
+        let by_new_name = !self.has(EventHead::BY_NEW_NAME) || !self.places(dirs, true).is_empty();
+        let by_inode = !self.has(EventHead::BY_INODE) || !self.own_paths(dirs).is_empty();
+        by_name && by_new_name && by_inode
+    }
+
+    /// The watched directories of this event that `dirs` does not know.
+    pub fn unknown_directories(&self, dirs: &Directories) -> Vec<DirKey> {
+        [(EventHead::BY_NAME, self.head.dir), (EventHead::BY_NEW_NAME, self.head.dir2)]
+            .into_iter()
+            .filter(|(flag, _)| self.has(*flag))
+            .map(|(_, ino)| self.key(ino))
+            .filter(|key| dirs.by_key(*key).is_empty())
+            .collect()
+    }
+
     fn deed(&self) -> Deed {
         match self.hook {
             Hook::FileOpen => Deed::OpenedForWrite,

@@ -34,13 +34,13 @@ impl Drop for Small<'_> {
 }
 
 pub fn at_init(setting: &Setting) -> Outcome {
-    let fim = new(setting, "full-disk-at-init")?;
+    let fim = new(setting, "small-at-init")?;
     for index in 0..20 {
         let path = fim.watched.join(format!("file{index}"));
         std::fs::write(path, crate::actor::block(index, 50_000)).map_err(|e| e.to_string())?;
     }
     let small = Small::mount(&fim.state, "48k")?;
-    let said = refused(fim.output(&["init"])?, &["space"])?;
+    let said = refused(fim.output(&["init"])?, &["is full", &fim.state.display().to_string()])?;
     drop(small);
     // With room, the same command does its work.
     fim.init()?;
@@ -49,7 +49,7 @@ pub fn at_init(setting: &Setting) -> Outcome {
 }
 
 pub fn running(setting: &Setting) -> Outcome {
-    let fim = new(setting, "full-disk-running")?;
+    let fim = new(setting, "small-running")?;
     let small = Small::mount(&fim.state, "24m")?;
     let said = while_full(setting, &fim)?;
     drop(small);
@@ -73,7 +73,7 @@ fn while_full(setting: &Setting, fim: &Fim) -> Outcome {
             return Ok(daemon.last_words());
         }
         let words = daemon.last_words();
-        if words.contains("space") || words.contains("full") {
+        if words.contains("is full") {
             Ok(words)
         } else {
             Err(format!("nobody is told that the disk is full; {words}"))

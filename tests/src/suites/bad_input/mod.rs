@@ -10,11 +10,11 @@ use sentence::refused;
 
 /// A configuration that is not accepted: name, lines put in place of the watch's, words of the answer.
 const CONFIGURATIONS: &[(&str, &str, &[&str])] = &[
-    ("unknown-key", "on_modifed = \"restore\"\n", &["fim.toml", "line", "on_modifed", "on_modified"]),
-    ("bad-value", "on_created = \"destroy\"\n", &["line", "on_created", "destroy", "quarantine"]),
-    ("bad-pattern", "exclude = [\"a{\"]\n", &["exclude", "a{"]),
-    ("not-toml", "on_created = \n", &["fim.toml", "line"]),
-    ("bad-table", "[[wach]]\n", &["line", "wach", "watch"]),
+    ("unknown-key", "on_modifed = \"restore\"\n", &["fim.toml:6:", "on_modifed", "on_modified"]),
+    ("bad-value", "on_created = \"destroy\"\n", &["fim.toml:6:", "on_created", "destroy", "quarantine"]),
+    ("bad-pattern", "exclude = [\"a{\"]\n", &["fim.toml:6:", "exclude", "a{"]),
+    ("not-toml", "on_created = \n", &["fim.toml:6:"]),
+    ("bad-table", "[[wach]]\n", &["fim.toml:6:", "wach", "watch"]),
 ];
 
 pub fn run(setting: &Setting, report: &mut Report) {

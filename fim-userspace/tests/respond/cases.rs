@@ -1,0 +1,359 @@
+//! What has to come back, and what has to go.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+
+use fim::core::entry::{Entry, FileType, XattrName, XattrValue};
+use fim::core::event::Response;
+use fim::core::path::RelPath;
+use fim::core::plan::Step;
+use fim::respond::is_private_name;
+use fim::tree::attributes;
+use rustix::fs::{FileType as Kind, IFlags, Mode, makedev};
+
+use crate::world::{World, rel};
+
+pub fn make_node(world: &World, name: &str, kind: Kind, dev: u64) {
+    rustix::fs::mknodat(world.root.fd(), name, kind, Mode::from(0o640), dev).expect("made");
+}
+
+/// Bytes of `system.posix_acl_access`: version 2, then tag, permissions and id of each entry (linux/posix_acl_xattr.h).
+pub fn acl() -> Vec<u8> {
+    let mut out = 2_u32.to_le_bytes().to_vec();
+    let entries: [(u16, u16, u32); 5] = [
+        (1, 6, u32::MAX),
+        (2, 7, 4242),
+        (4, 4, u32::MAX),
+        (16, 7, u32::MAX),
+        (32, 0, u32::MAX),
+    ];
+    for (tag, permissions, id) in entries {
+        out.extend(tag.to_le_bytes());
+        out.extend(permissions.to_le_bytes());
+        out.extend(id.to_le_bytes());
+    }
+    out
+}
+
+/// cap_net_raw+ep, revision 2 of struct vfs_cap_data (linux/capability.h).
+pub fn capability() -> Vec<u8> {
+    vec![1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+pub fn alter(world: &World, path: &str, change: impl FnOnce(&mut Entry)) {
+    let path = rel(path);
+    let mut entry = world.found(&path).expect("there").entry;
+    change(&mut entry);
+    let fd = world.root.open_path(&path).expect("opens");
+    attributes::apply(fd.as_fd(), &entry).expect("applied");
+}
+
+pub fn set_xattr(entry: &mut Entry, name: &str, value: Vec<u8>) {
+    entry.xattrs.0.insert(XattrName(name.into()), XattrValue(value));
+}
+
+fn one_of_each(world: &World) {
+    fs::create_dir_all(world.tree.join("dir/empty")).expect("made");
+    fs::write(world.tree.join("dir/file"), "content").expect("written");
+    fs::write(world.tree.join("nothing"), "").expect("written");
+    fs::write(world.tree.join("large"), vec![0xa5; 3 << 20]).expect("written");
+    symlink("dir/file", world.tree.join("link")).expect("made");
+    make_node(world, "fifo", Kind::Fifo, 0);
+    if rustix::process::geteuid().is_root() {
+        make_node(world, "char", Kind::CharacterDevice, makedev(1, 3));
+        make_node(world, "block", Kind::BlockDevice, makedev(7, 99));
+    }
+}
+
+pub fn every_type_comes_back(world: &World) {
+    one_of_each(world);
+    let baseline = world.approve();
+    assert!(world.reconcile(&baseline).is_empty(), "nothing differs yet");
+
+    for path in baseline.keys().rev() {
+        let full = path.below(&world.tree);
+        let result = if full.symlink_metadata().expect("there").is_dir() {
+            fs::remove_dir(&full)
+        } else {
+            fs::remove_file(&full)
+        };
+        result.expect("removed");
+    }
+    assert!(world.reconcile(&baseline).is_empty(), "nothing was there to keep");
+    world.assert_equals(&baseline);
+
+    // Each turns into something else, content or type.
+    for path in baseline.keys().rev() {
+        let full = path.below(&world.tree);
+        if full.symlink_metadata().expect("there").is_dir() {
+            fs::remove_dir_all(&full).expect("removed");
+            symlink("/etc", &full).expect("made");
+        } else {
+            fs::remove_file(&full).expect("removed");
+            fs::write(&full, format!("forged {path}")).expect("written");
+        }
+    }
+    let evidence = world.reconcile(&baseline);
+    world.assert_equals(&baseline);
+    world.assert_evidence(&evidence, "link", b"forged link");
+    world.assert_evidence(&evidence, "fifo", b"forged fifo");
+    world.assert_evidence(&evidence, "large", b"forged large");
+    let dir = evidence
+        .iter()
+        .find(|e| e.path == rel("dir"))
+        .expect("evidence of the link");
+    assert_eq!(dir.found.entry.target.as_deref(), Some(&b"/etc"[..]));
+}
+
+pub fn every_attribute_comes_back(world: &World) {
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT TESTED: owners need root");
+        return;
+    }
+    one_of_each(world);
+    fs::write(world.tree.join("su"), "#!").expect("written");
+    for (number, path) in ["dir", "dir/file", "large", "link", "fifo", "char", "su"]
+        .into_iter()
+        .enumerate()
+    {
+        alter(world, path, |e| {
+            e.uid = 3000 + number as u32;
+            e.gid = 5000 + number as u32;
+            if e.kind != FileType::Symlink {
+                e.mode = [0o2775, 0o640, 0o604, 0, 0o620, 0o606, 0o6755][number];
+            }
+            if e.kind != FileType::Directory {
+                e.mtime_ns = 1_000_000_000_123_456_789 + number as i64;
+            }
+            if matches!(e.kind, FileType::Regular | FileType::Directory) {
+                set_xattr(e, "user.note", vec![0, 0xff, number as u8]);
+            }
+            set_xattr(e, "trusted.note", b"root's".to_vec());
+        });
+    }
+    alter(world, "su", |e| set_xattr(e, "security.capability", capability()));
+    let with_acl = |e: &mut Entry| {
+        set_xattr(e, "system.posix_acl_access", acl());
+        e.mode = 0o670;
+    };
+    alter(world, "dir/file", with_acl);
+    alter(world, "dir", |e| set_xattr(e, "system.posix_acl_default", acl()));
+    let baseline = world.approve();
+    assert_eq!(baseline[&rel("su")].mode, 0o6755);
+    assert!(
+        baseline[&rel("su")].xattrs.0.len() >= 3,
+        "{:?}",
+        baseline[&rel("su")]
+    );
+
+    // All wrong on the same objects, then all gone and made again below a folder whose default ACL gets in the way.
+    for path in baseline.keys() {
+        alter(world, std::str::from_utf8(path.as_bytes()).expect("text"), |e| {
+            (e.uid, e.gid) = (77, 88);
+            e.mode = 0o777;
+            e.xattrs.0.clear();
+            if e.kind == FileType::Regular {
+                set_xattr(e, "user.forged", b"x".to_vec());
+                e.mtime_ns = 5;
+            }
+        });
+    }
+    let evidence = world.reconcile(&baseline);
+    world.assert_equals(&baseline);
+    assert!(
+        evidence.iter().all(|e| e.found.entry.uid == 77),
+        "the state before is told"
+    );
+    for path in baseline.keys().rev() {
+        let full = path.below(&world.tree);
+        let result = if full.symlink_metadata().expect("there").is_dir() {
+            fs::remove_dir(&full)
+        } else {
+            fs::remove_file(&full)
+        };
+        result.expect("removed");
+    }
+    world.reconcile(&baseline);
+    world.assert_equals(&baseline);
+}
+
+pub fn odd_names_and_depth(world: &World) {
+    let mut path = RelPath::root();
+    let long = [b'n'; 255];
+    for _ in 0..18 {
+        let dir = world.root.open_dir(&path).expect("opens");
+        rustix::fs::mkdirat(&dir, &long[..], Mode::from(0o755)).expect("made");
+        path = path.join(&long).expect("sound");
+    }
+    assert!(path.as_bytes().len() > 4096);
+    let names: [&[u8]; 5] = [b"new\nline", b"not\xffutf8\xfe", b"\x1b[31m", b" ", &[0xc3; 255]];
+    let dir = world.root.open_dir(&path).expect("opens");
+    for name in names {
+        rustix::fs::symlinkat(name, &dir, name).expect("made");
+    }
+    let baseline = world.approve();
+    assert_eq!(baseline.len(), 18 + names.len());
+    for name in names {
+        rustix::fs::unlinkat(&dir, name, rustix::fs::AtFlags::empty()).expect("removed");
+    }
+    let forged: &[u8] = b"\xf0forged";
+    rustix::fs::mkdirat(&dir, forged, Mode::from(0o700)).expect("made");
+    world.reconcile(&baseline);
+    world.assert_equals(&baseline);
+}
+
+pub fn a_tree_in_the_place_of_a_file(world: &World) {
+    fs::write(world.tree.join("file"), "approved").expect("written");
+    let approved = world.approve()[&rel("file")].clone();
+    fs::remove_file(world.tree.join("file")).expect("removed");
+    let deep = world.tree.join("file/a/b/c/d");
+    fs::create_dir_all(&deep).expect("made");
+    fs::write(deep.join("tool"), "malware").expect("written");
+    fs::write(world.tree.join("file/a/notes"), "notes").expect("written");
+    symlink("tool", deep.join("link")).expect("made");
+
+    let expected = world.found(&rel("file"));
+    let outcome = world.carry_out(Step::Replace {
+        path: rel("file"),
+        approved: approved.clone(),
+        expected,
+    });
+    let outcome = outcome.expect("carried out");
+    assert_eq!(outcome.response, Response::Restored);
+    world.assert_evidence(&outcome.evidence, "file/a/b/c/d/tool", b"malware");
+    world.assert_evidence(&outcome.evidence, "file/a/notes", b"notes");
+    assert_eq!(outcome.evidence.len(), 5 + 3, "{:?}", outcome.evidence);
+    assert_eq!(world.found(&rel("file")).expect("there").entry, approved);
+}
+
+pub fn everything_can_be_quarantined(world: &World) {
+    let baseline = world.approve();
+    one_of_each(world);
+    let listener = std::os::unix::net::UnixListener::bind(world.tree.join("socket")).expect("bound");
+    let dir = world.found(&rel("dir")).expect("there");
+    let error = world
+        .carry_out(Step::Quarantine {
+            path: rel("dir"),
+            expected: dir,
+        })
+        .expect_err("not empty");
+    assert!(error.to_string().contains("not empty"), "{error}");
+
+    let file = world.found(&rel("nothing")).expect("there");
+    let outcome = world
+        .carry_out(Step::Delete {
+            path: rel("nothing"),
+            expected: file.clone(),
+        })
+        .expect("deleted");
+    assert_eq!((outcome.response, outcome.evidence.len()), (Response::Deleted, 1));
+    let error = world
+        .carry_out(Step::Delete {
+            path: rel("nothing"),
+            expected: file,
+        })
+        .expect_err("gone already");
+    assert!(
+        matches!(error, fim::respond::ResponseError::Moved { .. }),
+        "{error}"
+    );
+
+    let count = world.walk().len();
+    let evidence = world.reconcile(&baseline);
+    world.assert_equals(&baseline);
+    assert_eq!(evidence.len(), count);
+    world.assert_evidence(&evidence, "dir/file", b"content");
+    world.assert_evidence(&evidence, "large", &vec![0xa5; 3 << 20]);
+    drop(listener);
+}
+
+/// Sets flags; `false` where the file system has none.
+fn set_flags(path: &std::path::Path, flags: IFlags) -> bool {
+    let file = fs::File::open(path).expect("opens");
+    let Ok(before) = rustix::fs::ioctl_getflags(&file) else {
+        return false;
+    };
+    rustix::fs::ioctl_setflags(&file, (before - IFlags::IMMUTABLE - IFlags::APPEND) | flags).is_ok()
+}
+
+pub fn flags_do_not_stop_it(world: &World) {
+    fs::create_dir(world.tree.join("dir")).expect("made");
+    for name in ["content", "mode", "gone"] {
+        fs::write(world.tree.join("dir").join(name), name).expect("written");
+    }
+    let baseline = world.approve();
+    let dir = world.tree.join("dir");
+    fs::write(dir.join("content"), "forged").expect("written");
+    fs::remove_file(dir.join("gone")).expect("removed");
+    fs::write(dir.join("new"), "new").expect("written");
+    alter(world, "dir/mode", |e| e.mode = 0o777);
+    if !set_flags(&dir.join("content"), IFlags::IMMUTABLE) {
+        println!("no flags on this file system");
+        return;
+    }
+    for (name, flag) in [
+        ("mode", IFlags::IMMUTABLE),
+        ("new", IFlags::APPEND),
+        ("", IFlags::IMMUTABLE),
+    ] {
+        assert!(set_flags(&dir.join(name), flag), "{name}");
+    }
+    assert!(fs::write(dir.join("more"), "").is_err(), "the flags are at work");
+    let evidence = world.reconcile(&baseline);
+    world.assert_evidence(&evidence, "dir/content", b"forged");
+    world.assert_evidence(&evidence, "dir/new", b"new");
+    let file = fs::File::open(&dir).expect("opens");
+    let flags = rustix::fs::ioctl_getflags(&file).expect("read");
+    assert!(
+        flags.contains(IFlags::IMMUTABLE),
+        "the folder's flag is set again"
+    );
+    assert!(set_flags(&dir, IFlags::empty()));
+    world.assert_equals(&baseline);
+}
+
+pub fn leftovers_become_evidence(world: &World) {
+    fs::create_dir(world.tree.join("dir")).expect("made");
+    let baseline = world.approve();
+    let file = b".fim-0123456789abcdef";
+    let tree = b".fim-fedcba9876543210";
+    fs::write(world.tree.join("dir/.fim-0123456789abcdef"), "half").expect("written");
+    fs::create_dir_all(world.tree.join("dir/.fim-fedcba9876543210/below")).expect("made");
+    fs::write(world.tree.join("dir/.fim-fedcba9876543210/below/it"), "planted").expect("written");
+    assert!(is_private_name(file) && is_private_name(tree) && !is_private_name(b".fim-plain"));
+
+    let recover = |name: &[u8]| world.responder.recover(&world.root, &rel("dir"), name);
+    let evidence = recover(file).expect("recovered");
+    world.assert_evidence(&evidence, "dir/.fim-0123456789abcdef", b"half");
+    let evidence = recover(tree).expect("recovered");
+    world.assert_evidence(&evidence, "dir/.fim-fedcba9876543210/below/it", b"planted");
+    assert!(recover(file).expect("nothing left to do").is_empty());
+    assert!(recover(b"other").is_err());
+    world.assert_equals(&baseline);
+}
+
+pub fn holes_stay_holes(world: &World) {
+    use std::os::unix::fs::FileExt;
+    let path = world.tree.join("sparse");
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path);
+    let file = file.expect("made");
+    file.set_len(8 << 20).expect("set");
+    file.write_all_at(b"x", 5 << 20).expect("written");
+    drop(file);
+    let baseline = world.approve();
+    fs::write(&path, "forged").expect("written");
+    world.reconcile(&baseline);
+    world.assert_equals(&baseline);
+    let meta = fs::metadata(&path).expect("there");
+    assert!(
+        meta.blocks() * 512 < 1 << 20,
+        "{} blocks of 512 bytes",
+        meta.blocks()
+    );
+}
