@@ -113,14 +113,14 @@ fn shell_quoted(path: &Path) -> String {
 
 /// Waits for it to end; what would end this process ends it first.
 fn foreground(command: &mut Command) -> Result<ExitCode> {
+    // Started first: a child inherits what is blocked.
+    let mut child = command.spawn().context("cannot start fim")?;
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD] {
         signals.add(signal);
     }
-    // Blocked here only: the standard library starts children with nothing blocked.
     signals.thread_block().context("cannot block signals")?;
     let fd = SignalFd::new(&signals).context("cannot wait for signals")?;
-    let mut child = command.spawn().context("cannot start fim")?;
     loop {
         if let Some(status) = child.try_wait()? {
             return finish(status);

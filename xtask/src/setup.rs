@@ -1,5 +1,5 @@
 //! `cargo xtask setup`: what the build and the tests need, installed where it is missing.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -72,7 +72,10 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     }
     // The package lists may be missing or stale.
     println!("setup: apt-get update, then once more");
-    sh::quiet(sh::as_root("apt-get").args(["update", "-qq"]))?;
+    if let Err(error) = sh::quiet(sh::as_root("apt-get").args(["update", "-qq"])) {
+        // One unreachable source of many fails the whole update; the package may come from another.
+        println!("setup: {error:#}");
+    }
     sh::quiet(install_command().args(packages))
 }
 
@@ -137,7 +140,13 @@ fn debian_sources() -> bool {
 }
 
 fn bpf_linker() -> Result<()> {
-    let found = sh::output(Command::new("bpf-linker").arg("--version")).unwrap_or_default();
+    // cargo may be in use without its folder in PATH.
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let program = sh::find_tool("bpf-linker").or_else(|| Some(home?.join("bin/bpf-linker")));
+    let found = program
+        .and_then(|program| sh::output(Command::new(program).arg("--version")).ok())
+        .unwrap_or_default();
     if found.split_whitespace().nth(1) == Some(BPF_LINKER) {
         return Ok(());
     }

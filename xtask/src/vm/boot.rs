@@ -45,7 +45,10 @@ pub struct Outcome {
 impl Boot {
     fn qemu(&self, initrd: &Path, disks: &[PathBuf]) -> Result<Command> {
         let lsm = if self.bpf_lsm { WITH_BPF } else { WITHOUT_BPF };
-        let mut qemu = sh::tool("qemu-system-x86_64")?;
+        let program = sh::tool("qemu-system-x86_64")?;
+        // A machine must not outlive the command that started it.
+        let mut qemu = sh::tool("setpriv")?;
+        qemu.args(["--pdeathsig", "KILL", "--"]).arg(program.get_program());
         // la57 panics some kernels under some QEMUs.
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-m", "1G", "-smp", "2"]);
         qemu.args(["-nographic", "-no-reboot", "-nic", "none"]);
@@ -168,7 +171,7 @@ impl Console<'_> {
         } else if let Some((_, run)) = line.split_once("FIM-VM-BEGIN ") {
             println!("[{}] {run}: begins", self.name);
         } else if line.starts_with("FAIL") || line.contains("FAILED") {
-            println!("[{}] {line}", self.name);
+            println!("[{}] {}", self.name, shortened(line));
         }
         if FATAL.iter().any(|sign| line.contains(sign)) && self.outcome.problems.len() < 5 {
             self.outcome.problems.push(format!("the kernel said: {}", line.trim()));
@@ -188,10 +191,18 @@ impl Console<'_> {
             self.outcome.failed += 1;
             println!("[{}] the end of the console:", self.name);
             for line in &self.tail {
-                println!("[{}] | {line}", self.name);
+                println!("[{}] | {}", self.name, shortened(line));
             }
         }
         self.outcome
+    }
+}
+
+/// A failure may carry a whole status; the log has all of it.
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(400) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use nix::sys::eventfd::EventFd;
 
 use super::decode::Event;
 use super::load::sum;
+use super::marks::WatchedInodes;
 use super::table::ProcessTable;
 use crate::core::actor::{Actor, Confidence, ProcessKey};
 use crate::core::observation::{Observation, Signal, Source, WatchId};
@@ -34,6 +35,41 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Events whose directory never became known: it was gone again at once.
     pub unplaced: AtomicU64,
+    settling: Mutex<Settling>,
+    settled: Condvar,
+}
+
+/// Somebody waits until everything the kernel has reported so far is handed on.
+#[derive(Default)]
+struct Settling {
+    asked: u64,
+    answered: u64,
+}
+
+impl Shared {
+    fn settling(&self) -> MutexGuard<'_, Settling> {
+        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until all that was reported before this call has been handed on, for `patience` at most.
+    pub fn settle(&self, wake: &EventFd, patience: Duration) {
+        let mut settling = self.settling();
+        settling.asked += 1;
+        let mine = settling.asked;
+        if wake.write(1).is_err() {
+            return;
+        }
+        let _ = self.settled.wait_timeout_while(settling, patience, |s| s.answered < mine);
+    }
+
+    fn asked(&self) -> u64 {
+        self.settling().asked
+    }
+
+    fn answer(&self, asked: u64) {
+        self.settling().answered = asked;
+        self.settled.notify_all();
+    }
 }
 
 pub struct Reader {
@@ -41,6 +77,7 @@ pub struct Reader {
     pub counters: Arc<PerCpuArray<MapData, Counters>>,
     pub table: Arc<ProcessTable>,
     pub dirs: Arc<Directories>,
+    pub watched: Arc<WatchedInodes>,
     pub out: Sender<Signal>,
     pub wake: Arc<EventFd>,
     pub shared: Arc<Shared>,
@@ -80,18 +117,26 @@ impl Reader {
                 let _ = self.out.send(Signal::Stopped { source: Source::Ebpf, reason });
                 return;
             }
+            let asked = self.shared.asked();
             self.retry(&mut waiting, &mut gaps);
             self.drain(&mut waiting, &mut gaps, &mut actors);
             self.tell_gaps(&mut gaps);
+            self.shared.answer(asked);
         }
     }
 
     fn pause(&self, time: Duration) -> nix::Result<()> {
-        let mut fds =
-            [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN), PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [
+            PollFd::new(self.ring.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+        ];
         let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Ok(_) | Err(nix::Error::EINTR) => {
+                // Not blocking: nothing to read when the ring was what woke the thread.
+                let _ = self.wake.read();
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
@@ -133,6 +178,11 @@ impl Reader {
             // Past its time, a rename is told as far as its places are known.
             if !self.send(&held.event, &held.actor, gaps) {
                 self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
+            }
+            // The folder is gone, and its number may be another's by now. If it comes yet, it is marked again.
+            for key in held.event.unknown_directories(&self.dirs) {
+                self.watched
+                    .forget_unless(key, WatchId(held.event.head.watch), || !self.dirs.by_key(key).is_empty());
             }
             false
         });
@@ -181,13 +231,12 @@ impl Reader {
         if let Some(live) = Live::read(process.tgid).ok().filter(|live| live.started(process.start_ns)) {
             live.fill(&mut actor);
         }
-        let known = head.flags & EventHead::IDS != 0;
-        let id = |value: u32| known.then_some(value).filter(|id| *id != u32::MAX);
+        let id = |value: u32| Some(value).filter(|id| *id != u32::MAX);
         actor.uid = id(head.uid);
         actor.gid = id(head.gid);
         actor.euid = id(head.euid);
-        actor.auid = Some(head.auid).filter(|id| *id != u32::MAX);
-        actor.session = Some(head.session).filter(|id| *id != u32::MAX);
+        actor.auid = id(head.auid);
+        actor.session = id(head.session);
         actor.confidence = Confidence::Exact;
         let actor = Arc::new(actor);
         if actors.len() >= ACTORS {
