@@ -129,7 +129,7 @@ fn e2e(name: &str, tier: &str, expected: &str, options: &Options) -> serde_json:
     let works: &[&str] = if everywhere { &FILE_SYSTEMS } else { &["/fs/ext4", "/fs/btrfs"] };
     works.iter().for_each(|work| argv.extend(["--work", work]));
     argv.extend(["--suite", if name == "lsm" { "table,flood,crash,bad-input" } else { "table" }]);
-    argv.extend(["--patience", "120"]);
+    argv.extend(["--patience", "45"]);
     if let Some(case) = &options.case {
         argv.extend(["--case", case]);
     }
