@@ -55,6 +55,7 @@ pub struct ProcessRecord {
     pub exec_ns: u64,
     /// Nanoseconds since boot; 0 while it lives.
     pub exit_ns: u64,
+    /// Ids that could not be read are `u32::MAX`, which the kernel never gives out.
     pub uid: u32,
     pub gid: u32,
     pub euid: u32,
@@ -80,8 +81,6 @@ impl ProcessRecord {
     pub const EXE_DETACHED: u32 = 2;
     /// There were more arguments than fit.
     pub const ARGS_CUT: u32 = 4;
-    /// The ids could be read.
-    pub const IDS: u32 = 8;
 }
 
 /// Start of every event in the ring. After it come `name` and, for rename and link, `name2` at `name2_at`.
@@ -101,6 +100,7 @@ pub struct EventHead {
     pub dev: u32,
     pub tgid: u32,
     pub tid: u32,
+    /// Ids that could not be read are `u32::MAX`.
     pub uid: u32,
     pub gid: u32,
     pub euid: u32,
@@ -129,8 +129,6 @@ impl EventHead {
     pub const BY_NEW_NAME: u8 = 4;
     /// The object is a directory.
     pub const DIRECTORY: u8 = 8;
-    /// uid, gid and euid could be read.
-    pub const IDS: u8 = 16;
 }
 
 /// A record with room for names; the smallest that fits is sent.

@@ -57,12 +57,15 @@ pub fn report_two(hook: Hook, old: &Subject, new: &Subject, detail: u32) {
     }
 }
 
+/// Without a branch for each field, which would double the verifier's work each time.
 #[inline(always)]
 fn head(hook: Hook, subject: &Subject, detail: u32) -> EventHead {
     let task = kernel::current_task();
+    let cred = kernel::pointer_or_null(task, offset!(task_cred));
     // SAFETY: helpers without arguments.
     let (time_ns, ids) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_current_pid_tgid()) };
-    let mut head = EventHead {
+    let directory = kernel::is_directory(kernel::pointer_or_null(subject.dentry, offset!(dentry_inode)));
+    EventHead {
         time_ns,
         start_ns: process::start(task),
         dir: subject.dir,
@@ -71,36 +74,20 @@ fn head(hook: Hook, subject: &Subject, detail: u32) -> EventHead {
         dev: subject.dev,
         tgid: (ids >> 32) as u32,
         tid: ids as u32,
-        uid: u32::MAX,
-        gid: u32::MAX,
-        euid: u32::MAX,
-        auid: kernel::read(task, offset!(task_loginuid)).unwrap_or(u32::MAX),
-        session: kernel::read(task, offset!(task_session)).unwrap_or(u32::MAX),
+        uid: kernel::number(cred, offset!(cred_uid)),
+        gid: kernel::number(cred, offset!(cred_gid)),
+        euid: kernel::number(cred, offset!(cred_euid)),
+        auid: kernel::number(task, offset!(task_loginuid)),
+        session: kernel::number(task, offset!(task_session)),
         detail,
         watch: subject.watch,
         hook: hook as u8,
-        flags: subject.flags,
+        flags: subject.flags | if directory { EventHead::DIRECTORY } else { 0 },
         name_len: 0,
         name2_len: 0,
         name2_at: 0,
         pad: 0,
-    };
-    if let Some(inode) = kernel::pointer(subject.dentry, offset!(dentry_inode))
-        && kernel::is_directory(inode)
-    {
-        head.flags |= EventHead::DIRECTORY;
     }
-    if let Some(cred) = kernel::pointer(task, offset!(task_cred))
-        && let Some(uid) = kernel::read(cred, offset!(cred_uid))
-        && let Some(gid) = kernel::read(cred, offset!(cred_gid))
-        && let Some(euid) = kernel::read(cred, offset!(cred_euid))
-    {
-        head.uid = uid;
-        head.gid = gid;
-        head.euid = euid;
-        head.flags |= EventHead::IDS;
-    }
-    head
 }
 
 #[inline(always)]

@@ -45,8 +45,22 @@ pub fn pointer(base: Address, offset: u32) -> Option<Address> {
 pub fn pointer_or_null(base: Address, offset: u32) -> Address {
     let mut value: u64 = 0;
     // SAFETY: the destination is our own; the helper checks the source, and writes zeros where nothing is mapped.
-    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 8, base.wrapping_add(offset as u64) as *const _) };
+    unsafe {
+        bpf_probe_read_kernel((&raw mut value).cast(), 8, base.wrapping_add(offset as u64) as *const _)
+    };
     value
+}
+
+/// Reads a number, or gives `u32::MAX`, which for ids means unknown. Without a branch too.
+#[inline(always)]
+pub fn number(base: Address, offset: u32) -> u32 {
+    let mut value: u32 = 0;
+    // SAFETY: as above.
+    let failed = unsafe {
+        bpf_probe_read_kernel((&raw mut value).cast(), 4, base.wrapping_add(offset as u64) as *const _)
+    };
+    // Failure is negative: all ones once its sign is spread.
+    value | (failed as i64 >> 63) as u32
 }
 
 /// Reads text up to its NUL into `room` bytes at `to`; gives its length with the NUL.
@@ -111,9 +125,10 @@ pub fn device(dentry: Address) -> Option<u32> {
 
 #[inline(always)]
 pub fn is_directory(inode: Address) -> bool {
-    const S_IFMT: u16 = 0o170000;
-    const S_IFDIR: u16 = 0o040000;
-    read::<u16>(inode, offset!(inode_mode)).is_some_and(|mode| mode & S_IFMT == S_IFDIR)
+    const S_IFMT: u32 = 0o170000;
+    const S_IFDIR: u32 = 0o040000;
+    // Two bytes are the mode; where it cannot be read all bits are set, which is no type.
+    number(inode, offset!(inode_mode)) & S_IFMT == S_IFDIR
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 //! Nothing here may stop or alter what the observed program does: every LSM program hands on the earlier verdict.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod context;
 mod emit;

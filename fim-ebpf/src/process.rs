@@ -13,13 +13,12 @@ const STEPS: u32 = 24;
 /// Start of a task's process: that of its first thread.
 #[inline(always)]
 pub fn start(task: Address) -> u64 {
-    let leader = kernel::pointer(task, offset!(task_leader)).unwrap_or(task);
-    kernel::read(leader, offset!(task_start)).unwrap_or(0)
+    kernel::pointer_or_null(kernel::pointer_or_null(task, offset!(task_leader)), offset!(task_start))
 }
 
 #[inline(always)]
 pub fn key(task: Address) -> TaskKey {
-    TaskKey { tgid: kernel::read(task, offset!(task_tgid)).unwrap_or(0), pad: 0, start_ns: start(task) }
+    TaskKey { tgid: kernel::number(task, offset!(task_tgid)), pad: 0, start_ns: start(task) }
 }
 
 /// A new record of zeros, or the one that is there.
@@ -50,7 +49,7 @@ fn take_id(key: &TaskKey) -> u64 {
 #[inline(always)]
 pub fn forked(child: Address) {
     let key = key(child);
-    if kernel::read::<u32>(child, offset!(task_pid)) != Some(key.tgid) {
+    if kernel::number(child, offset!(task_pid)) != key.tgid {
         return;
     }
     let parent = parent_key(child);
@@ -100,7 +99,7 @@ pub fn executed(task: Address) {
 #[inline(always)]
 pub fn exited(task: Address) {
     let key = key(task);
-    let leader = kernel::read::<u32>(task, offset!(task_pid)) == Some(key.tgid);
+    let leader = kernel::number(task, offset!(task_pid)) == key.tgid;
     let alive = kernel::pointer(task, offset!(task_signal))
         .and_then(|signal| kernel::read::<i32>(signal, offset!(signal_live)))
         .unwrap_or(0);
@@ -137,7 +136,7 @@ pub fn remember() -> u32 {
 #[inline(always)]
 pub fn found(task: Address) {
     let key = key(task);
-    if kernel::read::<u32>(task, offset!(task_pid)) == Some(key.tgid) && PROCESS.get_ptr(key).is_none() {
+    if kernel::number(task, offset!(task_pid)) == key.tgid && PROCESS.get_ptr(key).is_none() {
         enter(task, &key);
     }
 }
@@ -157,22 +156,21 @@ fn enter(task: Address, key: &TaskKey) {
 
 #[inline(always)]
 fn parent_key(task: Address) -> TaskKey {
-    kernel::pointer(task, offset!(task_parent)).map(key).unwrap_or_default()
+    key(kernel::pointer_or_null(task, offset!(task_parent)))
 }
 
 #[inline(always)]
 fn ids(task: Address, record: *mut ProcessRecord) {
-    let Some(cred) = kernel::pointer(task, offset!(task_cred)) else { return };
+    let cred = kernel::pointer_or_null(task, offset!(task_cred));
     // SAFETY: callers pass a live map value of this type.
     unsafe {
-        (*record).uid = kernel::read(cred, offset!(cred_uid)).unwrap_or(u32::MAX);
-        (*record).gid = kernel::read(cred, offset!(cred_gid)).unwrap_or(u32::MAX);
-        (*record).euid = kernel::read(cred, offset!(cred_euid)).unwrap_or(u32::MAX);
-        (*record).egid = kernel::read(cred, offset!(cred_egid)).unwrap_or(u32::MAX);
-        (*record).fsuid = kernel::read(cred, offset!(cred_fsuid)).unwrap_or(u32::MAX);
-        (*record).auid = kernel::read(task, offset!(task_loginuid)).unwrap_or(u32::MAX);
-        (*record).session = kernel::read(task, offset!(task_session)).unwrap_or(u32::MAX);
-        (*record).flags |= ProcessRecord::IDS;
+        (*record).uid = kernel::number(cred, offset!(cred_uid));
+        (*record).gid = kernel::number(cred, offset!(cred_gid));
+        (*record).euid = kernel::number(cred, offset!(cred_euid));
+        (*record).egid = kernel::number(cred, offset!(cred_egid));
+        (*record).fsuid = kernel::number(cred, offset!(cred_fsuid));
+        (*record).auid = kernel::number(task, offset!(task_loginuid));
+        (*record).session = kernel::number(task, offset!(task_session));
     }
 }
 

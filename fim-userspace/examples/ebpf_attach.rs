@@ -16,7 +16,8 @@ use fim::sensor::marks::Marks;
 fn main() -> std::process::ExitCode {
     let named: Vec<Tier> = std::env::args().skip(1).filter_map(|name| Tier::from_name(&name)).collect();
     let tiers = if named.is_empty() { vec![Tier::Lsm, Tier::Fentry, Tier::Tracepoint] } else { named };
-    let well = tiers.into_iter().fold(true, |well, tier| show(tier) && well);
+    let results: Vec<bool> = tiers.into_iter().map(show).collect();
+    let well = results.into_iter().all(|well| well);
     println!("{}", if well { "ATTACH-RESULT ok" } else { "ATTACH-RESULT failed" });
     if well { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }

@@ -27,8 +27,8 @@ pub fn run(config: &Config, as_json: bool) -> anyhow::Result<ExitCode> {
         let _ = out.flush();
     };
     let ready = || {
-        println!("ready");
-        let _ = std::io::stdout().flush();
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "ready").and_then(|()| out.flush());
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     };

@@ -4,7 +4,7 @@
 //! milliseconds to be closed, so that the evidence is whole. eBPF reports before the operation and mostly says who;
 //! alone it makes a look due a little later, so that nothing depends on the other witness.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::actor::{Actor, Confidence};
@@ -222,6 +222,8 @@ struct Waiting {
 #[derive(Default)]
 pub struct Correlator {
     waiting: HashMap<Place, Waiting>,
+    /// The same places by time, so that nothing is searched for under load.
+    order: BTreeSet<(u64, Place)>,
     mapped: HashMap<Place, (u64, Witnessed)>,
 }
 
@@ -280,19 +282,29 @@ impl Correlator {
         let place = (look.watch, look.path.clone());
         match self.waiting.get_mut(&place) {
             Some(waiting) => {
-                waiting.due_ns = waiting.due_ns.min(due_ns);
+                if due_ns < waiting.due_ns {
+                    self.order.remove(&(waiting.due_ns, place.clone()));
+                    self.order.insert((due_ns, place));
+                    waiting.due_ns = due_ns;
+                }
                 waiting.look.absorb(look);
             }
             None => {
+                self.order.insert((due_ns, place.clone()));
                 self.waiting.insert(place, Waiting { look, due_ns });
             }
         }
     }
 
-    /// Takes every look that is due, in path order.
-    pub fn due(&mut self, now_ns: u64) -> Vec<Look> {
-        let ready: Vec<Place> =
-            self.waiting.iter().filter(|(_, w)| w.due_ns <= now_ns).map(|(p, _)| p.clone()).collect();
+    /// Takes the looks that are due, the longest due first and `limit` at most, in path order.
+    pub fn due(&mut self, now_ns: u64, limit: usize) -> Vec<Look> {
+        let ready: Vec<Place> = self
+            .order
+            .iter()
+            .take(limit)
+            .take_while(|(due_ns, _)| *due_ns <= now_ns)
+            .map(|(_, place)| place.clone())
+            .collect();
         let mut looks: Vec<Look> = ready.iter().filter_map(|place| self.take(place)).collect();
         looks.sort_by(|a, b| (a.watch, &a.path).cmp(&(b.watch, &b.path)));
         looks
@@ -304,7 +316,8 @@ impl Correlator {
     }
 
     fn take(&mut self, place: &Place) -> Option<Look> {
-        let mut look = self.waiting.remove(place)?.look;
+        let Waiting { mut look, due_ns } = self.waiting.remove(place)?;
+        self.order.remove(&(due_ns, place.clone()));
         if let Some((_, writers)) = self.mapped.get(place) {
             look.witnessed.merge(writers);
         }
@@ -312,7 +325,7 @@ impl Correlator {
     }
 
     pub fn next_due(&self) -> Option<u64> {
-        self.waiting.values().map(|w| w.due_ns).min()
+        self.order.first().map(|(due_ns, _)| *due_ns)
     }
 
     pub fn waiting(&self) -> usize {
@@ -366,18 +379,18 @@ mod tests {
     fn fanotify_is_looked_at_at_once_and_ebpf_a_little_later() {
         let mut c = Correlator::new();
         c.observe(seen(Source::Ebpf, "f", Deed::OpenedForWrite, 10), 0);
-        assert!(c.due(EBPF_SETTLE_NS).is_empty());
+        assert!(c.due(EBPF_SETTLE_NS, usize::MAX).is_empty());
         c.observe(seen(Source::Fanotify, "f", Deed::Written, 10), 5);
-        assert!(c.due(6).is_empty(), "the writer is not done");
+        assert!(c.due(6, usize::MAX).is_empty(), "the writer is not done");
         c.observe(seen(Source::Fanotify, "f", Deed::Closed, 10), 7);
-        let looks = c.due(7);
+        let looks = c.due(7, usize::MAX);
         assert_eq!(looks.len(), 1);
         assert_eq!(looks[0].sources.list(), [Source::Fanotify, Source::Ebpf]);
         assert!(c.next_due().is_none());
 
         c.observe(seen(Source::Ebpf, "g", Deed::Deleted, 10), 0);
         assert_eq!(c.next_due(), Some(EBPF_SETTLE_NS));
-        let looks = c.due(EBPF_SETTLE_NS);
+        let looks = c.due(EBPF_SETTLE_NS, usize::MAX);
         assert_eq!(looks.len(), 1);
         assert!(!looks[0].happened.any(Deeds::DELETED), "an attempt is no deed");
     }
@@ -442,7 +455,7 @@ mod tests {
             for (source, deed, pid) in observations {
                 c.observe(seen(source, "f", deed, pid), 0);
             }
-            let witnessed = c.due(u64::MAX).pop().map(|l| l.witnessed).unwrap_or_default();
+            let witnessed = c.due(u64::MAX, usize::MAX).pop().map(|l| l.witnessed).unwrap_or_default();
             let (actor, rest) = witnessed.attribute(kind);
             assert_eq!((actor.pid, actor.confidence, rest.len()), (pid, confidence, others), "{name}");
         }
@@ -452,7 +465,7 @@ mod tests {
     fn a_rename_makes_both_names_due() {
         let mut c = Correlator::new();
         c.observe(seen(Source::Fanotify, "new", Deed::MovedHere { from: Some(path("old")) }, 5), 0);
-        let looks = c.due(0);
+        let looks = c.due(0, usize::MAX);
         let names: Vec<_> =
             looks.iter().map(|l| (l.path.clone(), l.moved_from.clone(), l.moved_to.clone())).collect();
         assert_eq!(names, [(path("new"), Some(path("old")), None), (path("old"), None, Some(path("new")))]);
@@ -463,14 +476,14 @@ mod tests {
     fn a_mapping_is_remembered_past_the_first_look() {
         let mut c = Correlator::new();
         c.observe(seen(Source::Ebpf, "f", Deed::MappedForWrite, 9), 0);
-        assert_eq!(c.due(u64::MAX).len(), 1);
+        assert_eq!(c.due(u64::MAX, usize::MAX).len(), 1);
         let mut later = seen(Source::Fanotify, "f", Deed::Closed, 9);
         later.actor = None;
         c.observe(later, 10);
-        let looks = c.due(10);
+        let looks = c.due(10, usize::MAX);
         assert_eq!(looks[0].witnessed.attribute(ChangeKind::Modified).0.pid, Some(9));
         c.forget_mappings(WatchId(3), &path("f"));
         c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
-        assert!(c.due(0)[0].witnessed.is_empty());
+        assert!(c.due(0, usize::MAX)[0].witnessed.is_empty());
     }
 }

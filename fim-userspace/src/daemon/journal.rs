@@ -1,10 +1,11 @@
 //! The way into the ledger: batches, and patience when the disk is full.
 
-use crate::core::event::{Event, Record};
+use crate::core::event::{Event, EventKind, Record};
 use crate::store::{EvidenceRow, IntentId, Store, StoreError};
 
 use super::clock::boottime_ns;
 use super::progress::Progress;
+use super::record::Stamp;
 
 /// Nanoseconds between attempts to write when the database refuses.
 const RETRY_NS: u64 = 1_000_000_000;
@@ -29,14 +30,22 @@ pub type Announce = Box<dyn FnMut(&[Record]) + Send>;
 pub struct Journal {
     entries: Vec<Entry>,
     announce: Announce,
-    /// When to try again, nanoseconds since boot; `None` while all is well.
-    blocked_until: Option<u64>,
+    stamp: Stamp,
+    blocked: Option<Blocked>,
     written: u64,
 }
 
+/// The database does not take anything.
+struct Blocked {
+    since_ns: u64,
+    /// When to try again.
+    until_ns: u64,
+    why: String,
+}
+
 impl Journal {
-    pub fn new(announce: Announce) -> Self {
-        Self { entries: Vec::new(), announce, blocked_until: None, written: 0 }
+    pub fn new(announce: Announce, stamp: Stamp) -> Self {
+        Self { entries: Vec::new(), announce, stamp, blocked: None, written: 0 }
     }
 
     pub fn add(&mut self, entry: Entry) {
@@ -54,26 +63,41 @@ impl Journal {
 
     /// Whether records can be written, as far as is known. While they cannot, nothing is acted on.
     pub fn healthy(&self) -> bool {
-        self.blocked_until.is_none()
+        self.blocked.is_none()
     }
 
     /// The database refused; says so once and waits.
     pub fn failed(&mut self, error: &StoreError) {
-        if self.blocked_until.is_none() {
+        let now = boottime_ns();
+        if self.blocked.is_none() {
             tracing::error!("{error}; responses wait until it works again, nothing is forgotten");
         }
-        self.blocked_until = Some(boottime_ns() + RETRY_NS);
+        let since_ns = self.blocked.as_ref().map_or(now, |b| b.since_ns);
+        self.blocked = Some(Blocked { since_ns, until_ns: now + RETRY_NS, why: error.to_string() });
+    }
+
+    /// The record of a time without records; also the probe whether it is over.
+    fn account(&self) -> Option<Event> {
+        let blocked = self.blocked.as_ref()?;
+        let seconds = boottime_ns().saturating_sub(blocked.since_ns) / 1_000_000_000;
+        let message = format!(
+            "nothing could be recorded or put right for {seconds} s ({}); {} records were kept back and are written now",
+            blocked.why,
+            self.entries.len()
+        );
+        Some(self.stamp.about_fim(EventKind::Trouble, message))
     }
 
     /// Writes what has gathered, as one transaction.
     pub fn write(&mut self, store: &mut Store, progress: &Progress) {
-        if self.blocked_until.is_some_and(|until| boottime_ns() < until) {
+        if self.blocked.as_ref().is_some_and(|blocked| boottime_ns() < blocked.until_ns) {
             return;
         }
-        if self.entries.is_empty() && self.blocked_until.is_none() {
+        if self.entries.is_empty() && self.blocked.is_none() {
             return;
         }
-        let events: Vec<Event> = self.entries.iter().map(|e| e.event.clone()).collect();
+        let mut events: Vec<Event> = self.entries.iter().map(|e| e.event.clone()).collect();
+        events.extend(self.account());
         let closes: Vec<IntentId> = self.entries.iter().filter_map(|e| e.closes).collect();
         let evidence: Vec<(usize, EvidenceRow)> = self
             .entries
@@ -83,7 +107,7 @@ impl Journal {
             .collect();
         match store.append_with(&events, &closes, &evidence) {
             Ok(records) => {
-                if self.blocked_until.take().is_some() {
+                if self.blocked.take().is_some() {
                     tracing::info!(
                         "the database can be written again; {} records were kept back",
                         records.len()

@@ -221,23 +221,37 @@ impl Reconciler {
         if !self.journal.healthy() {
             return;
         }
-        let mut looks = self.correlator.due(now_ns);
-        while !looks.is_empty() {
-            let watch = looks[0].watch;
-            let run = looks.iter().take(ROUND).take_while(|l| l.watch == watch).count();
+        // What is put off during this turn waits for the next one, so that signals are taken in meanwhile.
+        let mut left = self.correlator.waiting();
+        while left > 0 {
+            let looks = self.correlator.due(now_ns, ROUND);
+            if looks.is_empty() {
+                return;
+            }
+            left = left.saturating_sub(looks.len());
+            if !self.by_watch(looks) {
+                return;
+            }
+        }
+    }
+
+    /// Handles looks of several watches; false when the database cannot be used and they wait.
+    fn by_watch(&mut self, mut looks: Vec<Look>) -> bool {
+        while let Some(first) = looks.first() {
+            let id = first.watch;
+            let run = looks.iter().take_while(|l| l.watch == id).count();
             let rest = looks.split_off(run);
             let batch = std::mem::replace(&mut looks, rest);
-            let Some(watch) = self.watch(watch) else { continue };
+            let Some(watch) = self.watch(id) else { continue };
             if let Err(error) = self.round(&watch, batch.clone()) {
                 self.journal.failed(&error);
                 let retry = boottime_ns() + 1_000_000_000;
-                batch
-                    .into_iter()
-                    .chain(looks.drain(..))
-                    .for_each(|look| self.correlator.schedule(look, retry));
+                batch.into_iter().chain(looks).for_each(|look| self.correlator.schedule(look, retry));
+                return false;
             }
             self.write();
         }
+        true
     }
 
     fn round(&mut self, watch: &Watch, looks: Vec<Look>) -> Result<(), StoreError> {

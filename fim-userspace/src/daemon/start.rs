@@ -138,7 +138,7 @@ fn spawn(
         responder: Responder::new(vault.clone()),
         sight,
         correlator: Correlator::new(),
-        journal: Journal::new(announce),
+        journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
         upkeep: Vec::new(),
         on_ready: ready,

@@ -31,7 +31,9 @@ mod tests {
         ] {
             assert_eq!(container(&form).as_deref(), Some("0123456789ab"), "{form}");
         }
-        for form in ["/", "/user.slice/user-1000.slice/session-3.scope", &format!("/x/{}", &id[..63]), "/init.scope"] {
+        for form in
+            ["/", "/user.slice/user-1000.slice/session-3.scope", &format!("/x/{}", &id[..63]), "/init.scope"]
+        {
             assert_eq!(container(form), None, "{form}");
         }
     }

@@ -38,14 +38,18 @@ impl Live {
     pub fn read(pid: u32) -> io::Result<Self> {
         let file = |name: &str| fs::read(format!("/proc/{pid}/{name}"));
         let link = |name: &str| {
-            fs::read_link(format!("/proc/{pid}/{name}")).ok().map(|target| escape(target.as_os_str().as_bytes()))
+            fs::read_link(format!("/proc/{pid}/{name}"))
+                .ok()
+                .map(|target| escape(target.as_os_str().as_bytes()))
         };
-        let mut live = stat(&file("stat")?).ok_or_else(|| io::Error::other("/proc/PID/stat has a strange form"))?;
+        let mut live =
+            stat(&file("stat")?).ok_or_else(|| io::Error::other("/proc/PID/stat has a strange form"))?;
         if let Ok(text) = file("status") {
             [live.uid, live.euid] = ids(&text, "Uid:");
             [live.gid, _] = ids(&text, "Gid:");
         }
-        let number = |name| file(name).ok().and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok());
+        let number =
+            |name| file(name).ok().and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok());
         // 4294967295: never logged in.
         live.auid = number("loginuid").filter(|id| *id != u32::MAX);
         live.session = number("sessionid").filter(|id| *id != u32::MAX);
@@ -54,7 +58,11 @@ impl Live {
         live.cmdline = file("cmdline").map(|text| arguments(&text)).unwrap_or_default();
         live.cgroup = file("cgroup").ok().and_then(|text| control_group(&text));
         let again = stat(&file("stat")?).map(|again| again.start_ticks);
-        if again == Some(live.start_ticks) { Ok(live) } else { Err(io::Error::other("the id was used again")) }
+        if again == Some(live.start_ticks) {
+            Ok(live)
+        } else {
+            Err(io::Error::other("the id was used again"))
+        }
     }
 
     /// Whether this is the process that the kernel started at `start_ns` after boot.
@@ -182,7 +190,8 @@ fn terminal(number: i32) -> Option<String> {
 /// Real and effective id of a line of /proc/PID/status.
 fn ids(status: &[u8], key: &str) -> [Option<u32>; 2] {
     let status = String::from_utf8_lossy(status);
-    let mut ids = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("").split_ascii_whitespace();
+    let mut ids =
+        status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("").split_ascii_whitespace();
     [ids.next().and_then(|id| id.parse().ok()), ids.next().and_then(|id| id.parse().ok())]
 }
 
@@ -211,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_spaces_misleads_nobody() {
-        let live = stat(b"42 (a) R 1 (b) S 7 42 42 34817 42 4194304 1 0 0 0 0 0 0 0 20 0 1 0 4711 0\n").expect("sound");
+        let live = stat(b"42 (a) R 1 (b) S 7 42 42 34817 42 4194304 1 0 0 0 0 0 0 0 20 0 1 0 4711 0\n")
+            .expect("sound");
         assert_eq!((live.ppid, live.start_ticks), (Some(7), 4711));
         assert_eq!(live.comm.as_deref(), Some("a) R 1 (b"));
         assert_eq!(live.tty.as_deref(), Some("pts/1"));
@@ -259,6 +269,9 @@ mod tests {
         child.wait().expect("reaped");
         assert_eq!((alive.pid, alive.confidence), (Some(pid), Confidence::Exact));
         assert_eq!(alive.ancestors.first().map(|a| a.pid), Some(std::process::id()));
-        assert_eq!(ProcReader.identify(pid, Some(pidfd.as_fd())), Actor { pid: Some(pid), ..Actor::unknown() });
+        assert_eq!(
+            ProcReader.identify(pid, Some(pidfd.as_fd())),
+            Actor { pid: Some(pid), ..Actor::unknown() }
+        );
     }
 }

@@ -15,7 +15,9 @@ pub enum BtfError {
         "{PATH} cannot be read ({0}); it needs a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' kernels are"
     )]
     Unreadable(#[source] std::io::Error),
-    #[error("{PATH} is damaged or of a form that fim does not know (at byte {0}); report this with the kernel's version")]
+    #[error(
+        "{PATH} is damaged or of a form that fim does not know (at byte {0}); report this with the kernel's version"
+    )]
     Malformed(usize),
 }
 
@@ -89,7 +91,8 @@ impl Btf {
 
     /// Reads the type at `at`; gives where the next one starts.
     fn read_type(&mut self, at: usize) -> Option<usize> {
-        let (name, info, target) = (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
+        let (name, info, target) =
+            (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
         let kind = (info >> 24 & 0x1f) as u8;
         let count = (info & 0xffff) as usize;
         let body = at + 12;
@@ -137,7 +140,8 @@ impl Btf {
         }
         (0..strukt.count).find_map(|n| {
             let at = strukt.body + 12 * n;
-            let (name, target, place) = (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
+            let (name, target, place) =
+                (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
             let (bits, width) = if strukt.bitfields { (place & 0xff_ffff, place >> 24) } else { (place, 0) };
             let name = self.string(name);
             if name == wanted {
@@ -189,7 +193,10 @@ impl Btf {
     /// Positions of the arguments that `hook` reads from `function`. `Err` names an argument that is not there.
     pub fn slots(&self, hook: Hook, signature: &Signature) -> Result<Slots, &'static str> {
         let params = &signature.params;
-        let mut slots = Slots { of: [ABSENT; 4], verdict: if signature.gives_verdict { params.len() as u32 } else { ABSENT } };
+        let mut slots = Slots {
+            of: [ABSENT; 4],
+            verdict: if signature.gives_verdict { params.len() as u32 } else { ABSENT },
+        };
         for (n, wanted) in hook.wanted().iter().enumerate() {
             let found = params.iter().position(|param| match wanted.strip_prefix("struct ") {
                 Some(strukt) => param.points_to.as_deref() == Some(strukt),
@@ -224,13 +231,13 @@ mod tests {
         };
         let info = |kind: u32, count: u32, flag: u32| flag << 31 | kind << 24 | count;
         let types: Vec<u32> = [
-            vec![at("int"), info(1, 0, 0), 4, 32],                                    // 1
-            vec![0, info(4, 2, 0), 8, at("b"), 1, 0, at("c"), 1, 32],                 // 2
+            vec![at("int"), info(1, 0, 0), 4, 32],                    // 1
+            vec![0, info(4, 2, 0), 8, at("b"), 1, 0, at("c"), 1, 32], // 2
             vec![at("outer"), info(4, 3, 1), 16, at("a"), 1, 0, 0, 2, 32, at("bit"), 1, 1 << 24 | 96], // 3
-            vec![0, info(10, 0, 0), 3],                                               // 4 const
-            vec![0, info(2, 0, 0), 4],                                                // 5 pointer
-            vec![0, info(13, 2, 0), 0, at("o"), 5, at("prot"), 1],                    // 6
-            vec![at("hook"), info(12, 0, 0), 6],                                      // 7
+            vec![0, info(10, 0, 0), 3],                               // 4 const
+            vec![0, info(2, 0, 0), 4],                                // 5 pointer
+            vec![0, info(13, 2, 0), 0, at("o"), 5, at("prot"), 1],    // 6
+            vec![at("hook"), info(12, 0, 0), 6],                      // 7
         ]
         .concat();
         let mut data = vec![0x9f, 0xeb, 1, 0];

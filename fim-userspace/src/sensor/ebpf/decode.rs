@@ -86,6 +86,16 @@ impl Event {
         by_name && by_new_name && by_inode
     }
 
+    /// The watched directories of this event that `dirs` does not know.
+    pub fn unknown_directories(&self, dirs: &Directories) -> Vec<DirKey> {
+        [(EventHead::BY_NAME, self.head.dir), (EventHead::BY_NEW_NAME, self.head.dir2)]
+            .into_iter()
+            .filter(|(flag, _)| self.has(*flag))
+            .map(|(_, ino)| self.key(ino))
+            .filter(|key| dirs.by_key(*key).is_empty())
+            .collect()
+    }
+
     fn deed(&self) -> Deed {
         match self.hook {
             Hook::FileOpen => Deed::OpenedForWrite,

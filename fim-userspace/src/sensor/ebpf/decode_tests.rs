@@ -82,7 +82,9 @@ fn every_field_keeps_its_place() {
         pad: 0,
     };
     let event = Event::parse(&record(head, b"old\n", b"new\xff")).expect("a record");
-    let EventHead { name_len: 4, name2_len: 4, name2_at, .. } = event.head else { panic!("{:?}", event.head) };
+    let EventHead { name_len: 4, name2_len: 4, name2_at, .. } = event.head else {
+        panic!("{:?}", event.head)
+    };
     assert_eq!(EventHead { name_len: 0, name2_len: 0, name2_at: 0, ..event.head }, head);
     assert_eq!(usize::from(name2_at), HEAD + 32);
     assert_eq!((event.name.as_slice(), event.name2.as_slice()), (&b"old\n"[..], &b"new\xff"[..]));
@@ -100,7 +102,8 @@ fn cut_or_strange_bytes_are_no_record() {
 
 #[test]
 fn a_hook_becomes_its_deed() {
-    let by_name = |detail| EventHead { dir: 11, ino: 77, detail, flags: EventHead::BY_NAME, ..EventHead::default() };
+    let by_name =
+        |detail| EventHead { dir: 11, ino: 77, detail, flags: EventHead::BY_NAME, ..EventHead::default() };
     for (hook, detail, deed) in [
         (Hook::FileOpen, 0, Deed::OpenedForWrite),
         (Hook::MmapFile, 0, Deed::MappedForWrite),
@@ -128,13 +131,17 @@ fn an_inode_seen_under_a_foreign_name_is_reported_under_its_own() {
     let unlink = event(Hook::InodeUnlink, head, "outside", "");
     assert_eq!(told(&unlink), vec![(1, "sub/linked".into(), Deed::Attributes)]);
     let root = EventHead { ino: 10, flags: EventHead::BY_INODE | EventHead::DIRECTORY, ..head };
-    assert_eq!(told(&event(Hook::InodeSetattr, root, "tree", "")), vec![(1, String::new(), Deed::Attributes)]);
+    assert_eq!(
+        told(&event(Hook::InodeSetattr, root, "tree", "")),
+        vec![(1, String::new(), Deed::Attributes)]
+    );
 }
 
 #[test]
 fn renames_within_across_and_over_the_edge() {
     let both = EventHead::BY_NAME | EventHead::BY_NEW_NAME;
-    let head = |dir, dir2, flags, detail| EventHead { dir, dir2, flags, detail, ino: 77, ..EventHead::default() };
+    let head =
+        |dir, dir2, flags, detail| EventHead { dir, dir2, flags, detail, ino: 77, ..EventHead::default() };
     let here = |from: Option<&str>| Deed::MovedHere { from: from.map(path) };
     for (dir, dir2, flags, detail, expected) in [
         (10, 11, both, 0, vec![(1, "sub/b", here(Some("a")))]),
@@ -162,7 +169,10 @@ fn a_link_is_news_for_both_names() {
     let linked = Deed::Linked { to: Some(path("sub/b")) };
     assert_eq!(told(&inside), vec![(1, "a".into(), linked), (1, "sub/b".into(), Deed::Created)]);
     let outside = EventHead { dir2: 99, flags: EventHead::BY_NAME, ..head };
-    assert_eq!(told(&event(Hook::InodeLink, outside, "a", "b")), vec![(1, "a".into(), Deed::Linked { to: None })]);
+    assert_eq!(
+        told(&event(Hook::InodeLink, outside, "a", "b")),
+        vec![(1, "a".into(), Deed::Linked { to: None })]
+    );
 }
 
 #[test]
@@ -171,6 +181,7 @@ fn what_is_not_known_yet_means_nothing_yet() {
     let create = event(Hook::InodeCreate, head, "f", "");
     assert_eq!(told(&create), vec![]);
     assert!(!create.placed(&directories()));
+    assert_eq!(create.unknown_directories(&directories()), vec![DirKey { dev: u64::from(DEV), ino: 12 }]);
 }
 
 #[test]

@@ -51,7 +51,10 @@ fn every_hook_has_its_state_in_the_tracepoint_tier() {
     let ebpf = start();
     assert_eq!(ebpf.tier(), Tier::Tracepoint);
     let table = ebpf.attach_table();
-    assert_eq!(table.iter().map(|state| state.hook).collect::<std::collections::BTreeSet<_>>().len(), Hook::COUNT);
+    assert_eq!(
+        table.iter().map(|state| state.hook).collect::<std::collections::BTreeSet<_>>().len(),
+        Hook::COUNT
+    );
     for state in table {
         let expected = if state.hook.is_process() { Attachment::Attached } else { Attachment::Unused };
         assert_eq!(state.attachment, expected, "{}", state.hook.name());
@@ -93,7 +96,8 @@ fn ids_changed_after_the_exec_are_known_when_the_process_is_gone() {
 #[test]
 fn ids_changed_by_a_process_that_lives_are_known() {
     let ebpf = start();
-    let script = format!("$( = {GID}; $) = '{GID} {GID}'; $< = {UID}; $> = {UID}; $| = 1; print 'x'; <STDIN>");
+    let script =
+        format!("$( = {GID}; $) = '{GID} {GID}'; $< = {UID}; $> = {UID}; $| = 1; print 'x'; <STDIN>");
     let mut child = Command::new("perl")
         .args(["-e", &script])
         .stdin(Stdio::piped())
@@ -130,7 +134,8 @@ fn a_process_older_than_the_table_is_known_after_its_end() {
 fn a_forked_shell_that_never_execs_keeps_its_own_ids_and_parent() {
     let ebpf = start();
     // The inner shell is a fork alone; `exec 1>&-` tells that it is over.
-    let child = shell("( read x < /proc/self/stat; echo ${x%% *} )").stdout(Stdio::piped()).spawn().expect("starts");
+    let child =
+        shell("( read x < /proc/self/stat; echo ${x%% *} )").stdout(Stdio::piped()).spawn().expect("starts");
     let outer = child.id();
     let output = child.wait_with_output().expect("ends");
     let inner: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a pid");
@@ -161,7 +166,9 @@ fn an_executable_without_a_place_says_so() {
 #[test]
 fn ten_thousand_processes_do_not_lose_the_last() {
     let ebpf = start();
-    let mut child = shell("i=0; while [ $i -lt 10000 ]; do ( : ) ; i=$((i+1)); done; exec /bin/true end").spawn().expect("starts");
+    let mut child = shell("i=0; while [ $i -lt 10000 ]; do ( : ) ; i=$((i+1)); done; exec /bin/true end")
+        .spawn()
+        .expect("starts");
     let (pid, handle) = (child.id(), pidfd(&child));
     child.wait().expect("reaped");
     let actor = ebpf.identify().identify(pid, Some(handle.as_fd()));
@@ -172,7 +179,10 @@ fn ten_thousand_processes_do_not_lose_the_last() {
 #[test]
 fn nobody_is_named_for_an_id_that_never_was() {
     let ebpf = start();
-    let free = (2..4_000_000).rev().find(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()).expect("one");
+    let free = (2..4_000_000)
+        .rev()
+        .find(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+        .expect("one");
     assert_eq!(ebpf.identify().identify(free, None), Actor { pid: Some(free), ..Actor::unknown() });
 }
 
@@ -182,7 +192,8 @@ fn a_tier_with_hooks_on_files_is_had_or_its_refusal_explained() {
     let (out, _signals) = crossbeam_channel::bounded(16);
     let (ebpf, refused) = Ebpf::start(Tier::Lsm, Directories::new(), out).expect("some tier");
     let refused: Vec<Tier> = refused.iter().map(|r| r.tier).collect();
-    let expected: Vec<Tier> = [Tier::Lsm, Tier::Fentry].into_iter().filter(|tier| *tier < ebpf.tier()).collect();
+    let expected: Vec<Tier> =
+        [Tier::Lsm, Tier::Fentry].into_iter().filter(|tier| *tier < ebpf.tier()).collect();
     assert_eq!(refused, expected);
     let _: Arc<dyn Marks> = Arc::new(ebpf);
 }

@@ -36,9 +36,12 @@ pub struct Maps {
 /// When the kernel refuses the maps, the process table, or all hooks on files.
 pub fn load(tier: Tier, kernel: &Btf, ring_bytes: u32) -> Result<Loaded, String> {
     let (offsets, missing) = kernel.offsets();
-    let needed = |field: &&&str| tier.hooks_files() || field.starts_with("task_struct") || field.starts_with("cred");
+    let needed =
+        |field: &&&str| tier.hooks_files() || field.starts_with("task_struct") || field.starts_with("cred");
     if let Some(field) = missing.iter().find(needed) {
-        return Err(format!("the kernel's types lack {field}, which this version of fim needs; a newer fim may know it"));
+        return Err(format!(
+            "the kernel's types lack {field}, which this version of fim needs; a newer fim may know it"
+        ));
     }
     let (settings, found) = settings(tier, kernel);
     let types = aya::Btf::from_sys_fs().map_err(|e| format!("the kernel's types cannot be read ({e})"))?;
@@ -53,7 +56,8 @@ pub fn load(tier: Tier, kernel: &Btf, ring_bytes: u32) -> Result<Loaded, String>
 
     let mut hooks = Vec::new();
     for hook in Hook::ALL.iter().copied().filter(|hook| hook.is_process()) {
-        attach_tracepoint(&mut object, hook, &types).map_err(|e| format!("{}: {}", hook.name(), program_refusal(&e)))?;
+        attach_tracepoint(&mut object, hook, &types)
+            .map_err(|e| format!("{}: {}", hook.name(), program_refusal(&e)))?;
         hooks.push(HookState { hook, attachment: Attachment::Attached });
     }
     enter_older_processes(&mut object, &types)?;
@@ -90,7 +94,9 @@ fn settings(tier: Tier, kernel: &Btf) -> (Settings, Vec<Found>) {
     };
     let prefix = if tier == Tier::Lsm { "bpf_lsm_" } else { "security_" };
     let found = Hook::ALL.iter().filter(|hook| !hook.is_process()).map(|hook| {
-        let Some(signature) = kernel.signature(&format!("{prefix}{}", hook.name())) else { return Found::Absent };
+        let Some(signature) = kernel.signature(&format!("{prefix}{}", hook.name())) else {
+            return Found::Absent;
+        };
         match kernel.slots(*hook, &signature) {
             Ok(slots) => {
                 settings.slots[*hook as usize] = slots;
@@ -144,7 +150,9 @@ fn with_maps(mut object: Object, hooks: Vec<HookState>) -> Result<Loaded, String
     where
         T::Error: std::fmt::Display,
     {
-        let map = object.take_map(name).ok_or_else(|| format!("the object has no map {name}; fim was built wrongly"))?;
+        let map = object
+            .take_map(name)
+            .ok_or_else(|| format!("the object has no map {name}; fim was built wrongly"))?;
         T::try_from(map).map_err(|error| format!("the map {name} cannot be used ({error})"))
     }
     let maps = Maps {
@@ -217,11 +225,16 @@ fn program_refusal(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         tracing::debug!(%log, "verifier");
-        let mut last: Vec<&str> = log.lines().rev().filter(|line| !line.starts_with("processed")).take(3).collect();
+        let mut last: Vec<&str> =
+            log.lines().rev().filter(|line| !line.starts_with("processed")).take(3).collect();
         last.reverse();
         let last = last.join("; ");
-        let said = if last.trim().is_empty() { String::new() } else { format!(", the verifier says: {last}") };
-        return format!("the kernel refuses the program ({io_error}{said}); {}", advice(&io_error.to_string()));
+        let said =
+            if last.trim().is_empty() { String::new() } else { format!(", the verifier says: {last}") };
+        return format!(
+            "the kernel refuses the program ({io_error}{said}); {}",
+            advice(&io_error.to_string())
+        );
     }
     let text = match error {
         ProgramError::SyscallError(call) => format!("{}: {}", call.call, call.io_error),

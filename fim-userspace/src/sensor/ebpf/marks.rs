@@ -29,6 +29,18 @@ impl WatchedInodes {
         }
     }
 
+    /// Forgets a directory, unless it turns out that it became known meanwhile.
+    pub fn forget_unless(&self, key: DirKey, watch: WatchId, known: impl Fn() -> bool) {
+        self.forget(&[key]);
+        if known() {
+            // It was marked before it became known, and that mark has just been taken away.
+            let watched = Watched { watch: watch.0, flags: Watched::DIRECTORY };
+            if let Err(error) = self.enter(key, watched) {
+                tracing::warn!(%error, "a directory that came late is watched by fanotify and scans alone");
+            }
+        }
+    }
+
     /// Whether the kernel watches this inode, by our mark or by its own.
     pub fn holds(&self, key: DirKey) -> bool {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,7 +48,10 @@ impl WatchedInodes {
     }
 
     fn mark(&self, fd: BorrowedFd<'_>, watched: Watched) -> io::Result<()> {
-        let key = DirKey::of(fd)?;
+        self.enter(DirKey::of(fd)?, watched)
+    }
+
+    fn enter(&self, key: DirKey, watched: Watched) -> io::Result<()> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         map.insert(InodeKey { dev: key.dev, ino: key.ino }, watched, 0).map_err(|error| match error {
             MapError::SyscallError(call) => call.io_error,

@@ -48,7 +48,7 @@ pub struct Ebpf {
     tier: Tier,
     loaded: Programs,
     table: Arc<ProcessTable>,
-    watched: marks::WatchedInodes,
+    watched: Arc<marks::WatchedInodes>,
     counters: Arc<PerCpuArray<MapData, Counters>>,
     shared: Arc<ring::Shared>,
     wake: Arc<EventFd>,
@@ -93,6 +93,7 @@ impl Ebpf {
         let (object, hooks, maps) = loaded.split();
         let table = ProcessTable::new(maps.process, maps.current);
         let counters = Arc::new(maps.counters);
+        let watched = Arc::new(marks::WatchedInodes::new(maps.watched));
         let shared = Arc::new(ring::Shared::default());
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let reader = ring::Reader {
@@ -100,6 +101,7 @@ impl Ebpf {
             counters: counters.clone(),
             table: table.clone(),
             dirs,
+            watched: watched.clone(),
             out,
             wake: wake.clone(),
             shared: shared.clone(),
@@ -113,7 +115,7 @@ impl Ebpf {
             tier,
             loaded: Programs { hooks, _object: object },
             table,
-            watched: marks::WatchedInodes::new(maps.watched),
+            watched,
             counters,
             shared,
             wake,

@@ -14,6 +14,7 @@ use nix::sys::eventfd::EventFd;
 
 use super::decode::Event;
 use super::load::sum;
+use super::marks::WatchedInodes;
 use super::table::ProcessTable;
 use crate::core::actor::{Actor, Confidence, ProcessKey};
 use crate::core::observation::{Observation, Signal, Source, WatchId};
@@ -41,6 +42,7 @@ pub struct Reader {
     pub counters: Arc<PerCpuArray<MapData, Counters>>,
     pub table: Arc<ProcessTable>,
     pub dirs: Arc<Directories>,
+    pub watched: Arc<WatchedInodes>,
     pub out: Sender<Signal>,
     pub wake: Arc<EventFd>,
     pub shared: Arc<Shared>,
@@ -87,8 +89,10 @@ impl Reader {
     }
 
     fn pause(&self, time: Duration) -> nix::Result<()> {
-        let mut fds =
-            [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN), PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [
+            PollFd::new(self.ring.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+        ];
         let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => Ok(()),
@@ -133,6 +137,11 @@ impl Reader {
             // Past its time, a rename is told as far as its places are known.
             if !self.send(&held.event, &held.actor, gaps) {
                 self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
+            }
+            // The folder is gone, and its number may be another's by now. If it comes yet, it is marked again.
+            for key in held.event.unknown_directories(&self.dirs) {
+                self.watched
+                    .forget_unless(key, WatchId(held.event.head.watch), || !self.dirs.by_key(key).is_empty());
             }
             false
         });
@@ -181,13 +190,12 @@ impl Reader {
         if let Some(live) = Live::read(process.tgid).ok().filter(|live| live.started(process.start_ns)) {
             live.fill(&mut actor);
         }
-        let known = head.flags & EventHead::IDS != 0;
-        let id = |value: u32| known.then_some(value).filter(|id| *id != u32::MAX);
+        let id = |value: u32| Some(value).filter(|id| *id != u32::MAX);
         actor.uid = id(head.uid);
         actor.gid = id(head.gid);
         actor.euid = id(head.euid);
-        actor.auid = Some(head.auid).filter(|id| *id != u32::MAX);
-        actor.session = Some(head.session).filter(|id| *id != u32::MAX);
+        actor.auid = id(head.auid);
+        actor.session = id(head.session);
         actor.confidence = Confidence::Exact;
         let actor = Arc::new(actor);
         if actors.len() >= ACTORS {

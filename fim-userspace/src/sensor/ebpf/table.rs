@@ -52,11 +52,10 @@ impl ProcessTable {
 
     /// The actor as the table knows it; ids are those of its last fork, exec or exit.
     pub fn actor(&self, key: ProcessKey, record: &ProcessRecord) -> Actor {
-        let ids = record.flags & ProcessRecord::IDS != 0;
-        let id = |value: u32| ids.then_some(value).filter(|id| *id != u32::MAX);
+        let id = |value: u32| Some(value).filter(|id| *id != u32::MAX);
         Actor {
             pid: Some(key.tgid),
-            ppid: Some(record.parent.tgid).filter(|_| record.parent.start_ns != 0 || record.parent.tgid != 0),
+            ppid: id(record.parent.tgid),
             start_ns: Some(key.start_ns),
             uid: id(record.uid),
             gid: id(record.gid),
@@ -111,7 +110,8 @@ pub fn comm(record: &ProcessRecord) -> Option<String> {
 /// begins with `…/`.
 pub fn exe(record: &ProcessRecord) -> Option<String> {
     let length = (record.exe_len as usize).min(record.exe.len());
-    let mut components: Vec<&[u8]> = record.exe[..length].split(|b| *b == 0).filter(|c| !c.is_empty()).collect();
+    let mut components: Vec<&[u8]> =
+        record.exe[..length].split(|b| *b == 0).filter(|c| !c.is_empty()).collect();
     components.reverse();
     if components.is_empty() {
         return None;
@@ -153,7 +153,7 @@ mod tests {
             fsuid: 5,
             auid: u32::MAX,
             session: u32::MAX,
-            flags: ProcessRecord::IDS,
+            flags: 0,
             exe_len: 0,
             args_len: 0,
             comm: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",

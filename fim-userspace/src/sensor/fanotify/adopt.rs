@@ -23,7 +23,8 @@ pub enum AdoptError {
 
 /// Everything below `top` that is not known yet is marked with `marks`. What is gone already is forgotten.
 ///
-/// A directory known under its path has been marked before it was read by whoever made it known, so the walk stops there.
+/// A directory known under its path has been marked before it was read by whoever made it known. The walk stops there,
+/// unless the top is `renamed`: what was excluded below the old name need not be below the new one.
 pub fn adopt(
     root: &Root,
     watch: WatchId,
@@ -31,11 +32,12 @@ pub fn adopt(
     dirs: &Directories,
     marks: &dyn Marks,
     exclude: &Exclude,
+    renamed: bool,
 ) -> Result<(), AdoptError> {
     let mut first_error = Ok(());
     let mut todo = vec![top.clone()];
     while let Some(path) = todo.pop() {
-        let step = adopt_one(root, watch, &path, dirs, marks);
+        let step = adopt_one(root, watch, &path, dirs, marks, renamed);
         match step {
             Ok(names) => todo.extend(
                 names.iter().filter_map(|name| path.join(name)).filter(|path| !exclude(watch, path, true)),
@@ -54,6 +56,7 @@ fn adopt_one(
     path: &RelPath,
     dirs: &Directories,
     marks: &dyn Marks,
+    renamed: bool,
 ) -> Result<Vec<Vec<u8>>, AdoptError> {
     let unreadable = |source| AdoptError::Read { path: path.to_string(), source };
     let dir = match root.open_dir(path) {
@@ -64,10 +67,13 @@ fn adopt_one(
         }
         Err(e) => return Err(unreadable(e)),
     };
-    if dirs.key_of(watch, path) == Some(DirKey::of(dir.as_fd()).map_err(unreadable)?) {
+    let known = dirs.key_of(watch, path) == Some(DirKey::of(dir.as_fd()).map_err(unreadable)?);
+    if known && !renamed {
         return Ok(Vec::new());
     }
-    marks.directory(dir.as_fd(), watch, path)?;
+    if !known {
+        marks.directory(dir.as_fd(), watch, path)?;
+    }
     subdirectories(dir).map_err(unreadable)
 }
 

@@ -138,7 +138,7 @@ impl Pump {
     }
 
     fn mount_changed(&mut self, watch: WatchId, path: RelPath, change: &MountChange) {
-        take_under_watch(&self.shared, &mut self.outbox, watch, &path);
+        take_under_watch(&self.shared, &mut self.outbox, watch, &path, false);
         let at = crate::core::path::display(&change.at);
         if !change.mounted {
             return self.outbox.gap(Some(watch), format!("something was unmounted from {at}"));
@@ -257,7 +257,8 @@ fn handle_finding(
     match finding {
         Finding::Deed { watch, path, deed, directory, pid } => {
             if directory && matches!(deed, Deed::Created | Deed::MovedHere { .. } | Deed::Deleted) {
-                take_under_watch(shared, outbox, watch, &path);
+                let renamed = matches!(deed, Deed::MovedHere { from: Some(_) });
+                take_under_watch(shared, outbox, watch, &path, renamed);
             }
             if !directory
                 && pid != shared.own_pid
@@ -295,10 +296,10 @@ fn mark_other_links(shared: &Shared, watch: WatchId, path: &RelPath) {
 }
 
 /// Also after a deletion: the kernel may have merged it with the creation of another directory of that name.
-fn take_under_watch(shared: &Shared, outbox: &mut Outbox, watch: WatchId, path: &RelPath) {
+fn take_under_watch(shared: &Shared, outbox: &mut Outbox, watch: WatchId, path: &RelPath, renamed: bool) {
     let Some(root) = shared.root(watch) else { return };
     let marks = shared.all_marks();
-    if let Err(e) = adopt(&root, watch, path, &shared.dirs, &marks, &shared.exclude) {
+    if let Err(e) = adopt(&root, watch, path, &shared.dirs, &marks, &shared.exclude, renamed) {
         outbox.gap(Some(watch), e.to_string());
     }
 }

@@ -55,7 +55,7 @@ impl Watched {
         let sensor = Fanotify::start(dirs.clone(), stub.clone(), out, options).expect("fanotify, as root");
         let root = Arc::new(Root::open(base).expect("opens"));
         sensor.watch(W, root.clone());
-        adopt::adopt(&root, W, &RelPath::root(), &dirs, &sensor, &exclude).expect("marks");
+        adopt::adopt(&root, W, &RelPath::root(), &dirs, &sensor, &exclude, false).expect("marks");
         Self { base: base.into(), dirs, stub, sensor, signals, ends: 0 }
     }
 

@@ -95,6 +95,11 @@ fn on_loop(kind: &str) {
             "btrfs subvolume create -q volume 2>/dev/null || btrfs subvolume create volume > /dev/null",
         );
         every_kind(&at.join("volume"));
+        let key =
+            |path: &Path| DirKey::of(std::fs::File::open(path).expect("opens").as_fd()).expect("statx works");
+        let st_dev = |path: &Path| rustix::fs::stat(path).expect("stat works").st_dev;
+        assert_ne!(st_dev(&at), st_dev(&at.join("volume")));
+        assert_eq!(key(&at).dev, key(&at.join("volume")).dev, "one file system to the kernel");
     }
 }
 
@@ -357,4 +362,38 @@ fn a_watch_that_is_let_go_is_silent() {
     w.sensor.unwatch(second);
     sh_in(other.path(), "mkdir unseen; mkdir unseen2");
     assert_eq!(w.so_far(), []);
+}
+
+#[test]
+fn what_a_renamed_directory_no_longer_excludes_is_watched() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    sh_in(dir.path(), "mkdir -p a/skip");
+    let patterns = crate::core::policy::Exclusions::new(&["/a/skip/"]).expect("valid");
+    let exclude: Exclude = Arc::new(move |_, path, directory| patterns.excludes(path, directory));
+    let mut w = Watched::new(dir.path(), Options { exclude, ..Options::default() });
+    w.sh("echo > a/skip/unseen; mv a b");
+    assert_eq!(w.deeds(), [deed("b", here(Some("a")))]);
+    w.sh("echo > b/skip/seen");
+    assert!(w.deeds().contains(&deed("b/skip/seen", Deed::Created)));
+}
+
+#[test]
+fn a_sensor_that_fails_says_so() {
+    struct Failing;
+    impl Identify for Failing {
+        fn identify(&self, _: u32, _: Option<BorrowedFd<'_>>) -> Actor {
+            panic!("as the test wants it")
+        }
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (out, signals) = crossbeam_channel::bounded(10);
+    let sensor =
+        Fanotify::start(Directories::new(), Arc::new(Failing), out, Options::default()).expect("starts");
+    let root = Arc::new(Root::open(dir.path()).expect("opens"));
+    sensor.watch(W, root.clone());
+    let top = RelPath::root();
+    sensor.directory(root.open_dir(&top).expect("opens").as_fd(), W, &top).expect("marks");
+    sh_in(dir.path(), "echo > f");
+    let said = signals.recv_timeout(Duration::from_secs(20)).expect("told of");
+    assert!(matches!(said, Signal::Stopped { source: Source::Fanotify, .. }), "{said:?}");
 }
