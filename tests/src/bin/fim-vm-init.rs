@@ -1,7 +1,7 @@
 //! PID 1 of the test machines: mounts what is needed, runs what /etc/fim-vm.json says, prints one result line, powers off.
 //!
-//! Console lines that the host reads: `FIM-VM-BEGIN NAME`, `FIM-VM-RUN NAME: N passed, N failed in N s`, `FIM-VM-NOTE …`, and as the
-//! last one `FIM-VM-RESULT passed=N failed=N`.
+//! Console lines that the host reads: `FIM-VM-BEGIN NAME`, `FIM-VM-RUN NAME: N passed, N failed in N s`,
+//! `FIM-VM-NOTE …`, and as the last one `FIM-VM-RESULT passed=N failed=N`.
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
