@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use crate::core::correlate::{Correlator, Look};
 use crate::core::event::EventKind;
-use crate::core::observation::{Signal, Source, WatchId};
+use crate::core::observation::{Deed, Signal, Source, WatchId};
 use crate::core::path::display;
 use crate::core::plan::plan;
 use crate::respond::Responder;
@@ -55,6 +55,8 @@ pub struct Reconciler {
     pub reporter: Reporter,
     /// Watches scanned by time: when next, nanoseconds since boot, and how often, nanoseconds.
     pub intervals: Vec<(WatchId, u64, u64)>,
+    /// A directory was made and has not been looked at.
+    pub new_directory: bool,
     /// Called once, when changes are certain to be caught from then on.
     pub on_ready: Box<dyn FnMut() + Send>,
     pub reported: Option<(u64, u64, (usize, usize))>,
@@ -78,6 +80,7 @@ impl Reconciler {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.complete(signals);
             self.turn();
             self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
             self.housekeeping();
@@ -101,6 +104,17 @@ impl Reconciler {
         let due = self.correlator.next_due().map(|due| Duration::from_nanos(due.saturating_sub(now)));
         // The stop signal and the retry of a full disk are looked for this often.
         due.unwrap_or(Duration::MAX).min(Duration::from_millis(200))
+    }
+
+    /// Before a new directory is looked at, whoever made what in it must be known.
+    fn complete(&mut self, signals: &Receiver<Signal>) {
+        if std::mem::take(&mut self.new_directory) && self.sight.settle() {
+            for signal in signals.try_iter().take(INTAKE) {
+                self.take(signal);
+            }
+            // What came in was made before; directories among it are settled with it.
+            self.new_directory = false;
+        }
     }
 
     /// What is due by time rather than by a signal.
@@ -151,7 +165,15 @@ impl Reconciler {
 
     fn take(&mut self, signal: Signal) {
         match signal {
-            Signal::Observed(seen) => self.correlator.observe(seen, boottime_ns()),
+            Signal::Observed(seen) => {
+                if matches!(seen.deed, Deed::Linked { .. })
+                    && let Some(watch) = self.watch(seen.watch)
+                {
+                    self.sight.linked(&watch, &seen.path);
+                }
+                self.new_directory |= seen.directory && matches!(seen.deed, Deed::Created);
+                self.correlator.observe(seen, boottime_ns());
+            }
             Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
             Signal::Scanned { watch, files, different, unreadable, unmarked, unmarked_why } => {
                 self.scanned(watch, files, different, &unreadable);

@@ -118,7 +118,7 @@ fn spawn(
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
     let coverage: Vec<String> = watches.iter().map(|w| sensors.coverage(w)).collect();
-    let sight = Sight { dirs: sensors.dirs.clone(), marks: sensors.marks() };
+    let sight = Sight { dirs: sensors.dirs.clone(), marks: sensors.marks(), ebpf: sensors.ebpf.clone() };
     let reporter = Reporter {
         state_dir: store.dir().to_path_buf(),
         watches: watches.clone(),
@@ -141,6 +141,7 @@ fn spawn(
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
         upkeep: Vec::new(),
+        new_directory: false,
         on_ready: ready,
         reported: None,
         next_report: 0,

@@ -142,6 +142,13 @@ impl Ebpf {
         self.shared.unplaced.load(Ordering::Relaxed)
     }
 
+    /// Waits until everything that the kernel reported before this call has been handed on, for `patience` at most.
+    pub fn settle(&self, patience: std::time::Duration) {
+        if self.tier.hooks_files() {
+            self.shared.settle(&self.wake, patience);
+        }
+    }
+
     /// Who every process is.
     pub fn table(&self) -> Arc<ProcessTable> {
         self.table.clone()

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,41 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Events whose directory never became known: it was gone again at once.
     pub unplaced: AtomicU64,
+    settling: Mutex<Settling>,
+    settled: Condvar,
+}
+
+/// Somebody waits until everything the kernel has reported so far is handed on.
+#[derive(Default)]
+struct Settling {
+    asked: u64,
+    answered: u64,
+}
+
+impl Shared {
+    fn settling(&self) -> MutexGuard<'_, Settling> {
+        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until all that was reported before this call has been handed on, for `patience` at most.
+    pub fn settle(&self, wake: &EventFd, patience: Duration) {
+        let mut settling = self.settling();
+        settling.asked += 1;
+        let mine = settling.asked;
+        if wake.write(1).is_err() {
+            return;
+        }
+        let _ = self.settled.wait_timeout_while(settling, patience, |s| s.answered < mine);
+    }
+
+    fn asked(&self) -> u64 {
+        self.settling().asked
+    }
+
+    fn answer(&self, asked: u64) {
+        self.settling().answered = asked;
+        self.settled.notify_all();
+    }
 }
 
 pub struct Reader {
@@ -82,9 +117,11 @@ impl Reader {
                 let _ = self.out.send(Signal::Stopped { source: Source::Ebpf, reason });
                 return;
             }
+            let asked = self.shared.asked();
             self.retry(&mut waiting, &mut gaps);
             self.drain(&mut waiting, &mut gaps, &mut actors);
             self.tell_gaps(&mut gaps);
+            self.shared.answer(asked);
         }
     }
 
@@ -95,7 +132,11 @@ impl Reader {
         ];
         let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Ok(_) | Err(nix::Error::EINTR) => {
+                // Not blocking: nothing to read when the ring was what woke the thread.
+                let _ = self.wake.read();
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
