@@ -94,13 +94,13 @@ impl Exclusions {
         self
     }
 
-    /// Whether `path` or a folder above it is excluded. The root never is.
+    /// Whether `path` or a folder above it is excluded. The root never is, but for a watch on a single file in it.
     pub fn excludes(&self, path: &RelPath, directory: bool) -> bool {
+        if let Some(only) = &self.only {
+            return only != path;
+        }
         if path.is_root() {
             return false;
-        }
-        if self.only.as_ref().is_some_and(|only| only != path) {
-            return true;
         }
         !self.matcher.is_empty()
             && self.matcher.matched_path_or_any_parents(path.as_path(), directory).is_ignore()
@@ -161,5 +161,6 @@ mod tests {
         let ex = Exclusions::none().only(RelPath::new("passwd").expect("sound"));
         assert!(!ex.excludes(&RelPath::new("passwd").expect("sound"), false));
         assert!(ex.excludes(&RelPath::new("group").expect("sound"), false));
+        assert!(ex.excludes(&RelPath::root(), true), "the folder around it is not watched");
     }
 }

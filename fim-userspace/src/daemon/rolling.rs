@@ -45,10 +45,8 @@ impl Rolling {
 
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("the rolling scan had failed; please report this");
-            }
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the rolling scan had failed; please report this");
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::core::entry::Found;
 use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
 use crate::core::path::RelPath;
 use crate::sensor::marks::Marks;
-use crate::sensor::scan;
+use crate::sensor::scan::{self, ScanProgress};
 use crate::store::{Store, StoreError};
 
 use super::clock::boottime_ns;
@@ -35,7 +35,8 @@ struct State {
 pub struct Scanner {
     requests: Sender<WatchId>,
     states: HashMap<WatchId, State>,
-    stop: Arc<AtomicBool>,
+    /// Of the scan that runs; also tells it to end early.
+    progress: Arc<ScanProgress>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,12 +52,12 @@ impl Scanner {
     pub fn start(context: Context) -> std::io::Result<Self> {
         // Room for each watch once: a watch that is asked for twice is merely marked.
         let (requests, inbox) = bounded(context.watches.len());
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
+        let progress = Arc::new(ScanProgress::default());
+        let shared = progress.clone();
         let thread = std::thread::Builder::new()
             .name("fim-scan".into())
-            .spawn(move || serve(&context, &inbox, &flag))?;
-        Ok(Self { requests, states: HashMap::new(), stop, thread: Some(thread) })
+            .spawn(move || serve(&context, &inbox, &shared))?;
+        Ok(Self { requests, states: HashMap::new(), progress, thread: Some(thread) })
     }
 
     /// The first scan of a watch: marks every directory and finds what changed while nobody watched.
@@ -106,16 +107,15 @@ impl Scanner {
     }
 
     pub fn stop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("the scanning thread had failed; please report this");
-            }
+        self.progress.stop.store(true, Ordering::Relaxed);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the scanning thread had failed; please report this");
         }
     }
 }
 
-fn serve(context: &Context, inbox: &Receiver<WatchId>, stop: &AtomicBool) {
+fn serve(context: &Context, inbox: &Receiver<WatchId>, progress: &ScanProgress) {
+    let stop = &progress.stop;
     while !stop.load(Ordering::Relaxed) {
         let id = match inbox.recv_timeout(STOP_CHECK) {
             Ok(id) => id,
@@ -125,7 +125,7 @@ fn serve(context: &Context, inbox: &Receiver<WatchId>, stop: &AtomicBool) {
         let Some(watch) = context.watches.get(id.0 as usize) else {
             continue;
         };
-        let report = match compare_watch(context, watch, stop) {
+        let report = match compare_watch(context, watch, progress) {
             Ok(report) => report,
             Err(sentence) => Report { unreadable: vec![sentence], ..Report::default() },
         };
@@ -186,15 +186,14 @@ impl Approved {
     }
 }
 
-fn compare_watch(context: &Context, watch: &Watch, stop: &AtomicBool) -> Result<Report, String> {
+fn compare_watch(context: &Context, watch: &Watch, progress: &ScanProgress) -> Result<Report, String> {
     let store = Store::open_read_only(&context.state_dir).map_err(|e| e.to_string())?;
     let approved = Approved::load(&store, watch.path()).map_err(|e| e.to_string())?;
     let different = AtomicU64::new(0);
     let tell = |path: RelPath| {
         different.fetch_add(1, Ordering::Relaxed);
-        send(&context.out, found_different(watch.id, path), stop);
+        send(&context.out, found_different(watch.id, path), &progress.stop);
     };
-    let progress = scan::ScanProgress::default();
     let job = scan::Job {
         root: &watch.root,
         watch: watch.id,
@@ -203,14 +202,16 @@ fn compare_watch(context: &Context, watch: &Watch, stop: &AtomicBool) -> Result<
         exclude: &watch.policy.exclude,
         known: &|path| approved.get(path).cloned(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
-        progress: &progress,
+        progress,
     };
     let visit = |path: RelPath, found: Found| match approved.meet(&path) {
         Some(was) if was.entry == found.entry => {}
         _ => tell(path),
     };
     let report = scan::walk(&job, &visit).map_err(|e| e.to_string())?;
-    for path in approved.missing() {
+    // Ended early, nothing can be said of what was not met.
+    let missing = if report.stopped { Vec::new() } else { approved.missing() };
+    for path in missing {
         // What has been excluded since the baseline was taken is not missing.
         let folder =
             approved.get(path).is_some_and(|f| f.entry.kind == crate::core::entry::FileType::Directory);
