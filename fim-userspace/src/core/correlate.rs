@@ -121,13 +121,14 @@ impl Witnessed {
     pub fn attribute(&self, kind: ChangeKind) -> (Actor, Vec<Actor>) {
         let (written, closed, opened) = (Deeds::WRITTEN.with(Deeds::MAPPED), Deeds::CLOSED, Deeds::OPENED);
         let (moved, created) = (Deeds::MOVED_HERE, Deeds::CREATED);
+        let gone = Deeds::DELETED.with(Deeds::MOVED_AWAY);
         let ranks: &[Deeds] = match kind {
-            ChangeKind::Modified => &[moved, written, closed, opened, created],
+            ChangeKind::Modified => &[moved, written, closed, opened, created, gone],
             ChangeKind::Created => &[moved, created, written, closed, opened],
-            ChangeKind::Deleted => &[Deeds::DELETED.with(Deeds::MOVED_AWAY)],
+            ChangeKind::Deleted => &[gone],
             ChangeKind::Renamed => &[moved],
-            ChangeKind::Attributes => &[Deeds::ATTRIBUTES, moved, written, closed, opened, created],
-            ChangeKind::Type => &[moved, created, Deeds::DELETED],
+            ChangeKind::Attributes => &[Deeds::ATTRIBUTES, moved, written, closed, opened, created, gone],
+            ChangeKind::Type => &[moved, created, gone],
         };
         let of = |rank: Deeds| -> Vec<&Arc<Actor>> {
             self.0.iter().filter(|(_, done)| done.any(rank)).map(|(actor, _)| actor).collect()
@@ -142,6 +143,11 @@ impl Witnessed {
             actor.confidence = Confidence::Several;
         }
         (actor, others.iter().map(|a| Actor::clone(a)).collect())
+    }
+
+    /// Whether one process is known for certain to have made a change of this kind.
+    pub fn names_one(&self, kind: ChangeKind) -> bool {
+        self.attribute(kind).0.confidence == Confidence::Exact
     }
 
     /// The same people as merely possible authors: for what was found inside a directory they made.
@@ -176,6 +182,8 @@ pub struct Look {
     pub first_ns: u64,
     /// How often this look has been put off because the file did not keep still.
     pub attempts: u32,
+    /// Reports that were under way when it was first examined have been waited for.
+    pub caught_up: bool,
 }
 
 impl Look {
@@ -193,10 +201,12 @@ impl Look {
             sources: Sources::default(),
             first_ns,
             attempts: 0,
+            caught_up: false,
         }
     }
 
-    fn absorb(&mut self, other: Look) {
+    /// Takes in what another look at the same path knows.
+    pub fn absorb(&mut self, other: Look) {
         self.directory |= other.directory;
         self.deeds = self.deeds.with(other.deeds);
         self.happened = self.happened.with(other.happened);

@@ -159,6 +159,13 @@ impl Examiner<'_> {
         self.expand(&look, change.as_ref(), now.as_ref(), queue, round)?;
         match change {
             Some(change) => {
+                let mut look = look;
+                if is_live(&look) && !look.caught_up && !look.witnessed.names_one(change.kind) {
+                    (self.catch_up)(self.correlator);
+                    if let Some(own) = self.correlator.claim(self.watch.id, &look.path) {
+                        look.absorb(own);
+                    }
+                }
                 if change.before.is_some() {
                     self.ancestors(&look, queue, round)?;
                 }
@@ -218,6 +225,7 @@ impl Examiner<'_> {
                 }
                 None => child.witnessed = inherited.clone(),
             }
+            child.caught_up = true;
             // A directory inside is as new as this one.
             child.deeds = child.deeds.with(if is { Deeds::CREATED } else { Deeds::MOVED_AWAY });
             queue.insert(path, child);
@@ -253,7 +261,7 @@ impl Examiner<'_> {
             let above = own.unwrap_or_else(|| {
                 let mut above = Look::new(look.watch, path.clone(), look.first_ns);
                 above.witnessed = look.witnessed.as_possible();
-                above.sources = look.sources;
+                (above.sources, above.caught_up) = (look.sources, true);
                 above
             });
             self.one(above, queue, round)?;

@@ -13,7 +13,8 @@ use crate::core::correlate::Correlator;
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
-use crate::respond::{Responder, is_private_name};
+use crate::respond::Responder;
+use crate::tree::private::is_private_name;
 use crate::store::vault::Vault;
 use crate::store::{Lock, Store};
 

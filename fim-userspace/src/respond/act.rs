@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::private::PrivateName;
+use crate::tree::private::PrivateName;
 use super::{Evidence, flags};
 use crate::core::entry::{Aspect, Entry, FileType, Found, XattrName};
 use crate::core::path::RelPath;
@@ -130,6 +130,11 @@ impl<'a> Act<'a> {
 
     pub fn end(self) -> (Vec<Evidence>, Instant) {
         (self.evidence, self.righted.unwrap_or_else(Instant::now))
+    }
+
+    /// Whether the folder has no name any more (inode(7): `st_nlink` 0).
+    pub fn folder_is_gone(&self) -> bool {
+        rustix::fs::fstat(&self.dir).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     pub fn dir(&self) -> BorrowedFd<'_> {

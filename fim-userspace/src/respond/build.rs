@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType as Kind, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::act::{Act, Failure, Id};
-use super::private::PrivateName;
+use crate::tree::private::PrivateName;
 use crate::core::entry::{Entry, FileType};
 use crate::tree::attributes;
 use crate::tree::root::{open_name, proc_path};

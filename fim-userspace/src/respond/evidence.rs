@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::Evidence;
 use super::act::{Act, Failure, Id};
 use super::flags::insist;
-use super::private::PrivateName;
+use crate::tree::private::PrivateName;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
 use crate::tree::attributes;

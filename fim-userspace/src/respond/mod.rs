@@ -9,7 +9,6 @@ mod build;
 mod evidence;
 mod flags;
 mod move_back;
-pub mod private;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -25,7 +24,7 @@ use crate::store::vault::Vault;
 use crate::tree::Root;
 use act::{Act, Failure};
 
-pub use private::{is_in_flight, is_private_name};
+use crate::tree::private::{is_in_flight, is_private_name};
 
 /// What was taken out of its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +136,8 @@ impl Responder {
         work: impl FnOnce(&mut Act<'_>) -> Result<(), Failure>,
     ) -> Result<Outcome, ResponseError> {
         let mut act = Act::begin(&self.vault, root, path).map_err(|f| explain(root, path, f, Vec::new()))?;
-        let result = work(&mut act);
+        // The folder may have been removed while it was held open: nothing can be made in it any more.
+        let result = work(&mut act).map_err(|f| if act.folder_is_gone() { Failure::ParentMissing } else { f });
         let (evidence, righted) = act.end();
         match result {
             Ok(()) => Ok(Outcome { response, righted, evidence }),

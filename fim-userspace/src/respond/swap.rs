@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::act::{Act, Failure, Id};
 use super::build::Built;
 use super::flags::insist;
-use super::private::PrivateName;
+use crate::tree::private::PrivateName;
 use crate::core::entry::{FileType, Found};
 
 impl Act<'_> {

@@ -7,6 +7,7 @@
 pub mod attributes;
 pub mod hash;
 pub mod inspect;
+pub mod private;
 pub mod root;
 
 pub use root::{Root, TreeError};

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use fim::core::entry::Digest;
 use fim::core::plan::Step;
-use fim::respond::{ResponseError, is_private_name};
+use fim::respond::ResponseError;
+use fim::tree::private::is_private_name;
 use fim::tree::inspect::inspect;
 use rustix::fs::FileType as Kind;
 

@@ -8,7 +8,7 @@ use fim::core::entry::{Entry, FileType, XattrName, XattrValue};
 use fim::core::event::Response;
 use fim::core::path::RelPath;
 use fim::core::plan::Step;
-use fim::respond::is_private_name;
+use fim::tree::private::is_private_name;
 use fim::tree::attributes;
 use rustix::fs::{FileType as Kind, IFlags, Mode, makedev};
 

@@ -11,6 +11,7 @@ use crate::core::path::RelPath;
 use crate::sensor::dirs::{DirKey, Directories};
 use crate::sensor::marks::{MarkError, Marks};
 use crate::tree::Root;
+use crate::tree::private::is_in_flight;
 
 /// A new directory could not be taken under watch.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +60,17 @@ fn adopt_one(
     renamed: bool,
 ) -> Result<Vec<Vec<u8>>, AdoptError> {
     let unreadable = |source| AdoptError::Read { path: path.to_string(), source };
-    let dir = match root.open_dir(path) {
-        Ok(dir) => dir,
+    // Opened again once it is forgotten: the daemon itself may have put it back and made it known in between.
+    let opened = match root.open_dir(path) {
         Err(e) if is_gone(&e) => {
             dirs.removed(watch, path);
-            return Ok(Vec::new());
+            root.open_dir(path)
         }
+        opened => opened,
+    };
+    let dir = match opened {
+        Ok(dir) => dir,
+        Err(e) if is_gone(&e) => return Ok(Vec::new()),
         Err(e) => return Err(unreadable(e)),
     };
     let known = dirs.key_of(watch, path) == Some(DirKey::of(dir.as_fd()).map_err(unreadable)?);
@@ -87,7 +93,8 @@ fn subdirectories(dir: OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     for entry in Dir::read_from(&dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
+        // What the daemon is building is made known under its own name.
+        if matches!(name.to_bytes(), b"." | b"..") || is_in_flight(name.to_bytes()) {
             continue;
         }
         let directory = match entry.file_type() {

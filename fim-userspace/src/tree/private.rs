@@ -20,7 +20,7 @@ pub fn is_private_name(name: &[u8]) -> bool {
 }
 
 /// Whether this process is working under that name right now. A scan passes such names over; any other private name is a
-/// leftover or a forgery, and goes through [`super::Responder::recover`].
+/// leftover or a forgery, and goes through [`Responder::recover`](crate::respond::Responder::recover).
 pub fn is_in_flight(name: &[u8]) -> bool {
     in_flight().contains(name)
 }
