@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
@@ -24,9 +24,14 @@ use crate::sensor::dirs::Directories;
 /// How long an event waits for its directory to become known to the daemon.
 const PATIENCE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(20);
+/// A folder that the configuration excludes stays unknown, however busy it is.
+const RETRY_MANY: Duration = Duration::from_millis(200);
+const FEW: usize = 512;
 const IDLE: Duration = Duration::from_secs(1);
 /// Events kept waiting at most; beyond that the oldest give way and are counted.
 const WAITING: usize = 16384;
+/// Events read before gaps and waiting events get their turn.
+const BATCH: usize = 8192;
 /// Counting takes a few dozen system calls.
 const COUNTED_EVERY: Duration = Duration::from_millis(200);
 const ACTORS: usize = 1024;
@@ -115,7 +120,11 @@ impl Reader {
         let mut gaps = Gaps::default();
         let mut actors = HashMap::new();
         while !self.shared.stop.load(Ordering::Acquire) {
-            let pause = if waiting.is_empty() && gaps.by_watch.is_empty() { IDLE } else { RETRY };
+            let pause = match waiting.len() {
+                0 if gaps.by_watch.is_empty() => IDLE,
+                0..FEW => RETRY,
+                _ => RETRY_MANY,
+            };
             if let Err(error) = self.pause(pause) {
                 let reason = format!("the ring of events cannot be waited for ({error}); restart fim");
                 let _ = self.out.send(Signal::Stopped { source: Source::Ebpf, reason });
@@ -151,7 +160,7 @@ impl Reader {
         gaps: &mut Gaps,
         actors: &mut HashMap<ActorKey, Arc<Actor>>,
     ) {
-        loop {
+        for _ in 0..BATCH {
             let Some(event) = self.ring.next().map(|bytes| Event::parse(&bytes)) else { return };
             let Some(event) = event else {
                 gaps.add(None, 1, "a record of the kernel could not be read");
@@ -167,9 +176,6 @@ impl Reader {
                 self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
             }
             waiting.push_back(Waiting { since: Instant::now(), event, actor });
-            if self.shared.stop.load(Ordering::Acquire) {
-                return;
-            }
         }
     }
 
