@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+/// Characters of a remark that are printed.
+const LONGEST: usize = 1500;
+
 pub type Outcome = Result<String, String>;
 
 #[derive(Default)]
@@ -43,7 +46,7 @@ impl Report {
                 ("FAIL", reason)
             }
         };
-        say(format!("{word} {name} ({} ms) {remark}", took.as_millis()).trim_end());
+        say(format!("{word} {name} ({} ms) {}", took.as_millis(), one_line(&remark)).trim_end());
     }
 
     /// Prints the closing line; whether nothing failed.
@@ -56,9 +59,36 @@ impl Report {
     }
 }
 
+/// A remark may quote what a program printed; a case stays one line all the same.
+fn one_line(remark: &str) -> String {
+    let line = remark.trim().replace('\n', " | ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line,
+    }
+}
+
 /// One line, out at once: the reader of a serial console must see how far it came.
 pub fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     // A closed stdout leaves nobody to tell.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_one_line_and_a_run_without_cases_is_no_success() {
+        assert_eq!(one_line("a\nb\n"), "a | b");
+        assert_eq!(one_line(&"é".repeat(2000)).chars().count(), LONGEST + 2);
+        let mut report = Report::new(Some("/there".into()));
+        report.case("suite/elsewhere", || Ok(String::new()));
+        assert!(!report.close());
+        report.case("suite/there", || Ok(String::new()));
+        assert!(report.close());
+        report.case("suite/there", || Err("no".into()));
+        assert!(!report.close());
+    }
 }

@@ -119,21 +119,21 @@ impl Witnessed {
     /// Who made a change of this kind, and who else may have. Those who certainly did such a thing come before those
     /// who merely could have.
     pub fn attribute(&self, kind: ChangeKind) -> (Actor, Vec<Actor>) {
-        let content = [Deeds::WRITTEN.with(Deeds::MAPPED), Deeds::CLOSED, Deeds::OPENED];
-        let arrived = [Deeds::MOVED_HERE, Deeds::CREATED.with(Deeds::LINKED)];
-        let ranks: Vec<Deeds> = match kind {
-            ChangeKind::Modified => [&arrived[..1], &content[..]].concat(),
-            ChangeKind::Created => [&arrived[..], &content[..]].concat(),
-            ChangeKind::Deleted => vec![Deeds::DELETED.with(Deeds::MOVED_AWAY)],
-            ChangeKind::Renamed => arrived[..1].to_vec(),
-            ChangeKind::Attributes => [&[Deeds::ATTRIBUTES, arrived[0]][..], &content[..]].concat(),
-            ChangeKind::Type => [&arrived[..], &[Deeds::DELETED][..]].concat(),
+        let (written, closed, opened) = (Deeds::WRITTEN.with(Deeds::MAPPED), Deeds::CLOSED, Deeds::OPENED);
+        let (moved, created) = (Deeds::MOVED_HERE, Deeds::CREATED);
+        let ranks: &[Deeds] = match kind {
+            ChangeKind::Modified => &[moved, written, closed, opened, created],
+            ChangeKind::Created => &[moved, created, written, closed, opened],
+            ChangeKind::Deleted => &[Deeds::DELETED.with(Deeds::MOVED_AWAY)],
+            ChangeKind::Renamed => &[moved],
+            ChangeKind::Attributes => &[Deeds::ATTRIBUTES, moved, written, closed, opened, created],
+            ChangeKind::Type => &[moved, created, Deeds::DELETED],
         };
         let of = |rank: Deeds| -> Vec<&Arc<Actor>> {
             self.0.iter().filter(|(_, done)| done.any(rank)).map(|(actor, _)| actor).collect()
         };
-        let chosen = ranks.into_iter().map(of).find(|found| !found.is_empty());
-        let chosen = chosen.unwrap_or_else(|| self.0.iter().map(|(actor, _)| actor).collect());
+        // Somebody who was merely near, such as the maker of a link, is not named at all.
+        let chosen = ranks.iter().map(|rank| of(*rank)).find(|found| !found.is_empty()).unwrap_or_default();
         let Some((last, others)) = chosen.split_last() else {
             return (Actor::unknown(), Vec::new());
         };
@@ -268,8 +268,13 @@ impl Correlator {
                 self.schedule(old, now_ns + delay);
             }
             Deed::Linked { to: Some(to) } => {
+                // A link that is made in the place of a file creates, as far as that name is concerned.
                 let mut new = look.clone();
                 new.path = to;
+                (new.deeds, new.witnessed) = (Deeds::CREATED, Witnessed::default());
+                if let Some(actor) = &seen.actor {
+                    new.witnessed.add(actor.clone(), Deeds::CREATED);
+                }
                 self.schedule(new, now_ns + delay);
             }
             _ => {}
@@ -439,6 +444,14 @@ mod tests {
                 vec![(f, Deed::Written, 1), (f, Deed::MovedHere { from: None }, 2)],
                 Some(2),
                 Confidence::Exact,
+                0,
+            ),
+            (
+                "a link's maker wrote nothing",
+                ChangeKind::Modified,
+                vec![(Source::Ebpf, Deed::Linked { to: None }, 1)],
+                None,
+                Confidence::Unknown,
                 0,
             ),
             (

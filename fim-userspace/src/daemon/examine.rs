@@ -1,6 +1,6 @@
 //! From looks to findings: every path that was touched is compared with its baseline, parents and children included.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::core::change::{Change, ChangeKind, compare};
 use crate::core::correlate::{Correlator, Deeds, Look};
@@ -35,6 +35,8 @@ pub struct Examiner<'a> {
     pub watch: &'a Watch,
     pub store: &'a Store,
     pub correlator: &'a mut Correlator,
+    /// Takes in everything that the kernel had reported by the time of the call.
+    pub catch_up: &'a mut dyn FnMut(&mut Correlator),
 }
 
 impl Examiner<'_> {
@@ -59,6 +61,32 @@ impl Examiner<'_> {
     /// Takes the look for `path` wherever it waits.
     fn claim(&mut self, path: &RelPath, queue: &mut BTreeMap<RelPath, Look>) -> Option<Look> {
         queue.remove(path).or_else(|| self.correlator.claim(self.watch.id, path))
+    }
+
+    /// As [`claim`](Self::claim) for many; when some are missing, reports that are still under way are waited for, since
+    /// only they say who was there.
+    fn claim_all(
+        &mut self,
+        paths: &[RelPath],
+        live: bool,
+        queue: &mut BTreeMap<RelPath, Look>,
+    ) -> HashMap<RelPath, Look> {
+        let mut claimed = HashMap::new();
+        for waited in [false, true] {
+            let missing: Vec<&RelPath> = paths.iter().filter(|path| !claimed.contains_key(*path)).collect();
+            if missing.is_empty() || (waited && !live) {
+                break;
+            }
+            if waited {
+                (self.catch_up)(self.correlator);
+            }
+            for path in missing {
+                if let Some(look) = self.claim(path, queue) {
+                    claimed.insert(path.clone(), look);
+                }
+            }
+        }
+        claimed
     }
 
     /// Records a rename as one change; gives the look back when it turns out to be something else.
@@ -174,13 +202,14 @@ impl Examiner<'_> {
         }
         // Moving a directory away takes what is in it along: its mover is the author, not merely a possible one.
         let inherited = if went { look.witnessed.clone() } else { look.witnessed.as_possible() };
+        below.sort();
+        below.dedup();
+        below.retain(|path| !round.seen.contains(path));
+        let mut own = self.claim_all(&below, is_live(look), queue);
         for path in below {
-            if round.seen.contains(&path) {
-                continue;
-            }
             let mut child = Look::new(look.watch, path.clone(), look.first_ns);
             (child.sources, child.attempts) = (look.sources, look.attempts);
-            match self.claim(&path, queue) {
+            match own.remove(&path) {
                 Some(own) => {
                     child = own;
                     if child.witnessed.is_empty() {
@@ -220,7 +249,8 @@ impl Examiner<'_> {
             {
                 break;
             }
-            let above = self.claim(&path, queue).unwrap_or_else(|| {
+            let own = self.claim_all(std::slice::from_ref(&path), is_live(look), queue).remove(&path);
+            let above = own.unwrap_or_else(|| {
                 let mut above = Look::new(look.watch, path.clone(), look.first_ns);
                 above.witnessed = look.witnessed.as_possible();
                 above.sources = look.sources;
@@ -231,6 +261,11 @@ impl Examiner<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the kernel's sensors had part in it, so that more may be under way.
+fn is_live(look: &Look) -> bool {
+    look.sources.fanotify || look.sources.ebpf
 }
 
 /// The kind of a change that certainly happened and is no more.

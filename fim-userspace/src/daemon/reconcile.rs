@@ -55,8 +55,9 @@ pub struct Reconciler {
     pub reporter: Reporter,
     /// Watches scanned by time: when next, nanoseconds since boot, and how often, nanoseconds.
     pub intervals: Vec<(WatchId, u64, u64)>,
-    /// A directory was made and has not been looked at.
-    pub new_directory: bool,
+    pub inbox: Receiver<Signal>,
+    /// Signals that came in while a round was examined and are no observations.
+    pub held: Vec<Signal>,
     /// Called once, when changes are certain to be caught from then on.
     pub on_ready: Box<dyn FnMut() + Send>,
     pub reported: Option<(u64, u64, (usize, usize))>,
@@ -65,7 +66,8 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Works until `stop` says so, or every sender of signals is gone.
-    pub fn run(&mut self, signals: &Receiver<Signal>, stop: &Receiver<()>) {
+    pub fn run(&mut self, stop: &Receiver<()>) {
+        let signals = self.inbox.clone();
         loop {
             if !matches!(stop.try_recv(), Err(TryRecvError::Empty)) {
                 break;
@@ -80,7 +82,7 @@ impl Reconciler {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.complete(signals);
+            std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
             self.turn();
             self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
             self.housekeeping();
@@ -104,17 +106,6 @@ impl Reconciler {
         let due = self.correlator.next_due().map(|due| Duration::from_nanos(due.saturating_sub(now)));
         // The stop signal and the retry of a full disk are looked for this often.
         due.unwrap_or(Duration::MAX).min(Duration::from_millis(200))
-    }
-
-    /// Before a new directory is looked at, whoever made what in it must be known.
-    fn complete(&mut self, signals: &Receiver<Signal>) {
-        if std::mem::take(&mut self.new_directory) && self.sight.settle() {
-            for signal in signals.try_iter().take(INTAKE) {
-                self.take(signal);
-            }
-            // What came in was made before; directories among it are settled with it.
-            self.new_directory = false;
-        }
     }
 
     /// What is due by time rather than by a signal.
@@ -171,7 +162,6 @@ impl Reconciler {
                 {
                     self.sight.linked(&watch, &seen.path);
                 }
-                self.new_directory |= seen.directory && matches!(seen.deed, Deed::Created);
                 self.correlator.observe(seen, boottime_ns());
             }
             Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
@@ -277,7 +267,20 @@ impl Reconciler {
     }
 
     fn round(&mut self, watch: &Watch, looks: Vec<Look>) -> Result<(), StoreError> {
-        let mut examiner = Examiner { watch, store: &self.store, correlator: &mut self.correlator };
+        let (sight, inbox, held) = (&self.sight, &self.inbox, &mut self.held);
+        let mut catch_up = |correlator: &mut Correlator| {
+            sight.settle();
+            for signal in inbox.try_iter().take(INTAKE) {
+                match signal {
+                    Signal::Observed(seen) if !matches!(seen.deed, Deed::Linked { .. }) => {
+                        correlator.observe(seen, boottime_ns());
+                    }
+                    other => held.push(other),
+                }
+            }
+        };
+        let (store, correlator) = (&self.store, &mut self.correlator);
+        let mut examiner = Examiner { watch, store, correlator, catch_up: &mut catch_up };
         let Round { findings, transient, right, unreadable, .. } = examiner.examine(looks)?;
         let mut acts = Vec::with_capacity(findings.len());
         for finding in findings {

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::path::RelPath;
-use crate::sensor::dirs::Directories;
-use crate::sensor::ebpf::Ebpf;
 use crate::sensor::marks::Marks;
 
+use super::sensors::Sensors;
 use super::watch::Watch;
 
-/// How long a new directory may wait for the kernel's reports about what is in it.
+/// How long a directory may wait for the kernel's reports about what is in it.
 const SETTLE: Duration = Duration::from_millis(200);
 
 pub struct Sight {
-    pub dirs: Arc<Directories>,
     pub marks: Option<Arc<dyn Marks>>,
-    pub ebpf: Option<Arc<Ebpf>>,
+    pub sensors: Arc<Sensors>,
 }
 
 impl Sight {
@@ -46,18 +44,18 @@ impl Sight {
         }
     }
 
-    /// Waits until the kernel's own reports are in: fanotify tells of a new directory before anybody could mark it, and
-    /// only they know who made what in it.
-    pub fn settle(&self) -> bool {
-        let reports = self.ebpf.as_ref().filter(|ebpf| ebpf.tier().hooks_files());
-        if let Some(ebpf) = reports {
+    /// Waits until what the kernel has reported so far is handed on: only that tells who made or removed what.
+    pub fn settle(&self) {
+        if let Some(fanotify) = &self.sensors.fanotify {
+            fanotify.settle(SETTLE);
+        }
+        if let Some(ebpf) = &self.sensors.ebpf {
             ebpf.settle(SETTLE);
         }
-        reports.is_some()
     }
 
     /// The object under `from` has its old name `to` again.
     pub fn moved_back(&self, watch: &Watch, from: &RelPath, to: &RelPath) {
-        self.dirs.renamed(watch.id, from, to);
+        self.sensors.dirs.renamed(watch.id, from, to);
     }
 }

@@ -118,7 +118,7 @@ fn spawn(
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
     let coverage: Vec<String> = watches.iter().map(|w| sensors.coverage(w)).collect();
-    let sight = Sight { dirs: sensors.dirs.clone(), marks: sensors.marks(), ebpf: sensors.ebpf.clone() };
+    let sight = Sight { marks: sensors.marks(), sensors: sensors.clone() };
     let reporter = Reporter {
         state_dir: store.dir().to_path_buf(),
         watches: watches.clone(),
@@ -141,7 +141,8 @@ fn spawn(
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
         upkeep: Vec::new(),
-        new_directory: false,
+        held: Vec::new(),
+        inbox,
         on_ready: ready,
         reported: None,
         next_report: 0,
@@ -158,7 +159,7 @@ fn spawn(
     std::thread::Builder::new()
         .name("fim-reconcile".into())
         .spawn(move || {
-            reconciler.run(&inbox, &stopped);
+            reconciler.run(&stopped);
             reconciler.scanner.stop();
         })
         .context("the reconciler cannot be started; raise the limits on processes and memory")

@@ -91,19 +91,11 @@ pub struct Id {
 
 impl Id {
     pub fn of(stat: &Stat) -> Self {
-        Self {
-            dev: stat.st_dev,
-            ino: stat.st_ino,
-            kind: attributes::file_type(stat),
-        }
+        Self { dev: stat.st_dev, ino: stat.st_ino, kind: attributes::file_type(stat) }
     }
 
     pub fn expected(found: &Found) -> Self {
-        Self {
-            dev: found.identity.dev,
-            ino: found.identity.ino,
-            kind: found.entry.kind,
-        }
+        Self { dev: found.identity.dev, ino: found.identity.ino, kind: found.entry.kind }
     }
 }
 
@@ -241,10 +233,7 @@ pub fn put_attributes(
 ) -> Result<Evidence, Failure> {
     let before = inspect_fd(fd.as_fd(), Some(expected)).map_err(|e| Failure::io("reading it", e))?;
     let same = Id::expected(&before) == Id::expected(expected);
-    let content = approved
-        .differences(&before.entry)
-        .iter()
-        .all(|a| !is_content(*a));
+    let content = approved.differences(&before.entry).iter().all(|a| !is_content(*a));
     if !same || !content {
         return Err(Failure::Moved);
     }

@@ -27,7 +27,7 @@ impl Act<'_> {
     pub fn build(&mut self, approved: &Entry) -> Result<Built, Failure> {
         let mut attempt = 1;
         loop {
-            let name = PrivateName::new();
+            let name = PrivateName::fresh();
             match self.build_as(name, approved) {
                 Err(Failure::Io { source, .. })
                     if source.raw_os_error() == Some(Errno::EXIST.raw_os_error()) && attempt < ATTEMPTS =>

@@ -99,7 +99,7 @@ impl Act<'_> {
         };
         let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
         if attributes::file_type(&stat) == FileType::Directory {
-            let name = PrivateName::new();
+            let name = PrivateName::fresh();
             insist(fd.as_fd(), || rustix::fs::renameat(dir, child, self.dir(), name.bytes()))
                 .map_err(|e| Failure::io("emptying a folder", e))?;
             return Ok(Some(name));

@@ -20,7 +20,12 @@ pub fn move_back(root: &Root, from: &RelPath, to: &RelPath, expected: &Found) ->
     })?;
     let (new_dir, new_name) = folder(root, to)?;
     let id = Id::expected(expected);
-    if id_under(&old_dir, &old_name)? != Some(id) {
+    let object = match open_name(old_dir.as_fd(), &old_name) {
+        Ok(fd) => fd,
+        Err(e) if is_absent(&e) => return Err(Failure::Moved),
+        Err(e) => return Err(Failure::io("looking at it", e)),
+    };
+    if Id::of(&rustix::fs::fstat(&object).map_err(|e| Failure::io("fstat", e))?) != id {
         return Err(Failure::Moved);
     }
     let unlocking = |dir: &OwnedFd| {
@@ -31,7 +36,7 @@ pub fn move_back(root: &Root, from: &RelPath, to: &RelPath, expected: &Found) ->
     let rename = |from: (&OwnedFd, &[u8]), to: (&OwnedFd, &[u8])| {
         rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE)
     };
-    match rename((&old_dir, &old_name), (&new_dir, &new_name)) {
+    match flags::insist(object.as_fd(), || rename((&old_dir, &old_name), (&new_dir, &new_name))) {
         Ok(()) => {}
         Err(Errno::EXIST | Errno::NOENT | Errno::NOTEMPTY) => return Err(Failure::Moved),
         Err(e) => return Err(Failure::io("giving it its approved name back", e)),

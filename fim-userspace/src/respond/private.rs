@@ -35,7 +35,7 @@ pub struct PrivateName(Vec<u8>);
 
 impl PrivateName {
     /// A name that cannot be guessed beforehand: the standard library's keyed hash with keys from the kernel.
-    pub fn new() -> Self {
+    pub fn fresh() -> Self {
         let random = RandomState::new().hash_one(0);
         let name = [PREFIX, format!("{random:016x}").as_bytes()].concat();
         in_flight().insert(name.clone());
@@ -71,9 +71,9 @@ mod tests {
 
     #[test]
     fn knows_its_own_names_and_no_others() {
-        let name = PrivateName::new();
+        let name = PrivateName::fresh();
         assert!(is_private_name(name.bytes()) && is_in_flight(name.bytes()));
-        assert_ne!(PrivateName::new().bytes(), name.bytes());
+        assert_ne!(PrivateName::fresh().bytes(), name.bytes());
         let bytes = name.bytes().to_vec();
         drop(name);
         assert!(!is_in_flight(&bytes));

@@ -49,7 +49,7 @@ impl Act<'_> {
 
     /// The way for file systems that cannot exchange: for a moment there is no file, but nothing is ever lost.
     pub fn displace(&mut self, built: &Built, expected: Id) -> Result<(), Failure> {
-        let aside = PrivateName::new();
+        let aside = PrivateName::fresh();
         self.move_aside(&aside, expected)?;
         if let Err(failure) = self.place(built) {
             self.put_back(&aside)?;
@@ -70,7 +70,7 @@ impl Act<'_> {
         if directory && !super::evidence::is_empty_dir(fd.as_fd())? {
             return Err(Failure::NotEmpty);
         }
-        let aside = PrivateName::new();
+        let aside = PrivateName::fresh();
         self.move_aside(&aside, id)?;
         self.righted = Some(Instant::now());
         let result = match directory {

@@ -30,17 +30,9 @@ impl World {
         let root = Root::open(&tree).expect("opens");
         fs::write(tree.join("file"), "approved").expect("written");
         vault.put(&mut &b"approved"[..]).expect("stored");
-        let approved = inspect(&root, &path(), None)
-            .expect("works")
-            .expect("there")
-            .entry;
+        let approved = inspect(&root, &path(), None).expect("works").expect("there").entry;
         fs::write(tree.join("file"), "altered").expect("written");
-        Self {
-            dir,
-            root,
-            vault,
-            approved,
-        }
+        Self { dir, root, vault, approved }
     }
 
     fn tree(&self) -> PathBuf {
@@ -72,9 +64,7 @@ impl World {
 
 fn names(dir: &Path) -> Vec<String> {
     let items = fs::read_dir(dir).expect("readable");
-    items
-        .map(|i| i.expect("readable").file_name().into_string().expect("text"))
-        .collect()
+    items.map(|i| i.expect("readable").file_name().into_string().expect("text")).collect()
 }
 
 #[test]
@@ -83,8 +73,7 @@ fn without_exchange_the_altered_file_is_moved_aside() {
     let path = path();
     let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
     let built = act.build(&world.approved).expect("built");
-    act.displace(&built, Id::expected(&world.found()))
-        .expect("displaced");
+    act.displace(&built, Id::expected(&world.found())).expect("displaced");
     assert_eq!(world.evidence(&act.end().0), ["altered"]);
     assert_eq!(world.found().entry, world.approved);
     assert_eq!(world.names(), ["file"]);
@@ -118,18 +107,10 @@ fn what_came_meanwhile_gets_its_place_back() {
         let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
         let built = act.build(&world.approved).expect("built");
         let _ = fs::rename(world.tree().join("new"), world.tree().join("file"));
-        let result = if displace {
-            act.displace(&built, expected)
-        } else {
-            act.exchange(&built, expected)
-        };
+        let result = if displace { act.displace(&built, expected) } else { act.exchange(&built, expected) };
         assert!(matches!(result, Err(Failure::Moved)), "{result:?}");
         act.discard(&built);
-        assert_eq!(
-            (world.content().as_str(), world.names().len()),
-            ("meanwhile", 1),
-            "displace: {displace}"
-        );
+        assert_eq!((world.content().as_str(), world.names().len()), ("meanwhile", 1), "displace: {displace}");
     }
 }
 
@@ -154,11 +135,7 @@ fn a_forgery_under_the_private_name_is_noticed_and_loses_nothing() {
     fs::remove_file(&private).expect("removed");
     fs::write(&private, "planted").expect("written");
     act.discard(&built);
-    assert_eq!(
-        world.evidence(&act.end().0),
-        ["planted"],
-        "never removed without evidence"
-    );
+    assert_eq!(world.evidence(&act.end().0), ["planted"], "never removed without evidence");
 }
 
 #[test]
@@ -167,42 +144,17 @@ fn without_a_vault_nothing_is_removed() {
     let responder = Responder::new(world.vault.clone());
     let expected = world.found();
     world.break_vault();
-    let quarantine = Step::Quarantine {
-        path: path(),
-        expected: expected.clone(),
-    };
-    let error = responder
-        .carry_out(&world.root, &quarantine)
-        .expect_err("the vault is gone");
+    let quarantine = Step::Quarantine { path: path(), expected: expected.clone() };
+    let error = responder.carry_out(&world.root, &quarantine).expect_err("the vault is gone");
     assert!(matches!(error, ResponseError::Failed { .. }), "{error}");
-    assert_eq!(
-        (world.content().as_str(), world.names().len()),
-        ("altered", 1),
-        "back in its place"
-    );
+    assert_eq!((world.content().as_str(), world.names().len()), ("altered", 1), "back in its place");
 
-    let replace = Step::Replace {
-        path: path(),
-        approved: world.approved.clone(),
-        expected: Some(expected),
-    };
-    let error = responder
-        .carry_out(&world.root, &replace)
-        .expect_err("the vault is gone");
-    let left = world
-        .names()
-        .into_iter()
-        .find(|n| n != "file")
-        .expect("kept beside it");
-    assert!(
-        error.to_string().contains("right again") && error.to_string().contains(&left),
-        "{error}"
-    );
+    let replace = Step::Replace { path: path(), approved: world.approved.clone(), expected: Some(expected) };
+    let error = responder.carry_out(&world.root, &replace).expect_err("the vault is gone");
+    let left = world.names().into_iter().find(|n| n != "file").expect("kept beside it");
+    assert!(error.to_string().contains("right again") && error.to_string().contains(&left), "{error}");
     assert_eq!(world.content(), "approved");
-    assert_eq!(
-        fs::read_to_string(world.tree().join(&left)).expect("there"),
-        "altered"
-    );
+    assert_eq!(fs::read_to_string(world.tree().join(&left)).expect("there"), "altered");
 
     let vault = Arc::new(Vault::open(world.vault.path()).expect("made again"));
     let evidence = Responder::new(vault).recover(&world.root, &RelPath::root(), left.as_bytes());
@@ -214,27 +166,16 @@ fn without_a_vault_nothing_is_removed() {
 fn damaged_approved_content_never_becomes_visible() {
     let world = World::new();
     let digest = world.approved.sha256.expect("a digest").to_string();
-    let object = world
-        .vault
-        .path()
-        .join("objects")
-        .join(&digest[..2])
-        .join(&digest[2..]);
+    let object = world.vault.path().join("objects").join(&digest[..2]).join(&digest[2..]);
     fs::write(object, zstd::bulk::compress(b"wrong", 1).expect("compresses")).expect("written");
     let responder = Responder::new(world.vault.clone());
-    let step = Step::Replace {
-        path: path(),
-        approved: world.approved.clone(),
-        expected: Some(world.found()),
-    };
+    let step =
+        Step::Replace { path: path(), approved: world.approved.clone(), expected: Some(world.found()) };
     let error = responder.carry_out(&world.root, &step).expect_err("damaged");
     assert!(error.to_string().contains("damaged"), "{error}");
     assert_eq!((world.content().as_str(), world.names().len()), ("altered", 1));
     let digest = &world.approved.sha256.expect("a digest");
-    assert!(matches!(
-        world.vault.read(digest),
-        Err(VaultError::Corrupt { .. })
-    ));
+    assert!(matches!(world.vault.read(digest), Err(VaultError::Corrupt { .. })));
 }
 
 #[test]
@@ -242,35 +183,41 @@ fn the_watched_folder_itself_only_gets_attributes() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::new();
     let responder = Responder::new(world.vault.clone());
-    let root = || {
-        inspect(&world.root, &RelPath::root(), None)
-            .expect("works")
-            .expect("there")
-    };
+    let root = || inspect(&world.root, &RelPath::root(), None).expect("works").expect("there");
     let approved = root().entry;
     fs::set_permissions(world.tree(), fs::Permissions::from_mode(0o1777)).expect("set");
     let (path, expected) = (RelPath::root(), root());
-    let step = Step::Reattribute {
-        path: path.clone(),
-        approved: approved.clone(),
-        expected: expected.clone(),
-    };
+    let step =
+        Step::Reattribute { path: path.clone(), approved: approved.clone(), expected: expected.clone() };
     responder.carry_out(&world.root, &step).expect("carried out");
     assert_eq!(root().entry, approved);
     for step in [
-        Step::Quarantine {
-            path: path.clone(),
-            expected: expected.clone(),
-        },
-        Step::Replace {
-            path,
-            approved,
-            expected: Some(expected),
-        },
+        Step::Quarantine { path: path.clone(), expected: expected.clone() },
+        Step::Replace { path, approved, expected: Some(expected) },
     ] {
-        assert!(matches!(
-            responder.carry_out(&world.root, &step),
-            Err(ResponseError::Failed { .. })
-        ));
+        assert!(matches!(responder.carry_out(&world.root, &step), Err(ResponseError::Failed { .. })));
     }
+}
+
+#[test]
+fn a_renamed_file_gets_its_name_back_but_never_over_another() {
+    let world = World::new();
+    let responder = Responder::new(world.vault.clone());
+    let expected = world.found();
+    let moved = RelPath::new("moved").expect("sound");
+    let step = Step::MoveBack { from: moved.clone(), to: path(), expected: expected.clone() };
+    let rename = || fs::rename(world.tree().join("file"), world.tree().join("moved")).expect("renamed");
+    rename();
+    let file = fs::File::open(world.tree().join("moved")).expect("opens");
+    // Where the file system has no such flag, the rename is not refused either.
+    let _ = rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::IMMUTABLE);
+    responder.carry_out(&world.root, &step).expect("moved back");
+    assert_eq!((world.content().as_str(), world.names().len()), ("altered", 1));
+    assert_eq!(world.found().identity.ino, expected.identity.ino);
+
+    rename();
+    fs::write(world.tree().join("file"), "another").expect("written");
+    let error = responder.carry_out(&world.root, &step).expect_err("the name is taken");
+    assert!(matches!(error, ResponseError::Moved { .. }), "{error}");
+    assert_eq!((world.content().as_str(), world.names().len()), ("another", 2));
 }

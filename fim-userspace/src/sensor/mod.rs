@@ -7,3 +7,4 @@ pub mod fanotify;
 pub mod marks;
 pub mod replay;
 pub mod scan;
+mod settle;

@@ -21,13 +21,8 @@ pub fn make_node(world: &World, name: &str, kind: Kind, dev: u64) {
 /// Bytes of `system.posix_acl_access`: version 2, then tag, permissions and id of each entry (linux/posix_acl_xattr.h).
 pub fn acl() -> Vec<u8> {
     let mut out = 2_u32.to_le_bytes().to_vec();
-    let entries: [(u16, u16, u32); 5] = [
-        (1, 6, u32::MAX),
-        (2, 7, 4242),
-        (4, 4, u32::MAX),
-        (16, 7, u32::MAX),
-        (32, 0, u32::MAX),
-    ];
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, u32::MAX), (2, 7, 4242), (4, 4, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)];
     for (tag, permissions, id) in entries {
         out.extend(tag.to_le_bytes());
         out.extend(permissions.to_le_bytes());
@@ -99,10 +94,7 @@ pub fn every_type_comes_back(world: &World) {
     world.assert_evidence(&evidence, "link", b"forged link");
     world.assert_evidence(&evidence, "fifo", b"forged fifo");
     world.assert_evidence(&evidence, "large", b"forged large");
-    let dir = evidence
-        .iter()
-        .find(|e| e.path == rel("dir"))
-        .expect("evidence of the link");
+    let dir = evidence.iter().find(|e| e.path == rel("dir")).expect("evidence of the link");
     assert_eq!(dir.found.entry.target.as_deref(), Some(&b"/etc"[..]));
 }
 
@@ -113,10 +105,7 @@ pub fn every_attribute_comes_back(world: &World) {
     }
     one_of_each(world);
     fs::write(world.tree.join("su"), "#!").expect("written");
-    for (number, path) in ["dir", "dir/file", "large", "link", "fifo", "char", "su"]
-        .into_iter()
-        .enumerate()
-    {
+    for (number, path) in ["dir", "dir/file", "large", "link", "fifo", "char", "su"].into_iter().enumerate() {
         alter(world, path, |e| {
             e.uid = 3000 + number as u32;
             e.gid = 5000 + number as u32;
@@ -141,11 +130,7 @@ pub fn every_attribute_comes_back(world: &World) {
     alter(world, "dir", |e| set_xattr(e, "system.posix_acl_default", acl()));
     let baseline = world.approve();
     assert_eq!(baseline[&rel("su")].mode, 0o6755);
-    assert!(
-        baseline[&rel("su")].xattrs.0.len() >= 3,
-        "{:?}",
-        baseline[&rel("su")]
-    );
+    assert!(baseline[&rel("su")].xattrs.0.len() >= 3, "{:?}", baseline[&rel("su")]);
 
     // All wrong on the same objects, then all gone and made again below a folder whose default ACL gets in the way.
     for path in baseline.keys() {
@@ -161,10 +146,7 @@ pub fn every_attribute_comes_back(world: &World) {
     }
     let evidence = world.reconcile(&baseline);
     world.assert_equals(&baseline);
-    assert!(
-        evidence.iter().all(|e| e.found.entry.uid == 77),
-        "the state before is told"
-    );
+    assert!(evidence.iter().all(|e| e.found.entry.uid == 77), "the state before is told");
     for path in baseline.keys().rev() {
         let full = path.below(&world.tree);
         let result = if full.symlink_metadata().expect("there").is_dir() {
@@ -214,11 +196,7 @@ pub fn a_tree_in_the_place_of_a_file(world: &World) {
     symlink("tool", deep.join("link")).expect("made");
 
     let expected = world.found(&rel("file"));
-    let outcome = world.carry_out(Step::Replace {
-        path: rel("file"),
-        approved: approved.clone(),
-        expected,
-    });
+    let outcome = world.carry_out(Step::Replace { path: rel("file"), approved: approved.clone(), expected });
     let outcome = outcome.expect("carried out");
     assert_eq!(outcome.response, Response::Restored);
     world.assert_evidence(&outcome.evidence, "file/a/b/c/d/tool", b"malware");
@@ -232,32 +210,16 @@ pub fn everything_can_be_quarantined(world: &World) {
     one_of_each(world);
     let listener = std::os::unix::net::UnixListener::bind(world.tree.join("socket")).expect("bound");
     let dir = world.found(&rel("dir")).expect("there");
-    let error = world
-        .carry_out(Step::Quarantine {
-            path: rel("dir"),
-            expected: dir,
-        })
-        .expect_err("not empty");
+    let error = world.carry_out(Step::Quarantine { path: rel("dir"), expected: dir }).expect_err("not empty");
     assert!(error.to_string().contains("not empty"), "{error}");
 
     let file = world.found(&rel("nothing")).expect("there");
-    let outcome = world
-        .carry_out(Step::Delete {
-            path: rel("nothing"),
-            expected: file.clone(),
-        })
-        .expect("deleted");
+    let outcome =
+        world.carry_out(Step::Delete { path: rel("nothing"), expected: file.clone() }).expect("deleted");
     assert_eq!((outcome.response, outcome.evidence.len()), (Response::Deleted, 1));
-    let error = world
-        .carry_out(Step::Delete {
-            path: rel("nothing"),
-            expected: file,
-        })
-        .expect_err("gone already");
-    assert!(
-        matches!(error, fim::respond::ResponseError::Moved { .. }),
-        "{error}"
-    );
+    let error =
+        world.carry_out(Step::Delete { path: rel("nothing"), expected: file }).expect_err("gone already");
+    assert!(matches!(error, fim::respond::ResponseError::Moved { .. }), "{error}");
 
     let count = world.walk().len();
     let evidence = world.reconcile(&baseline);
@@ -292,11 +254,7 @@ pub fn flags_do_not_stop_it(world: &World) {
         println!("no flags on this file system");
         return;
     }
-    for (name, flag) in [
-        ("mode", IFlags::IMMUTABLE),
-        ("new", IFlags::APPEND),
-        ("", IFlags::IMMUTABLE),
-    ] {
+    for (name, flag) in [("mode", IFlags::IMMUTABLE), ("new", IFlags::APPEND), ("", IFlags::IMMUTABLE)] {
         assert!(set_flags(&dir.join(name), flag), "{name}");
     }
     assert!(fs::write(dir.join("more"), "").is_err(), "the flags are at work");
@@ -305,10 +263,7 @@ pub fn flags_do_not_stop_it(world: &World) {
     world.assert_evidence(&evidence, "dir/new", b"new");
     let file = fs::File::open(&dir).expect("opens");
     let flags = rustix::fs::ioctl_getflags(&file).expect("read");
-    assert!(
-        flags.contains(IFlags::IMMUTABLE),
-        "the folder's flag is set again"
-    );
+    assert!(flags.contains(IFlags::IMMUTABLE), "the folder's flag is set again");
     assert!(set_flags(&dir, IFlags::empty()));
     world.assert_equals(&baseline);
 }
@@ -336,12 +291,7 @@ pub fn leftovers_become_evidence(world: &World) {
 pub fn holes_stay_holes(world: &World) {
     use std::os::unix::fs::FileExt;
     let path = world.tree.join("sparse");
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path);
+    let file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
     let file = file.expect("made");
     file.set_len(8 << 20).expect("set");
     file.write_all_at(b"x", 5 << 20).expect("written");
@@ -351,9 +301,5 @@ pub fn holes_stay_holes(world: &World) {
     world.reconcile(&baseline);
     world.assert_equals(&baseline);
     let meta = fs::metadata(&path).expect("there");
-    assert!(
-        meta.blocks() * 512 < 1 << 20,
-        "{} blocks of 512 bytes",
-        meta.blocks()
-    );
+    assert!(meta.blocks() * 512 < 1 << 20, "{} blocks of 512 bytes", meta.blocks());
 }

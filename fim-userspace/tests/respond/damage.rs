@@ -41,12 +41,7 @@ enum Damage {
     Write(Vec<u8>),
     Remove,
     Become(Make),
-    Attributes {
-        uid: u32,
-        mode: u32,
-        xattr: Option<Vec<u8>>,
-        acl: bool,
-    },
+    Attributes { uid: u32, mode: u32, xattr: Option<Vec<u8>>, acl: bool },
     Touch(i64),
     Create(Make),
     Rename(usize),
@@ -82,14 +77,8 @@ fn damage() -> impl Strategy<Value = Damage> {
         proptest::collection::vec(any::<u8>(), 0..5000).prop_map(Damage::Write),
         Just(Damage::Remove),
         make().prop_map(Damage::Become),
-        (0..70_000_u32, 0..=0o7777_u32, xattr, any::<bool>()).prop_map(|(uid, mode, xattr, acl)| {
-            Damage::Attributes {
-                uid,
-                mode,
-                xattr,
-                acl,
-            }
-        }),
+        (0..70_000_u32, 0..=0o7777_u32, xattr, any::<bool>())
+            .prop_map(|(uid, mode, xattr, acl)| { Damage::Attributes { uid, mode, xattr, acl } }),
         any::<i32>().prop_map(|s| Damage::Touch(i64::from(s.unsigned_abs()) * 1_000_000_000)),
         make().prop_map(Damage::Create),
         (0..NAMES.len()).prop_map(Damage::Rename),
@@ -148,12 +137,7 @@ fn inflict(world: &World, name: &str, damage: &Damage) {
             remove(&path);
             create(&path, make);
         }
-        Damage::Attributes {
-            uid,
-            mode,
-            xattr,
-            acl,
-        } if kind.is_some() => {
+        Damage::Attributes { uid, mode, xattr, acl } if kind.is_some() => {
             let (capability, mtime_ns) = (false, 1);
             let node = Node {
                 kind: Make::Fifo,
@@ -185,17 +169,9 @@ pub fn random_damage_is_undone(world: &World) {
     }
     let nodes = proptest::collection::vec(proptest::option::weighted(0.85, node()), NAMES.len());
     let damages = proptest::collection::vec((0..NAMES.len(), damage()), 0..12);
-    let config = Config {
-        cases: 60,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&(nodes, damages), |(nodes, damages)| {
-        for path in world
-            .walk()
-            .keys()
-            .filter(|p| p.parent() == Some(RelPath::root()))
-        {
+        for path in world.walk().keys().filter(|p| p.parent() == Some(RelPath::root())) {
             remove(&path.below(&world.tree));
         }
         for (name, node) in NAMES.iter().zip(&nodes) {

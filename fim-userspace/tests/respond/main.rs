@@ -8,37 +8,24 @@ mod world;
 
 use std::path::Path;
 
+type Case = (&'static str, fn(&world::World));
+
 /// Every case, one after the other, each in a folder of its own.
 fn everything(base: &Path) {
-    let cases: &[(&str, fn(&world::World))] = &[
+    let cases: &[Case] = &[
         ("every type comes back", cases::every_type_comes_back),
         ("every attribute comes back", cases::every_attribute_comes_back),
         ("odd names and depth", cases::odd_names_and_depth),
-        (
-            "a tree in the place of a file",
-            cases::a_tree_in_the_place_of_a_file,
-        ),
-        (
-            "everything can be quarantined",
-            cases::everything_can_be_quarantined,
-        ),
+        ("a tree in the place of a file", cases::a_tree_in_the_place_of_a_file),
+        ("everything can be quarantined", cases::everything_can_be_quarantined),
         ("flags do not stop it", cases::flags_do_not_stop_it),
         ("leftovers become evidence", cases::leftovers_become_evidence),
         ("holes stay holes", cases::holes_stay_holes),
-        (
-            "a swapped parent",
-            attack::a_swapped_parent_leaves_the_outside_alone,
-        ),
-        (
-            "another file meanwhile",
-            attack::another_file_meanwhile_is_not_lost,
-        ),
+        ("a swapped parent", attack::a_swapped_parent_leaves_the_outside_alone),
+        ("another file meanwhile", attack::another_file_meanwhile_is_not_lost),
         ("a FIFO never blocks", attack::a_fifo_never_blocks),
         ("an old writer", attack::an_old_writer_reaches_only_evidence),
-        (
-            "privileges and content",
-            attack::no_privileges_for_altered_content,
-        ),
+        ("privileges and content", attack::no_privileges_for_altered_content),
         ("a swapping attacker", attack::a_swapping_attacker_gets_nothing),
         ("random damage", damage::random_damage_is_undone),
     ];

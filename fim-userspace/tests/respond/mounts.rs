@@ -36,18 +36,13 @@ pub fn with_image(kind: &str, mkfs: &[&str], size: u64, test: impl FnOnce(&Path)
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (image, target) = (dir.path().join("image"), dir.path().join("mnt"));
-    fs::File::create(&image)
-        .and_then(|f| f.set_len(size))
-        .expect("an image");
+    fs::File::create(&image).and_then(|f| f.set_len(size)).expect("an image");
     fs::create_dir(&target).expect("made");
     let mut args: Vec<&OsStr> = mkfs[1..].iter().map(OsStr::new).collect();
     args.push(image.as_os_str());
     run(mkfs[0], &args);
     let options = ["-t", kind, "-o", "loop"].map(OsStr::new);
-    run(
-        "mount",
-        &[&options[..], &[image.as_os_str(), target.as_os_str()]].concat(),
-    );
+    run("mount", &[&options[..], &[image.as_os_str(), target.as_os_str()]].concat());
     let mounted = Mounted(&target);
     test(mounted.0);
 }
@@ -57,15 +52,7 @@ pub fn with_tmpfs(test: impl FnOnce(&Path)) {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
-    run(
-        "mount",
-        &[
-            "-t".as_ref(),
-            "tmpfs".as_ref(),
-            "tmpfs".as_ref(),
-            dir.path().as_os_str(),
-        ],
-    );
+    run("mount", &["-t".as_ref(), "tmpfs".as_ref(), "tmpfs".as_ref(), dir.path().as_os_str()]);
     let mounted = Mounted(dir.path());
     test(mounted.0);
 }
@@ -80,20 +67,13 @@ pub fn with_overlay(test: impl FnOnce(&Path)) {
             fs::create_dir(base.join(name)).expect("made");
         }
         let mut options = OsString::new();
-        for (key, name) in [
-            ("lowerdir=", "lower"),
-            (",upperdir=", "upper"),
-            (",workdir=", "work"),
-        ] {
+        for (key, name) in [("lowerdir=", "lower"), (",upperdir=", "upper"), (",workdir=", "work")] {
             options.push(key);
             options.push(base.join(name));
         }
         let target = base.join("mnt");
         let args = ["-t", "overlay", "-o"].map(OsStr::new);
-        run(
-            "mount",
-            &[&args[..], &[&options, "overlay".as_ref(), target.as_os_str()]].concat(),
-        );
+        run("mount", &[&args[..], &[&options, "overlay".as_ref(), target.as_os_str()]].concat());
         let mounted = Mounted(&target);
         test(mounted.0);
     });

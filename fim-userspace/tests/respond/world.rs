@@ -42,15 +42,7 @@ impl World {
         let vault = Arc::new(Vault::open(&state.path().join("vault")).expect("a vault"));
         let root = Root::open(&tree).expect("it opens");
         let responder = Responder::new(vault.clone());
-        Self {
-            _dir: dir,
-            _state: state,
-            tree,
-            outside,
-            root,
-            vault,
-            responder,
-        }
+        Self { _dir: dir, _state: state, tree, outside, root, vault, responder }
     }
 
     pub fn found(&self, path: &RelPath) -> Option<Found> {
@@ -69,9 +61,8 @@ impl World {
                 if matches!(name, b"." | b"..") {
                     continue;
                 }
-                let found = inspect_at(dir.as_fd(), name, None)
-                    .expect("inspected")
-                    .expect("nobody else is here");
+                let found =
+                    inspect_at(dir.as_fd(), name, None).expect("inspected").expect("nobody else is here");
                 let path = path.join(name).expect("a sound name");
                 if found.entry.kind == FileType::Directory {
                     queue.push(path.clone());
@@ -126,36 +117,22 @@ impl World {
     fn steps(&self, baseline: &Baseline) -> Vec<Step> {
         let now = self.walk();
         let paths: BTreeSet<&RelPath> = baseline.keys().chain(now.keys()).collect();
-        let changes: Vec<_> = paths
-            .into_iter()
-            .filter_map(|p| compare(p, baseline.get(p), now.get(p)))
-            .collect();
+        let changes: Vec<_> =
+            paths.into_iter().filter_map(|p| compare(p, baseline.get(p), now.get(p))).collect();
         // What should not be there goes from the leaves up, what is missing comes from the top down.
         let (created, rest): (Vec<_>, Vec<_>) = changes.iter().partition(|c| c.kind == ChangeKind::Created);
         let policy = WatchPolicy::restore_everything();
-        created
-            .into_iter()
-            .rev()
-            .chain(rest)
-            .flat_map(|c| plan(c, &policy, true).steps)
-            .collect()
+        created.into_iter().rev().chain(rest).flat_map(|c| plan(c, &policy, true).steps).collect()
     }
 
     pub fn assert_equals(&self, baseline: &Baseline) {
-        let now: Baseline = self
-            .walk()
-            .into_iter()
-            .map(|(path, found)| (path, found.entry))
-            .collect();
+        let now: Baseline = self.walk().into_iter().map(|(path, found)| (path, found.entry)).collect();
         assert_eq!(&now, baseline);
     }
 
     pub fn assert_no_private_names(&self) {
         for path in self.walk().keys() {
-            assert!(
-                !is_private_name(path.name().expect("not the root")),
-                "left behind: {path}"
-            );
+            assert!(!is_private_name(path.name().expect("not the root")), "left behind: {path}");
         }
     }
 
@@ -167,9 +144,6 @@ impl World {
             .filter_map(|e| e.digest)
             .map(|d| self.vault.read(&d).expect("sound"))
             .collect();
-        assert!(
-            held.iter().any(|c| c == content),
-            "no evidence of {path} among {evidence:?}"
-        );
+        assert!(held.iter().any(|c| c == content), "no evidence of {path} among {evidence:?}");
     }
 }

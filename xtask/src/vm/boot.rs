@@ -168,6 +168,9 @@ impl Console<'_> {
             let (passed, failed) = run_counts(run).unwrap_or((0, 1));
             self.outcome.passed += passed;
             self.outcome.failed += failed;
+        } else if let Some((_, note)) = line.split_once("FIM-VM-NOTE ") {
+            println!("[{}] note: {note}", self.name);
+            self.outcome.runs.push(format!("note: {note}"));
         } else if let Some((_, run)) = line.split_once("FIM-VM-BEGIN ") {
             println!("[{}] {run}: begins", self.name);
         } else if line.starts_with("FAIL") || line.contains("FAILED") {

@@ -21,7 +21,6 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 use fim_common::{Counters, Hook};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 pub use attach::{Attachment, HookState};
 pub use table::ProcessTable;
@@ -30,6 +29,7 @@ use crate::core::observation::{Signal, WatchId};
 use crate::core::path::RelPath;
 use crate::core::tier::Tier;
 use crate::sensor::actor::{Identify, KernelTable};
+use crate::sensor::settle::Settle;
 use crate::sensor::dirs::{DirKey, Directories};
 use crate::sensor::marks::{MarkError, Marks};
 
@@ -51,7 +51,7 @@ pub struct Ebpf {
     watched: Arc<marks::WatchedInodes>,
     tally: Arc<tally::Tally>,
     shared: Arc<ring::Shared>,
-    wake: Arc<EventFd>,
+    settle: Arc<Settle>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -108,7 +108,7 @@ impl Ebpf {
         let tally = Arc::new(maps.tally);
         let watched = Arc::new(marks::WatchedInodes::new(maps.watched));
         let shared = Arc::new(ring::Shared::default());
-        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let settle = Arc::new(Settle::new()?);
         let reader = ring::Reader {
             ring: maps.events,
             tally: tally.clone(),
@@ -116,7 +116,7 @@ impl Ebpf {
             dirs,
             watched: watched.clone(),
             out,
-            wake: wake.clone(),
+            settle: settle.clone(),
             shared: shared.clone(),
         };
         let reader = if tier.hooks_files() {
@@ -131,7 +131,7 @@ impl Ebpf {
             watched,
             tally,
             shared,
-            wake,
+            settle,
             reader,
         })
     }
@@ -158,7 +158,7 @@ impl Ebpf {
     /// Waits until everything that the kernel reported before this call has been handed on, for `patience` at most.
     pub fn settle(&self, patience: std::time::Duration) {
         if self.tier.hooks_files() {
-            self.shared.settle(&self.wake, patience);
+            self.settle.wait(patience);
         }
     }
 
@@ -197,7 +197,7 @@ impl Marks for Ebpf {
 impl Drop for Ebpf {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        if let Err(error) = self.wake.write(1) {
+        if let Err(error) = self.settle.wake.write(1) {
             tracing::debug!(%error, "the reader wakes by itself within a second");
         }
         if self.reader.take().is_some_and(|reader| reader.join().is_err()) {

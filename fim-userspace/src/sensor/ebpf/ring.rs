@@ -2,15 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use crossbeam_channel::{Sender, TrySendError};
 use fim_common::{EventHead, Hook};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
 
 use super::decode::Event;
 use super::marks::WatchedInodes;
@@ -20,6 +19,7 @@ use crate::core::actor::{Actor, Confidence, ProcessKey};
 use crate::core::observation::{Observation, Signal, Source, WatchId};
 use crate::sensor::actor::proc::Live;
 use crate::sensor::dirs::Directories;
+use crate::sensor::settle::Settle;
 
 /// How long an event waits for its directory to become known to the daemon.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -42,41 +42,6 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Events whose directory never became known: it was gone again at once.
     pub unplaced: AtomicU64,
-    settling: Mutex<Settling>,
-    settled: Condvar,
-}
-
-/// Somebody waits until everything the kernel has reported so far is handed on.
-#[derive(Default)]
-struct Settling {
-    asked: u64,
-    answered: u64,
-}
-
-impl Shared {
-    fn settling(&self) -> MutexGuard<'_, Settling> {
-        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until all that was reported before this call has been handed on, for `patience` at most.
-    pub fn settle(&self, wake: &EventFd, patience: Duration) {
-        let mut settling = self.settling();
-        settling.asked += 1;
-        let mine = settling.asked;
-        if wake.write(1).is_err() {
-            return;
-        }
-        let _ = self.settled.wait_timeout_while(settling, patience, |s| s.answered < mine);
-    }
-
-    fn asked(&self) -> u64 {
-        self.settling().asked
-    }
-
-    fn answer(&self, asked: u64) {
-        self.settling().answered = asked;
-        self.settled.notify_all();
-    }
 }
 
 pub struct Reader {
@@ -86,7 +51,7 @@ pub struct Reader {
     pub dirs: Arc<Directories>,
     pub watched: Arc<WatchedInodes>,
     pub out: Sender<Signal>,
-    pub wake: Arc<EventFd>,
+    pub settle: Arc<Settle>,
     pub shared: Arc<Shared>,
 }
 
@@ -130,38 +95,44 @@ impl Reader {
                 let _ = self.out.send(Signal::Stopped { source: Source::Ebpf, reason });
                 return;
             }
-            let asked = self.shared.asked();
+            let asked = self.settle.asked();
             self.retry(&mut waiting, &mut gaps);
-            self.drain(&mut waiting, &mut gaps, &mut actors);
+            let emptied = self.drain(&mut waiting, &mut gaps, &mut actors);
             self.tell_gaps(&mut gaps);
-            self.shared.answer(asked);
+            if emptied {
+                self.settle.answer(asked);
+            }
         }
+        // What the kernel had queued is handed on before the end.
+        self.drain(&mut waiting, &mut gaps, &mut actors);
+        for held in &waiting {
+            self.send(&held.event, &held.actor, &mut gaps);
+        }
+        gaps.counted = None;
+        self.tell_gaps(&mut gaps);
     }
 
     fn pause(&self, time: Duration) -> nix::Result<()> {
         let mut fds = [
             PollFd::new(self.ring.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.settle.wake.as_fd(), PollFlags::POLLIN),
         ];
         let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::Error::EINTR) => {
-                // Not blocking: nothing to read when the ring was what woke the thread.
-                let _ = self.wake.read();
-                Ok(())
-            }
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
+    /// Reads the ring; `false` when a whole batch left something in it.
     fn drain(
         &mut self,
         waiting: &mut VecDeque<Waiting>,
         gaps: &mut Gaps,
         actors: &mut HashMap<ActorKey, Arc<Actor>>,
-    ) {
+    ) -> bool {
         for _ in 0..BATCH {
-            let Some(event) = self.ring.next().map(|bytes| Event::parse(&bytes)) else { return };
+            let Some(event) = self.ring.next().map(|bytes| Event::parse(&bytes)) else { return true };
             let Some(event) = event else {
                 gaps.add(None, 1, "a record of the kernel could not be read");
                 continue;
@@ -177,6 +148,7 @@ impl Reader {
             }
             waiting.push_back(Waiting { since: Instant::now(), event, actor });
         }
+        false
     }
 
     fn retry(&self, waiting: &mut VecDeque<Waiting>, gaps: &mut Gaps) {

@@ -15,6 +15,7 @@ use crate::core::path::RelPath;
 use crate::sensor::actor::Identify;
 use crate::sensor::dirs::{DirKey, Directories, FileHandle};
 use crate::sensor::marks::{MarkError, Marks};
+use crate::sensor::settle::Settle;
 use crate::tree::Root;
 
 mod adopt;
@@ -58,6 +59,7 @@ struct Shared {
     also: Vec<Arc<dyn Marks>>,
     own_pid: i32,
     seen: AtomicU64,
+    settle: Settle,
 }
 
 impl Shared {
@@ -141,6 +143,7 @@ impl Fanotify {
             also: options.also,
             own_pid: std::process::id() as i32,
             seen: AtomicU64::new(0),
+            settle: Settle::new().map_err(|e| FanotifyError::Thread(e.into()))?,
         });
         let pump = pump::Pump {
             shared: shared.clone(),
@@ -182,6 +185,11 @@ impl Fanotify {
         let handle = FileHandle::of(above.as_fd()).map_err(failed)?;
         self.shared.root_names.add(watch, handle, name.as_bytes());
         self.shared.reporter.mark_above_root(above.as_fd())
+    }
+
+    /// Waits until everything that the kernel reported before this call has been handed on, for `patience` at most.
+    pub fn settle(&self, patience: std::time::Duration) {
+        self.shared.settle.wait(patience);
     }
 
     pub fn features(&self) -> Features {

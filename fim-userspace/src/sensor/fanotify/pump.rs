@@ -87,8 +87,11 @@ impl Pump {
             if mounts {
                 self.look_at_mounts();
             }
+            let asked = self.shared.settle.asked();
             let drained = self.drain(&mut buffer);
             self.expire(stopping);
+            self.outbox.flush();
+            self.shared.settle.answer(asked);
             match drained {
                 Err(e) => {
                     self.outbox.stopped(format!(
@@ -112,6 +115,7 @@ impl Pump {
             PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.mounts.fd(), PollFlags::POLLPRI),
             PollFd::new(self.shared.reporter.group.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.shared.settle.wake.as_fd(), PollFlags::POLLIN),
         ];
         // An interrupted wait looks at the queue once more, which is harmless.
         let waited = poll(&mut fds, timeout).is_ok();
@@ -156,8 +160,11 @@ impl Pump {
     }
 
     fn pause(&self) {
-        let mut stop = [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut stop, PollTimeout::from(MERGE_MS));
+        let mut wake = [
+            PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.shared.settle.wake.as_fd(), PollFlags::POLLIN),
+        ];
+        let _ = poll(&mut wake, PollTimeout::from(MERGE_MS));
     }
 
     /// Hands on what can be handed on without waiting for anyone for long.
