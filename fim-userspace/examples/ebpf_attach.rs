@@ -12,8 +12,11 @@ use fim::core::observation::{Signal, WatchId};
 use fim::core::path::RelPath;
 use fim::core::tier::Tier;
 use fim::sensor::dirs::{DirKey, Directories};
-use fim::sensor::ebpf::{Attachment, Ebpf};
+use fim::sensor::ebpf::{Attachment, Ebpf, RING_BYTES};
 use fim::sensor::marks::Marks;
+
+/// Observations printed at most.
+const SHOWN: usize = 100;
 
 fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -27,11 +30,16 @@ fn main() -> std::process::ExitCode {
     if well { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
 
+/// `FIM_RING` in bytes, small ones to see what a full ring does.
+fn ring_bytes() -> u32 {
+    std::env::var("FIM_RING").ok().and_then(|bytes| bytes.parse().ok()).unwrap_or(RING_BYTES)
+}
+
 fn show(tier: Tier, command: &[String]) -> bool {
     let (out, signals) = crossbeam_channel::bounded(4096);
     let dirs = Directories::new();
     let began = Instant::now();
-    let (ebpf, refused) = match Ebpf::start(tier, dirs.clone(), out) {
+    let (ebpf, refused) = match Ebpf::start_with_ring(tier, ring_bytes(), dirs.clone(), out) {
         Ok(started) => started,
         Err(refused) => {
             refused.iter().for_each(|r| println!("{}: refused: {}", r.tier, r.reason));
@@ -46,8 +54,11 @@ fn show(tier: Tier, command: &[String]) -> bool {
     if ebpf.tier().hooks_files() {
         changes(&ebpf, &dirs, command);
         let deadline = Instant::now() + Duration::from_secs(3);
+        let mut observed = 0;
         while let Ok(signal) = signals.recv_deadline(deadline) {
+            observed += usize::from(matches!(signal, Signal::Observed(_)));
             match signal {
+                Signal::Observed(_) if observed > SHOWN => {}
                 Signal::Observed(o) => {
                     let actor = o.actor.as_deref();
                     let ids = actor.map(|a| (a.pid, a.uid, a.gid, a.exe.clone(), a.cmdline.join(" ")));
@@ -56,6 +67,7 @@ fn show(tier: Tier, command: &[String]) -> bool {
                 other => println!("  {other:?}"),
             }
         }
+        println!("  {observed} observations");
     }
     for (hook, counters) in ebpf.counters().into_iter().filter(|(_, c)| c.seen > 0) {
         println!(

@@ -72,8 +72,21 @@ impl Ebpf {
         dirs: Arc<Directories>,
         out: Sender<Signal>,
     ) -> Result<(Self, Vec<Refused>), Vec<Refused>> {
+        Self::start_with_ring(highest, RING_BYTES, dirs, out)
+    }
+
+    /// The same with a ring of another size: a power of two, at least one page, bytes.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_ring(
+        highest: Tier,
+        ring_bytes: u32,
+        dirs: Arc<Directories>,
+        out: Sender<Signal>,
+    ) -> Result<(Self, Vec<Refused>), Vec<Refused>> {
         let mut refused = Vec::new();
-        let Some((tier, loaded)) = best(highest, RING_BYTES, &mut refused) else { return Err(refused) };
+        let Some((tier, loaded)) = best(highest, ring_bytes, &mut refused) else { return Err(refused) };
         match Self::run(tier, loaded, out, dirs) {
             Ok(ebpf) => Ok((ebpf, refused)),
             Err(error) => {

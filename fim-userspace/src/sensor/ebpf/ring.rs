@@ -24,9 +24,14 @@ use crate::sensor::settle::Settle;
 /// How long an event waits for its directory to become known to the daemon.
 const PATIENCE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(20);
+/// A folder that the configuration excludes stays unknown, however busy it is.
+const RETRY_MANY: Duration = Duration::from_millis(200);
+const FEW: usize = 512;
 const IDLE: Duration = Duration::from_secs(1);
 /// Events kept waiting at most; beyond that the oldest give way and are counted.
 const WAITING: usize = 16384;
+/// Events read before gaps and waiting events get their turn.
+const BATCH: usize = 8192;
 /// Counting takes a few dozen system calls.
 const COUNTED_EVERY: Duration = Duration::from_millis(200);
 const ACTORS: usize = 1024;
@@ -80,7 +85,11 @@ impl Reader {
         let mut gaps = Gaps::default();
         let mut actors = HashMap::new();
         while !self.shared.stop.load(Ordering::Acquire) {
-            let pause = if waiting.is_empty() && gaps.by_watch.is_empty() { IDLE } else { RETRY };
+            let pause = match waiting.len() {
+                0 if gaps.by_watch.is_empty() => IDLE,
+                0..FEW => RETRY,
+                _ => RETRY_MANY,
+            };
             if let Err(error) = self.pause(pause) {
                 let reason = format!("the ring of events cannot be waited for ({error}); restart fim");
                 let _ = self.out.send(Signal::Stopped { source: Source::Ebpf, reason });
@@ -88,10 +97,19 @@ impl Reader {
             }
             let asked = self.settle.asked();
             self.retry(&mut waiting, &mut gaps);
-            self.drain(&mut waiting, &mut gaps, &mut actors);
+            let emptied = self.drain(&mut waiting, &mut gaps, &mut actors);
             self.tell_gaps(&mut gaps);
-            self.settle.answer(asked);
+            if emptied {
+                self.settle.answer(asked);
+            }
         }
+        // What the kernel had queued is handed on before the end.
+        self.drain(&mut waiting, &mut gaps, &mut actors);
+        for held in &waiting {
+            self.send(&held.event, &held.actor, &mut gaps);
+        }
+        gaps.counted = None;
+        self.tell_gaps(&mut gaps);
     }
 
     fn pause(&self, time: Duration) -> nix::Result<()> {
@@ -106,14 +124,15 @@ impl Reader {
         }
     }
 
+    /// Reads the ring; `false` when a whole batch left something in it.
     fn drain(
         &mut self,
         waiting: &mut VecDeque<Waiting>,
         gaps: &mut Gaps,
         actors: &mut HashMap<ActorKey, Arc<Actor>>,
-    ) {
-        loop {
-            let Some(event) = self.ring.next().map(|bytes| Event::parse(&bytes)) else { return };
+    ) -> bool {
+        for _ in 0..BATCH {
+            let Some(event) = self.ring.next().map(|bytes| Event::parse(&bytes)) else { return true };
             let Some(event) = event else {
                 gaps.add(None, 1, "a record of the kernel could not be read");
                 continue;
@@ -128,10 +147,8 @@ impl Reader {
                 self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
             }
             waiting.push_back(Waiting { since: Instant::now(), event, actor });
-            if self.shared.stop.load(Ordering::Acquire) {
-                return;
-            }
         }
+        false
     }
 
     fn retry(&self, waiting: &mut VecDeque<Waiting>, gaps: &mut Gaps) {
