@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded};
+use nix::sys::signal::SigSet;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
@@ -43,6 +44,8 @@ pub fn run(
     ready: impl FnMut() + Send + 'static,
 ) -> anyhow::Result<ExitCode> {
     super::require_privilege("watch and restore files")?;
+    // Whoever started fim may have blocked the signals that end it.
+    SigSet::all().thread_unblock().context("the signals that end fim cannot be unblocked")?;
     let _lock = Lock::acquire(&config.state.dir)?;
     let store = Store::open(&config.state.dir)?;
     let vault = Arc::new(Vault::open(&config.state.dir.join("vault"))?);
