@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Instant;
 
-use crate::core::entry::FileType;
+use crate::core::entry::{FileType, Found};
 use crate::core::event::{Event, Response};
 use crate::core::path::RelPath;
 use crate::core::plan::{ResponsePlan, Step, Unable};
@@ -108,13 +108,7 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
         let act = &mut acts[index];
         match responder.carry_out(&watch.root, &step) {
             Ok(outcome) => {
-                match &step {
-                    Step::Replace { path, approved, .. } if approved.kind == FileType::Directory => {
-                        sight.directory_restored(watch, path);
-                    }
-                    Step::MoveBack { from, to, .. } => sight.moved_back(watch, from, to),
-                    _ => {}
-                }
+                tell(sight, watch, &step);
                 act.done.push(outcome.response);
                 act.righted = act.righted.max(Some(outcome.righted));
                 act.evidence.extend(outcome.evidence);
@@ -131,10 +125,32 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
     }
 }
 
+/// Makes known what the sensors do not report, since the daemon did it.
+fn tell(sight: &Sight, watch: &Watch, step: &Step) {
+    let is_dir = |found: &Found| found.entry.kind == FileType::Directory;
+    match step {
+        Step::Replace { path, approved, expected } => {
+            let was = expected.as_ref().is_some_and(is_dir);
+            let is = approved.kind == FileType::Directory;
+            if was && !is {
+                sight.directory_removed(watch, path);
+            }
+            if is && !was {
+                sight.directory_restored(watch, path);
+            }
+        }
+        Step::MoveBack { from, to, .. } => sight.moved_back(watch, from, to),
+        Step::Quarantine { path, expected } | Step::Delete { path, expected } if is_dir(expected) => {
+            sight.directory_removed(watch, path);
+        }
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::entry::{Digest, Entry, Found, Identity, Xattrs};
+    use crate::core::entry::{Digest, Entry, Identity, Xattrs};
 
     fn entry() -> Entry {
         Entry {

@@ -9,6 +9,7 @@ use crate::core::path::RelPath;
 use crate::store::{Store, StoreError};
 use crate::tree::{TreeError, inspect};
 
+use super::sight::Sight;
 use super::watch::Watch;
 
 /// A path that differs from its baseline, with everything that is known of how it came to be.
@@ -35,6 +36,7 @@ pub struct Examiner<'a> {
     pub watch: &'a Watch,
     pub store: &'a Store,
     pub correlator: &'a mut Correlator,
+    pub sight: &'a Sight,
     /// Takes in everything that the kernel had reported by the time of the call.
     pub catch_up: &'a mut dyn FnMut(&mut Correlator),
 }
@@ -205,6 +207,7 @@ impl Examiner<'_> {
             below.extend(approved.into_iter().map(|(path, _)| path));
         }
         if is {
+            self.sight.adopt(self.watch, &look.path);
             below.extend(self.names_in(&look.path));
         }
         // Moving a directory away takes what is in it along: its mover is the author, not merely a possible one.
@@ -288,7 +291,8 @@ fn done_and_undone(look: &Look, approved: bool, there: bool) -> Option<ChangeKin
         Some(ChangeKind::Deleted)
     } else if did(Deeds::WRITTEN) {
         Some(ChangeKind::Modified)
-    } else if did(Deeds::ATTRIBUTES) {
+    } else if did(Deeds::ATTRIBUTES) && !look.deeds.any(Deeds::LINKED) {
+        // Linking touches the link count, which is no part of the approved state.
         Some(ChangeKind::Attributes)
     } else {
         None

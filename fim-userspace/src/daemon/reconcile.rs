@@ -217,7 +217,7 @@ impl Reconciler {
     /// What the kernel does not report on is scanned at short intervals.
     fn cover(&mut self, id: WatchId, unmarked: u64, why: &str) {
         let Some(watch) = self.watch(id) else { return };
-        if self.intervals.iter().any(|(known, ..)| *known == id) {
+        if self.sight.hooks_files() || self.intervals.iter().any(|(known, ..)| *known == id) {
             return;
         }
         self.intervals.push((id, boottime_ns() + COVER_NS, COVER_NS));
@@ -280,7 +280,7 @@ impl Reconciler {
             }
         };
         let (store, correlator) = (&self.store, &mut self.correlator);
-        let mut examiner = Examiner { watch, store, correlator, catch_up: &mut catch_up };
+        let mut examiner = Examiner { watch, store, correlator, sight, catch_up: &mut catch_up };
         let Round { findings, transient, right, unreadable, .. } = examiner.examine(looks)?;
         let mut acts = Vec::with_capacity(findings.len());
         for finding in findings {

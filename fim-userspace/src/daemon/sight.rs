@@ -28,8 +28,28 @@ impl Sight {
             Err(error) => Err(format!("{path} cannot be opened ({error})")),
         };
         if let Err(sentence) = told {
-            tracing::warn!("a restored directory is not watched live: {sentence}");
+            tracing::debug!("a directory is not watched live by all sensors: {sentence}");
         }
+    }
+
+    /// As [`directory_restored`](Self::directory_restored), for one that fanotify did not tell of.
+    pub fn adopt(&self, watch: &Watch, path: &RelPath) {
+        if self.sensors.dirs.key_of(watch.id, path).is_none() {
+            self.directory_restored(watch, path);
+        }
+    }
+
+    /// What stood under `path` is gone, with everything in it.
+    pub fn directory_removed(&self, watch: &Watch, path: &RelPath) {
+        let keys = self.sensors.dirs.removed(watch.id, path);
+        if let Some(ebpf) = &self.sensors.ebpf {
+            ebpf.forget(&keys);
+        }
+    }
+
+    /// Whether eBPF reports on files by itself.
+    pub fn hooks_files(&self) -> bool {
+        self.sensors.tier.hooks_files()
     }
 
     /// Another name for a watched file is being made, perhaps where nothing is watched: the file itself is marked.

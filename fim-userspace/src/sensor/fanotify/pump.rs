@@ -194,6 +194,10 @@ impl Pump {
         let mut count = 0;
         for event in batch.events() {
             count += 1;
+            // What the daemon does itself, it makes known itself. An overflow is nobody's.
+            if event.pid == self.shared.own_pid && event.mask & libc::FAN_Q_OVERFLOW == 0 {
+                continue;
+            }
             self.interpreter.event(&event, &mut findings);
             for finding in findings.drain(..) {
                 let actor = |pid| cast.actor(pid, Some((batch, &event)));

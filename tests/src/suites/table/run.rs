@@ -386,6 +386,10 @@ impl Run<'_> {
         };
         let odd = |r: &&Record| match r.is_change() {
             true => !r.path.as_deref().is_some_and(explained),
+            // Where fanotify cannot serve, the daemon says so once.
+            false if r.kind == "trouble" && !self.kernel.names => {
+                !r.message.as_deref().unwrap_or_default().contains("not reported on by fanotify")
+            }
             false => !matches!(r.kind.as_str(), "started" | "stopped"),
         };
         let odd: Vec<String> = records
