@@ -41,7 +41,11 @@ fn log_to() {
     let level = tracing_subscriber::filter::LevelFilter::INFO;
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let plain = journal.is_none().then(|| {
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).without_time().with_ansi(false)
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .without_time()
+            .with_ansi(false)
     });
     // Fails only when a logger is there already, which then stays.
     let _ = tracing_subscriber::registry().with(level).with(journal).with(plain).try_init();

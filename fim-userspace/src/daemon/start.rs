@@ -15,9 +15,9 @@ use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
 use crate::respond::Responder;
-use crate::tree::private::is_private_name;
 use crate::store::vault::Vault;
 use crate::store::{Lock, Store};
+use crate::tree::private::is_private_name;
 
 use super::clock::{boottime_ns, realtime_ns};
 use super::journal::{Announce, Entry, Journal};
@@ -136,7 +136,9 @@ fn spawn(
     let now = boottime_ns();
     let intervals = watches
         .iter()
-        .filter_map(|w| w.interval.map(|every| every.as_nanos() as u64).map(|every| (w.id, now + every, every)))
+        .filter_map(|w| {
+            w.interval.map(|every| every.as_nanos() as u64).map(|every| (w.id, now + every, every))
+        })
         .collect();
     let mut reconciler = Reconciler {
         responder: Responder::new(vault.clone()),

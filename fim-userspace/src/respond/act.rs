@@ -7,13 +7,13 @@ use std::time::Instant;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use crate::tree::private::PrivateName;
 use super::{Evidence, flags};
 use crate::core::entry::{Aspect, Entry, FileType, Found, XattrName};
 use crate::core::path::RelPath;
 use crate::store::vault::{Vault, VaultError};
 use crate::tree::attributes::{self, NotApplied};
 use crate::tree::inspect::inspect_fd;
+use crate::tree::private::PrivateName;
 use crate::tree::root::{Root, is_absent, open_name};
 
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use rustix::fs::{AtFlags, FileType as Kind, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::act::{Act, Failure, Id};
-use crate::tree::private::PrivateName;
 use crate::core::entry::{Entry, FileType};
 use crate::tree::attributes;
+use crate::tree::private::PrivateName;
 use crate::tree::root::{open_name, proc_path};
 
 /// A finished object. The `O_PATH` descriptor keeps its inode number from being given to anything else.

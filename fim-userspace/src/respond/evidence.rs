@@ -11,11 +11,11 @@ use rustix::io::Errno;
 use super::Evidence;
 use super::act::{Act, Failure, Id};
 use super::flags::insist;
-use crate::tree::private::PrivateName;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
 use crate::tree::attributes;
 use crate::tree::inspect::{inspect_fd, open_content};
+use crate::tree::private::PrivateName;
 use crate::tree::root::{open_name, reopen};
 
 /// How often content that a writer still holding the file changes meanwhile is stored again, and a folder that

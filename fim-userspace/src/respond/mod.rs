@@ -137,7 +137,8 @@ impl Responder {
     ) -> Result<Outcome, ResponseError> {
         let mut act = Act::begin(&self.vault, root, path).map_err(|f| explain(root, path, f, Vec::new()))?;
         // The folder may have been removed while it was held open: nothing can be made in it any more.
-        let result = work(&mut act).map_err(|f| if act.folder_is_gone() { Failure::ParentMissing } else { f });
+        let result =
+            work(&mut act).map_err(|f| if act.folder_is_gone() { Failure::ParentMissing } else { f });
         let (evidence, righted) = act.end();
         match result {
             Ok(()) => Ok(Outcome { response, righted, evidence }),

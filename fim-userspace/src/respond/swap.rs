@@ -9,8 +9,8 @@ use rustix::io::Errno;
 use super::act::{Act, Failure, Id};
 use super::build::Built;
 use super::flags::insist;
-use crate::tree::private::PrivateName;
 use crate::core::entry::{FileType, Found};
+use crate::tree::private::PrivateName;
 
 impl Act<'_> {
     /// Gives a built object the name, where nothing is.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use fim::core::entry::Digest;
 use fim::core::plan::Step;
 use fim::respond::ResponseError;
-use fim::tree::private::is_private_name;
 use fim::tree::inspect::inspect;
+use fim::tree::private::is_private_name;
 use rustix::fs::FileType as Kind;
 
 use crate::cases::{alter, make_node};

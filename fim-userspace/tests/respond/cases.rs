@@ -8,8 +8,8 @@ use fim::core::entry::{Entry, FileType, XattrName, XattrValue};
 use fim::core::event::Response;
 use fim::core::path::RelPath;
 use fim::core::plan::Step;
-use fim::tree::private::is_private_name;
 use fim::tree::attributes;
+use fim::tree::private::is_private_name;
 use rustix::fs::{FileType as Kind, IFlags, Mode, makedev};
 
 use crate::world::{World, rel};

@@ -11,10 +11,10 @@ use fim::core::path::RelPath;
 use fim::core::plan::{Step, plan};
 use fim::core::policy::WatchPolicy;
 use fim::respond::{Evidence, Outcome, Responder, ResponseError};
-use fim::tree::private::is_private_name;
 use fim::store::vault::Vault;
 use fim::tree::Root;
 use fim::tree::inspect::{inspect, inspect_at, open_content};
+use fim::tree::private::is_private_name;
 
 pub struct World {
     _dir: tempfile::TempDir,

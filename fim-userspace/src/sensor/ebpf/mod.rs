@@ -29,9 +29,9 @@ use crate::core::observation::{Signal, WatchId};
 use crate::core::path::RelPath;
 use crate::core::tier::Tier;
 use crate::sensor::actor::{Identify, KernelTable};
-use crate::sensor::settle::Settle;
 use crate::sensor::dirs::{DirKey, Directories};
 use crate::sensor::marks::{MarkError, Marks};
+use crate::sensor::settle::Settle;
 
 /// Size of the ring between kernel and daemon unless set otherwise, bytes: over 50,000 events.
 pub const RING_BYTES: u32 = 8 << 20;

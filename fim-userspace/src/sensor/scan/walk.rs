@@ -12,8 +12,8 @@ use super::queue::Queue;
 use super::{Job, ScanReport};
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
-use crate::tree::private::is_in_flight;
 use crate::sensor::marks::MarkError;
+use crate::tree::private::is_in_flight;
 use crate::tree::root::{is_absent, open_name};
 use crate::tree::{TreeError, inspect};
 
