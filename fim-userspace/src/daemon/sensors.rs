@@ -69,7 +69,8 @@ impl Sensors {
             None => Arc::new(ProcReader),
         };
         let options = Options {
-            pidfd: self.ebpf.is_none(),
+            // Where the kernel names the actor of each operation, it costs an open file for nothing.
+            pidfd: !self.tier.hooks_files(),
             exclude: exclusions(watches),
             also: self.inodes().into_iter().collect(),
             ..Options::default()

@@ -15,4 +15,9 @@ use crate::core::actor::Actor;
 pub trait Identify: Send + Sync {
     /// `pid` is a thread group id; `pidfd` proves, where the sensor has one, that /proc/PID is still that process.
     fn identify(&self, pid: u32, pidfd: Option<BorrowedFd<'_>>) -> Actor;
+
+    /// The same for a process that had been reaped before the sensor read its report: `pid` may be another's by now.
+    fn identify_gone(&self, pid: u32) -> Actor {
+        Actor { pid: Some(pid), ..Actor::unknown() }
+    }
 }

@@ -39,6 +39,13 @@ impl Identify for KernelTable {
             None => actor,
         }
     }
+
+    fn identify_gone(&self, pid: u32) -> Actor {
+        match self.of(pid, true) {
+            Some((key, record)) => self.0.actor(key, &record),
+            None => Actor { pid: Some(pid), ..Actor::unknown() },
+        }
+    }
 }
 
 impl KernelTable {

@@ -17,7 +17,7 @@ use super::adopt::adopt;
 use super::interpret::{Finding, Interpreter};
 use super::mounts::{self, MountChange, MountTable};
 use super::outbox::Outbox;
-use crate::core::actor::{Actor, Confidence};
+use crate::core::actor::Actor;
 use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
 use crate::core::path::RelPath;
 use crate::sensor::actor::Identify;
@@ -239,10 +239,7 @@ impl Cast<'_> {
                 let event = event.filter(|(_, event)| event.pid == pid);
                 let gone = event.is_some_and(|(_, event)| event.pidfd == Pidfd::Gone);
                 if gone {
-                    // /proc may show another process under this number by now.
-                    let unknown =
-                        Actor { pid: Some(number), confidence: Confidence::Unknown, ..Actor::unknown() };
-                    return Some(Arc::new(unknown));
+                    return Some(Arc::new(self.identify.identify_gone(number)));
                 }
                 let pidfd = event.and_then(|(batch, event)| batch.pidfd(event));
                 Some(Arc::new(self.identify.identify(number, pidfd)))
