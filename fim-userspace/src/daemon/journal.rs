@@ -66,6 +66,11 @@ impl Journal {
         self.blocked.is_none()
     }
 
+    /// When writing is tried again, nanoseconds since boot.
+    pub fn retry_at(&self) -> Option<u64> {
+        self.blocked.as_ref().map(|blocked| blocked.until_ns)
+    }
+
     /// The database refused; says so once and waits.
     pub fn failed(&mut self, error: &StoreError) {
         let now = boottime_ns();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::{Receiver, select};
 
 use crate::core::correlate::{Correlator, Look};
 use crate::core::event::EventKind;
@@ -35,6 +35,8 @@ pub(super) const RESTLESS: u32 = 8;
 
 /// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
 const COVER_NS: u64 = 30_000_000_000;
+/// With nothing to come, the next signal wakes the reconciler.
+const FOREVER: Duration = Duration::from_secs(3600);
 /// Nanoseconds between two writings of the status file.
 const REPORT_NS: u64 = 1_000_000_000;
 
@@ -69,18 +71,15 @@ impl Reconciler {
     pub fn run(&mut self, stop: &Receiver<()>) {
         let signals = self.inbox.clone();
         loop {
-            if !matches!(stop.try_recv(), Err(TryRecvError::Empty)) {
-                break;
-            }
-            match signals.recv_timeout(self.patience()) {
-                Ok(signal) => {
+            select! {
+                recv(stop) -> _ => break,
+                recv(signals) -> signal => {
+                    // Every sender is gone: nothing can come any more.
+                    let Ok(signal) = signal else { break };
                     self.take(signal);
-                    for signal in signals.try_iter().take(INTAKE) {
-                        self.take(signal);
-                    }
+                    signals.try_iter().take(INTAKE).for_each(|signal| self.take(signal));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                default(self.patience()) => {}
             }
             std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
             self.turn();
@@ -102,10 +101,17 @@ impl Reconciler {
 
     /// How long nothing needs to be done.
     fn patience(&self) -> Duration {
-        let now = boottime_ns();
-        let due = self.correlator.next_due().map(|due| Duration::from_nanos(due.saturating_sub(now)));
-        // The stop signal and the retry of a full disk are looked for this often.
-        due.unwrap_or(Duration::MAX).min(Duration::from_millis(200))
+        let intervals = self.intervals.iter().map(|(_, next, _)| *next);
+        let report = (self.reported != Some(self.state())).then_some(self.next_report);
+        // While nothing can be recorded, nothing is due.
+        let due = self.correlator.next_due().filter(|_| self.journal.healthy());
+        let next = intervals.chain(report).chain(due).chain(self.journal.retry_at()).min();
+        next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
+    }
+
+    /// What the status file would tell.
+    fn state(&self) -> (u64, u64, (usize, usize)) {
+        (self.journal.written(), self.progress.gaps().count, self.progress.queued())
     }
 
     /// What is due by time rather than by a signal.
@@ -120,7 +126,7 @@ impl Reconciler {
                 self.scanner.by_interval(*watch);
             }
         }
-        let state = (self.journal.written(), self.progress.gaps().count, self.progress.queued());
+        let state = self.state();
         if now >= self.next_report && self.reported != Some(state) {
             self.reporter.write(&self.store);
             (self.reported, self.next_report) = (Some(state), now + REPORT_NS);

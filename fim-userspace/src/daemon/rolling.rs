@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -15,9 +15,6 @@ use crate::tree::inspect;
 
 use super::scanner::{found_different, send};
 use super::watch::Watch;
-
-/// How often a waiting thread looks whether it should stop.
-const STOP_CHECK: Duration = Duration::from_millis(500);
 
 pub struct Rolling {
     stop: Arc<AtomicBool>,
@@ -45,7 +42,9 @@ impl Rolling {
 
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        let Some(thread) = self.thread.take() else { return };
+        thread.thread().unpark();
+        if thread.join().is_err() {
             tracing::error!("the rolling scan had failed; please report this");
         }
     }
@@ -91,11 +90,13 @@ fn turn(
     }
 }
 
+/// Waits, unless told to stop meanwhile.
 fn pause(time: Duration, stop: &AtomicBool) {
-    let mut left = time;
-    while !left.is_zero() && !stop.load(Ordering::Relaxed) {
-        let step = left.min(STOP_CHECK);
-        std::thread::sleep(step);
-        left -= step;
+    let until = Instant::now() + time;
+    while !stop.load(Ordering::Relaxed) {
+        match until.checked_duration_since(Instant::now()) {
+            Some(left) if !left.is_zero() => std::thread::park_timeout(left),
+            _ => return,
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 
 use crate::core::entry::Found;
 use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
@@ -19,7 +19,7 @@ use crate::store::{Store, StoreError};
 use super::clock::boottime_ns;
 use super::watch::Watch;
 
-/// How often a waiting thread looks whether it should stop.
+/// How often a thread that waits for room looks whether it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Default)]
@@ -33,7 +33,8 @@ struct State {
 
 /// Orders scans; the thread that carries them out reports through the signals.
 pub struct Scanner {
-    requests: Sender<WatchId>,
+    /// `None` once told to stop: its end ends the thread.
+    requests: Option<Sender<WatchId>>,
     states: HashMap<WatchId, State>,
     /// Of the scan that runs; also tells it to end early.
     progress: Arc<ScanProgress>,
@@ -57,7 +58,7 @@ impl Scanner {
         let thread = std::thread::Builder::new()
             .name("fim-scan".into())
             .spawn(move || serve(&context, &inbox, &shared))?;
-        Ok(Self { requests, states: HashMap::new(), progress, thread: Some(thread) })
+        Ok(Self { requests: Some(requests), states: HashMap::new(), progress, thread: Some(thread) })
     }
 
     /// The first scan of a watch: marks every directory and finds what changed while nobody watched.
@@ -85,7 +86,7 @@ impl Scanner {
         }
         *state = State { running: true, again: false, for_gap };
         // Never full: one place for each watch, and none is ordered while it runs.
-        if self.requests.try_send(watch).is_err() {
+        if self.requests.as_ref().is_none_or(|requests| requests.try_send(watch).is_err()) {
             tracing::error!("the scanning thread is gone; restart fim");
         }
     }
@@ -108,6 +109,7 @@ impl Scanner {
 
     pub fn stop(&mut self) {
         self.progress.stop.store(true, Ordering::Relaxed);
+        self.requests = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the scanning thread had failed; please report this");
         }
@@ -116,12 +118,10 @@ impl Scanner {
 
 fn serve(context: &Context, inbox: &Receiver<WatchId>, progress: &ScanProgress) {
     let stop = &progress.stop;
-    while !stop.load(Ordering::Relaxed) {
-        let id = match inbox.recv_timeout(STOP_CHECK) {
-            Ok(id) => id,
-            Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
+    for id in inbox {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
         let Some(watch) = context.watches.get(id.0 as usize) else {
             continue;
         };

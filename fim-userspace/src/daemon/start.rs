@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded};
 use nix::sys::signal::SigSet;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::core::correlate::Correlator;
@@ -83,8 +83,8 @@ pub fn run(
     let parts =
         Parts { store, vault, watches, sensors: sensors.clone(), scanner, announce, ready: Box::new(ready) };
     let (stop, stopped) = bounded::<()>(1);
-    let reconciler = spawn(parts, inbox, stopped)?;
-    let ended = wait(&runtime, &reconciler);
+    let (reconciler, gone) = spawn(parts, inbox, stopped)?;
+    let ended = wait(&runtime, gone);
     rolling.stop();
     drop(sensors);
     drop(out);
@@ -117,7 +117,7 @@ fn spawn(
     parts: Parts,
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
-) -> anyhow::Result<std::thread::JoinHandle<()>> {
+) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
     let Parts { store, vault, watches, sensors, scanner, announce, ready } = parts;
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
@@ -162,27 +162,27 @@ fn spawn(
         intervals,
     };
     reconciler.heal().context("what an earlier run left unfinished cannot be read")?;
-    std::thread::Builder::new()
+    let (alive, gone) = oneshot::channel();
+    let thread = std::thread::Builder::new()
         .name("fim-reconcile".into())
         .spawn(move || {
+            let _alive = alive;
             reconciler.run(&stopped);
             reconciler.scanner.stop();
         })
-        .context("the reconciler cannot be started; raise the limits on processes and memory")
+        .context("the reconciler cannot be started; raise the limits on processes and memory")?;
+    Ok((thread, gone))
 }
 
 /// Waits for the end: a signal from outside, or a reconciler that is gone.
-fn wait(runtime: &tokio::runtime::Runtime, reconciler: &std::thread::JoinHandle<()>) -> anyhow::Result<()> {
+fn wait(runtime: &tokio::runtime::Runtime, gone: oneshot::Receiver<()>) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut look = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = look.tick() => if reconciler.is_finished() { return Ok(()) },
-            }
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            _ = gone => Ok(()),
         }
     })
 }
