@@ -3,28 +3,31 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use crossbeam_channel::Sender;
 
 use super::log::user_name;
 use crate::config::Config;
 use crate::core::event::Record;
 use crate::sink::line;
 
+/// Batches of records that may wait for the printer.
+const WAITING: usize = 1024;
+
 /// Prints one line `ready` when changes from then on are certain to be caught, and one for each record.
 pub fn run(config: &Config, as_json: bool) -> anyhow::Result<ExitCode> {
     log_to();
-    let mut names = HashMap::new();
+    let (lines, printer) = printer(as_json)?;
+    let mut unprinted = 0;
     let print = move |records: &[Record]| {
-        let mut out = std::io::stdout().lock();
-        for record in records {
-            let text = if as_json {
-                serde_json::to_string(record).unwrap_or_default()
-            } else {
-                line::line(record, &mut |uid| names.entry(uid).or_insert_with(|| user_name(uid)).clone())
-            };
-            // A closed standard output must not stop the daemon: the ledger has it all.
-            let _ = writeln!(out, "{text}");
+        // A terminal that stands still must not stop the daemon: the ledger has it all.
+        match lines.try_send((records.to_vec(), unprinted)) {
+            Ok(()) => unprinted = 0,
+            Err(_) => unprinted += records.len(),
         }
-        let _ = out.flush();
     };
     let ready = || {
         let mut out = std::io::stdout().lock();
@@ -32,7 +35,47 @@ pub fn run(config: &Config, as_json: bool) -> anyhow::Result<ExitCode> {
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     };
-    crate::daemon::run(config, Box::new(print), ready)
+    let ended = crate::daemon::run(config, Box::new(print), ready);
+    // What is still under way to a reader that reads is printed.
+    for _ in 0..20 {
+        if printer.is_finished() {
+            break;
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    ended
+}
+
+type Lines = Sender<(Vec<Record>, usize)>;
+
+/// A thread that prints records, and how many before them it was too slow for.
+fn printer(as_json: bool) -> anyhow::Result<(Lines, JoinHandle<()>)> {
+    let (sender, receiver) = crossbeam_channel::bounded::<(Vec<Record>, usize)>(WAITING);
+    let thread = std::thread::Builder::new()
+        .name("fim-print".into())
+        .spawn(move || {
+            let mut names = HashMap::new();
+            for (records, skipped) in receiver {
+                let mut out = std::io::stdout().lock();
+                if skipped > 0 && !as_json {
+                    let _ = writeln!(out, "({skipped} records were not printed; see `fim log`)");
+                }
+                for record in &records {
+                    let text = if as_json {
+                        serde_json::to_string(record).unwrap_or_default()
+                    } else {
+                        line::line(record, &mut |uid| {
+                            names.entry(uid).or_insert_with(|| user_name(uid)).clone()
+                        })
+                    };
+                    // Closed, nobody reads it: the ledger has it all.
+                    let _ = writeln!(out, "{text}");
+                }
+                let _ = out.flush();
+            }
+        })
+        .context("the printing thread cannot be started; raise the limits on processes and memory")?;
+    Ok((sender, thread))
 }
 
 /// The daemon's own words go to the journal when systemd started it, else to standard error.

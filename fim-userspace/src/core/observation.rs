@@ -89,6 +89,11 @@ pub enum Signal {
         lost: Option<u64>,
         reason: String,
     },
+    /// A scan could not be made; it is tried again.
+    ScanFailed {
+        watch: WatchId,
+        reason: String,
+    },
     /// Nothing more will come from this sensor.
     Stopped {
         source: Source,

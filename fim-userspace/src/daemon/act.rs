@@ -106,6 +106,7 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
     steps.sort_by(|(_, a), (_, b)| order(a, b));
     for (index, step) in steps {
         let act = &mut acts[index];
+        foretell(sight, watch, &step);
         match responder.carry_out(&watch.root, &step) {
             Ok(outcome) => {
                 tell(sight, watch, &step);
@@ -125,24 +126,33 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
     }
 }
 
-/// Makes known what the sensors do not report, since the daemon did it.
-fn tell(sight: &Sight, watch: &Watch, step: &Step) {
+/// Before a directory goes: its inode number may be another's the moment it is gone. Should it stay after all, it is
+/// marked again when it is looked at.
+fn foretell(sight: &Sight, watch: &Watch, step: &Step) {
     let is_dir = |found: &Found| found.entry.kind == FileType::Directory;
     match step {
-        Step::Replace { path, approved, expected } => {
-            let was = expected.as_ref().is_some_and(is_dir);
-            let is = approved.kind == FileType::Directory;
-            if was && !is {
-                sight.directory_removed(watch, path);
-            }
-            if is && !was {
-                sight.directory_restored(watch, path);
-            }
+        Step::Replace { path, approved, expected: Some(was) }
+            if is_dir(was) && approved.kind != FileType::Directory =>
+        {
+            sight.directory_removed(watch, path);
         }
-        Step::MoveBack { from, to, .. } => sight.moved_back(watch, from, to),
         Step::Quarantine { path, expected } | Step::Delete { path, expected } if is_dir(expected) => {
             sight.directory_removed(watch, path);
         }
+        _ => {}
+    }
+}
+
+/// Makes known what the sensors do not report, since the daemon did it.
+fn tell(sight: &Sight, watch: &Watch, step: &Step) {
+    match step {
+        Step::Replace { path, approved, expected }
+            if approved.kind == FileType::Directory
+                && expected.as_ref().is_none_or(|was| was.entry.kind != FileType::Directory) =>
+        {
+            sight.directory_restored(watch, path);
+        }
+        Step::MoveBack { from, to, .. } => sight.moved_back(watch, from, to),
         _ => {}
     }
 }

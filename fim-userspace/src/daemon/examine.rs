@@ -1,6 +1,7 @@
 //! From looks to findings: every path that was touched is compared with its baseline, parents and children included.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use crate::core::change::{Change, ChangeKind, compare};
 use crate::core::correlate::{Correlator, Deeds, Look};
@@ -11,6 +12,12 @@ use crate::tree::{TreeError, inspect};
 
 use super::sight::Sight;
 use super::watch::Watch;
+
+/// The kernel tells of a removal a moment after the name is gone: that long a report about one is waited for.
+const REMOVAL_ROUNDS: u32 = 12;
+const REMOVAL_STEP: Duration = Duration::from_millis(2);
+/// Paths in one round; what a directory brings beyond that waits for a later one.
+const ROUND_LIMIT: usize = 16_384;
 
 /// A path that differs from its baseline, with everything that is known of how it came to be.
 pub struct Finding {
@@ -70,16 +77,19 @@ impl Examiner<'_> {
     fn claim_all(
         &mut self,
         paths: &[RelPath],
-        live: bool,
+        rounds: u32,
         queue: &mut BTreeMap<RelPath, Look>,
     ) -> HashMap<RelPath, Look> {
         let mut claimed = HashMap::new();
-        for waited in [false, true] {
+        for round in 0..=rounds {
             let missing: Vec<&RelPath> = paths.iter().filter(|path| !claimed.contains_key(*path)).collect();
-            if missing.is_empty() || (waited && !live) {
+            if missing.is_empty() {
                 break;
             }
-            if waited {
+            if round > 1 {
+                std::thread::sleep(REMOVAL_STEP);
+            }
+            if round > 0 {
                 (self.catch_up)(self.correlator);
             }
             for path in missing {
@@ -145,8 +155,10 @@ impl Examiner<'_> {
             return Ok(());
         }
         let approved = self.store.baseline_get(self.watch.path(), &look.path)?;
-        // Only the scan may trust an unchanged identity: a change time is no finer than a clock tick.
-        let known = approved.as_ref().filter(|_| look.happened == Deeds::default());
+        // An unchanged identity proves nothing where somebody says that something was done: a change time is no finer than
+        // a clock tick, and what the scan read again may have changed without one.
+        let reported = look.happened != Deeds::default() || look.deeds.any(Deeds::SCANNED);
+        let known = approved.as_ref().filter(|_| !reported);
         let now = match inspect::inspect(&self.watch.root, &look.path, known) {
             Ok(now) => now,
             Err(error) => {
@@ -215,7 +227,13 @@ impl Examiner<'_> {
         below.sort();
         below.dedup();
         below.retain(|path| !round.seen.contains(path));
-        let mut own = self.claim_all(&below, is_live(look), queue);
+        // What moved away took its content along without a word about it; what was removed was emptied first.
+        let rounds = match (is_live(look), went && !look.deeds.any(Deeds::MOVED_AWAY)) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => REMOVAL_ROUNDS,
+        };
+        let mut own = self.claim_all(&below, rounds, queue);
         for path in below {
             let mut child = Look::new(look.watch, path.clone(), look.first_ns);
             (child.sources, child.attempts) = (look.sources, look.attempts);
@@ -231,7 +249,11 @@ impl Examiner<'_> {
             child.caught_up = true;
             // A directory inside is as new as this one.
             child.deeds = child.deeds.with(if is { Deeds::CREATED } else { Deeds::MOVED_AWAY });
-            queue.insert(path, child);
+            if queue.len() + round.findings.len() < ROUND_LIMIT {
+                queue.insert(path, child);
+            } else {
+                self.correlator.schedule(child, look.first_ns);
+            }
         }
         Ok(())
     }
@@ -253,6 +275,8 @@ impl Examiner<'_> {
         queue: &mut BTreeMap<RelPath, Look>,
         round: &mut Round,
     ) -> Result<(), StoreError> {
+        let rounds = if is_live(look) { REMOVAL_ROUNDS } else { 0 };
+        let mut missing = Vec::new();
         let mut at = look.path.parent();
         while let Some(path) = at.filter(|p| !p.is_root() && !round.seen.contains(p)) {
             if matches!(inspect::inspect(&self.watch.root, &path, None),
@@ -260,15 +284,19 @@ impl Examiner<'_> {
             {
                 break;
             }
-            let own = self.claim_all(std::slice::from_ref(&path), is_live(look), queue).remove(&path);
+            let own = self.claim_all(std::slice::from_ref(&path), rounds, queue).remove(&path);
             let above = own.unwrap_or_else(|| {
                 let mut above = Look::new(look.watch, path.clone(), look.first_ns);
                 above.witnessed = look.witnessed.as_possible();
                 (above.sources, above.caught_up) = (look.sources, true);
                 above
             });
-            self.one(above, queue, round)?;
             at = path.parent();
+            missing.push(above);
+        }
+        // From the top: each then finds the one above it seen, however deep the tree.
+        while let Some(above) = missing.pop() {
+            self.one(above, queue, round)?;
         }
         Ok(())
     }

@@ -66,6 +66,13 @@ impl Journal {
         self.blocked.is_none()
     }
 
+    /// The next writing is tried at once, whatever happened before.
+    pub fn insist(&mut self) {
+        if let Some(blocked) = &mut self.blocked {
+            blocked.until_ns = 0;
+        }
+    }
+
     /// When writing is tried again, nanoseconds since boot.
     pub fn retry_at(&self) -> Option<u64> {
         self.blocked.as_ref().map(|blocked| blocked.until_ns)

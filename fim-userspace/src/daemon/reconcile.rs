@@ -28,13 +28,16 @@ use super::watch::Watch;
 
 /// Signals taken in at once before anything is looked at; bounds the delay of the first response under load.
 const INTAKE: usize = 8192;
+/// Signals between the sensors and the reconciler; what does not fit becomes a gap.
+pub(super) const CHANNEL: usize = 65_536;
 /// Looks handled in one round, and so records in one transaction.
 const ROUND: usize = 1024;
 /// Attempts at a file that does not keep still, before that itself is recorded.
 pub(super) const RESTLESS: u32 = 8;
 
 /// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
-const COVER_NS: u64 = 30_000_000_000;
+const COVER_NS: u64 = 30 * SECOND_NS;
+const SECOND_NS: u64 = 1_000_000_000;
 /// With nothing to come, the next signal wakes the reconciler.
 const FOREVER: Duration = Duration::from_secs(3600);
 /// Nanoseconds between two writings of the status file.
@@ -57,6 +60,8 @@ pub struct Reconciler {
     pub reporter: Reporter,
     /// Watches scanned by time: when next, nanoseconds since boot, and how often, nanoseconds.
     pub intervals: Vec<(WatchId, u64, u64)>,
+    /// Scans that failed: which watch, when again, and whether a gap waits for it.
+    pub rescans: Vec<(WatchId, u64, bool)>,
     pub inbox: Receiver<Signal>,
     /// Signals that came in while a round was examined and are no observations.
     pub held: Vec<Signal>,
@@ -86,26 +91,32 @@ impl Reconciler {
             self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
             self.housekeeping();
         }
-        for signal in signals.try_iter() {
-            self.take(signal);
-        }
+        // What the kernel had reported by now is taken in as well.
+        self.sight.settle();
+        signals.try_iter().for_each(|signal| self.take(signal));
+        std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
         // What is known is put right before the end; what does not keep still is found at the next start.
         for _ in 0..RESTLESS {
             self.work(u64::MAX);
         }
         self.journal
             .add(Entry::plain(self.stamp.about_fim(EventKind::Stopped, "fim was told to stop".into())));
+        self.journal.insist();
         self.write();
+        if self.journal.unwritten() > 0 {
+            tracing::error!("{} records could not be written before the end", self.journal.unwritten());
+        }
         self.reporter.write(&self.store);
     }
 
     /// How long nothing needs to be done.
     fn patience(&self) -> Duration {
         let intervals = self.intervals.iter().map(|(_, next, _)| *next);
+        let rescans = self.rescans.iter().map(|(_, at, _)| *at);
         let report = (self.reported != Some(self.state())).then_some(self.next_report);
         // While nothing can be recorded, nothing is due.
         let due = self.correlator.next_due().filter(|_| self.journal.healthy());
-        let next = intervals.chain(report).chain(due).chain(self.journal.retry_at()).min();
+        let next = intervals.chain(rescans).chain(report).chain(due).chain(self.journal.retry_at()).min();
         next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
     }
 
@@ -120,6 +131,11 @@ impl Reconciler {
             self.begin();
         }
         let now = boottime_ns();
+        let (due, later) = std::mem::take(&mut self.rescans).into_iter().partition(|(_, at, _)| now >= *at);
+        self.rescans = later;
+        for (watch, _, for_gap) in due {
+            if for_gap { self.scanner.rescan(watch) } else { self.scanner.first(watch) }
+        }
         for (watch, next, every) in &mut self.intervals {
             if now >= *next {
                 *next = now + *every;
@@ -177,12 +193,34 @@ impl Reconciler {
                     self.cover(watch, unmarked, &why);
                 }
             }
+            Signal::ScanFailed { watch, reason } => self.scan_failed(watch, &reason),
             Signal::Stopped { source, reason } => {
-                let message =
-                    format!("the {source:?} sensor has stopped: {reason}; changes are found by scans only");
+                let message = format!("the {source:?} sensor has stopped: {reason}");
                 self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
+                self.scan_all_by_interval();
             }
         }
+    }
+
+    /// Without a live sensor every watch is scanned at short intervals.
+    pub(super) fn scan_all_by_interval(&mut self) {
+        let now = boottime_ns();
+        for watch in &self.watches {
+            if !self.intervals.iter().any(|(known, ..)| *known == watch.id) {
+                self.intervals.push((watch.id, now + COVER_NS, COVER_NS));
+            }
+        }
+    }
+
+    fn scan_failed(&mut self, id: WatchId, reason: &str) {
+        let Some(watch) = self.watch(id) else { return };
+        let for_gap = self.scanner.failed(id);
+        let message = format!(
+            "the watch could not be scanned ({reason}); it is tried again in {} s",
+            COVER_NS / SECOND_NS
+        );
+        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
+        self.rescans.push((id, boottime_ns() + COVER_NS, for_gap));
     }
 
     /// What may have been missed is recorded as a gap, and found by scanning the watch again.
@@ -229,7 +267,7 @@ impl Reconciler {
         self.intervals.push((id, boottime_ns() + COVER_NS, COVER_NS));
         let message = format!(
             "{unmarked} directories or files are not reported on by fanotify, so the watch is scanned every {} s: {why}",
-            COVER_NS / 1_000_000_000
+            COVER_NS / SECOND_NS
         );
         self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
     }
@@ -274,9 +312,11 @@ impl Reconciler {
 
     fn round(&mut self, watch: &Watch, looks: Vec<Look>) -> Result<(), StoreError> {
         let (sight, inbox, held) = (&self.sight, &self.inbox, &mut self.held);
+        // A sensor that is far behind is not waited for again and again.
+        let mut in_time = true;
         let mut catch_up = |correlator: &mut Correlator| {
-            sight.settle();
-            for signal in inbox.try_iter().take(INTAKE) {
+            in_time = in_time && sight.settle();
+            for signal in inbox.try_iter().take(CHANNEL) {
                 match signal {
                     Signal::Observed(seen) if !matches!(seen.deed, Deed::Linked { .. }) => {
                         correlator.observe(seen, boottime_ns());

@@ -103,6 +103,11 @@ impl Scanner {
         ended.for_gap
     }
 
+    /// A scan could not be made; whether it had to close a gap.
+    pub fn failed(&mut self, watch: WatchId) -> bool {
+        self.states.get_mut(&watch).map(std::mem::take).is_some_and(|state| state.for_gap || state.again)
+    }
+
     pub fn idle(&self) -> bool {
         self.states.values().all(|s| !s.running)
     }
@@ -125,12 +130,12 @@ fn serve(context: &Context, inbox: &Receiver<WatchId>, progress: &ScanProgress) 
         let Some(watch) = context.watches.get(id.0 as usize) else {
             continue;
         };
-        let report = match compare_watch(context, watch, progress) {
-            Ok(report) => report,
-            Err(sentence) => Report { unreadable: vec![sentence], ..Report::default() },
+        let ended = match compare_watch(context, watch, progress) {
+            Ok(Report { files, different, unreadable, unmarked, unmarked_why }) => {
+                Signal::Scanned { watch: id, files, different, unreadable, unmarked, unmarked_why }
+            }
+            Err(reason) => Signal::ScanFailed { watch: id, reason },
         };
-        let Report { files, different, unreadable, unmarked, unmarked_why } = report;
-        let ended = Signal::Scanned { watch: id, files, different, unreadable, unmarked, unmarked_why };
         send(&context.out, ended, stop);
     }
 }

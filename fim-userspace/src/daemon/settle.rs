@@ -58,7 +58,7 @@ impl Reconciler {
             self.retry(act.finding.look.clone(), now);
         }
         let closes = act.intent;
-        if told {
+        if told && act.evidence.is_empty() {
             upkeep.closed_intents.extend(closes);
         } else {
             let evidence = evidence_rows(watch, act.evidence);
@@ -82,6 +82,9 @@ impl Reconciler {
                 (Some(a), Some(f)) => a.entry == f.entry,
                 _ => false,
             };
+            if right {
+                self.correlator.forget_mappings(watch.id, path);
+            }
             if let Some(found) = found.filter(|_| right) {
                 upkeep.seen.push((path.clone(), found.identity));
             }
@@ -99,16 +102,20 @@ impl Reconciler {
     }
 
     /// A renamed folder that is only told about: what is in it is no news of its own.
-    fn leave_renamed(&self, watch: &Watch, act: &Act, upkeep: &mut Upkeep) {
+    fn leave_renamed(&mut self, watch: &Watch, act: &Act, upkeep: &mut Upkeep) {
         let change = &act.finding.change;
         let Some(old) = &change.old_path else { return };
-        for (path, _) in self.store.baseline_children(watch.path(), old).unwrap_or_default() {
-            upkeep.open.push((path.clone(), None));
+        for (path, approved) in self.store.baseline_children(watch.path(), old).unwrap_or_default() {
             let tail = path.as_bytes().get(old.as_bytes().len()..).unwrap_or_default();
             let new = [change.path.as_bytes(), tail].concat();
             let Some(new) = RelPath::new(new) else { continue };
-            let found = inspect::inspect(&watch.root, &new, None).ok().flatten();
-            upkeep.open.push((new, found.map(|f| f.entry)));
+            let found = inspect::inspect(&watch.root, &new, None).ok().flatten().map(|f| f.entry);
+            if found.as_ref() == Some(&approved.entry) {
+                upkeep.open.extend([(path, None), (new, found)]);
+            } else if new != change.path {
+                // Altered on the way: that is told of by itself.
+                self.correlator.schedule(Look::new(watch.id, new, boottime_ns()), 0);
+            }
         }
     }
 
@@ -122,6 +129,9 @@ impl Reconciler {
     ) -> Result<(), StoreError> {
         if let Some(found) = &found {
             upkeep.seen.push((look.path.clone(), found.identity));
+        }
+        if look.happened.any(Deeds::CLOSED) {
+            self.correlator.forget_mappings(watch.id, &look.path);
         }
         if self.store.open_change(watch.path(), &look.path)?.is_some() {
             upkeep.resolved.push(look.path.clone());

@@ -64,14 +64,12 @@ impl Sight {
         }
     }
 
-    /// Waits until what the kernel has reported so far is handed on: only that tells who made or removed what.
-    pub fn settle(&self) {
-        if let Some(fanotify) = &self.sensors.fanotify {
-            fanotify.settle(SETTLE);
-        }
-        if let Some(ebpf) = &self.sensors.ebpf {
-            ebpf.settle(SETTLE);
-        }
+    /// Waits until what the kernel has reported so far is handed on: only that tells who made or removed what. False
+    /// when a sensor is too far behind.
+    pub fn settle(&self) -> bool {
+        let fanotify = self.sensors.fanotify.as_ref().is_none_or(|fanotify| fanotify.settle(SETTLE));
+        let ebpf = self.sensors.ebpf.as_ref().is_none_or(|ebpf| ebpf.settle(SETTLE));
+        fanotify && ebpf
     }
 
     /// The object under `from` has its old name `to` again.

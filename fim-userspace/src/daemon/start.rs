@@ -14,6 +14,7 @@ use crate::core::correlate::Correlator;
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
+use crate::core::tier::Tier;
 use crate::respond::Responder;
 use crate::store::vault::Vault;
 use crate::store::{Lock, Store};
@@ -23,7 +24,7 @@ use super::clock::{boottime_ns, realtime_ns};
 use super::journal::{Announce, Entry, Journal};
 use super::progress::Progress;
 use super::recent::Recent;
-use super::reconcile::Reconciler;
+use super::reconcile::{CHANNEL, Reconciler};
 use super::record::Stamp;
 use super::report::Reporter;
 use super::rolling::Rolling;
@@ -32,9 +33,6 @@ use super::sensors::Sensors;
 use super::sight::Sight;
 use super::take::require_baseline;
 use super::watch::Watch;
-
-/// Signals between the sensors and the reconciler; what does not fit becomes a gap.
-const CHANNEL: usize = 65_536;
 
 /// Runs until SIGINT or SIGTERM. `announce` sees each record once it is in the ledger; `ready` is called when changes
 /// from then on are certain to be caught.
@@ -119,6 +117,7 @@ fn spawn(
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
     let Parts { store, vault, watches, sensors, scanner, announce, ready } = parts;
+    let blind = sensors.tier == Tier::Scan;
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
     let coverage: Vec<String> = watches.iter().map(|w| sensors.coverage(w)).collect();
@@ -148,6 +147,7 @@ fn spawn(
         recent: Recent::default(),
         upkeep: Vec::new(),
         held: Vec::new(),
+        rescans: Vec::new(),
         inbox,
         on_ready: ready,
         reported: None,
@@ -161,6 +161,9 @@ fn spawn(
         reporter,
         intervals,
     };
+    if blind {
+        reconciler.scan_all_by_interval();
+    }
     reconciler.heal().context("what an earlier run left unfinished cannot be read")?;
     let (alive, gone) = oneshot::channel();
     let thread = std::thread::Builder::new()

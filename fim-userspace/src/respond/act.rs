@@ -188,10 +188,12 @@ impl<'a> Act<'a> {
     /// Puts the attributes back on the file that is there.
     ///
     /// Not on a file that is to be set-id or to have capabilities, as long as the vault can give one: somebody may
-    /// hold it open and alter its content in the very moment it gets its privileges back.
+    /// hold it open and alter its content in the very moment it gets its privileges back. Nor on one with other names: it
+    /// may be somebody else's, linked into the place of the approved one.
     pub fn reattribute(&mut self, approved: &Entry, expected: &Found) -> Result<(), Failure> {
         let in_vault = approved.sha256.is_some_and(|d| self.vault.contains(&d));
-        if approved.kind == FileType::Regular && is_privileged(approved) && in_vault {
+        let shared = expected.identity.nlink > 1;
+        if approved.kind == FileType::Regular && (is_privileged(approved) || shared) && in_vault {
             return self.replace(approved, Some(expected));
         }
         let (fd, _) = self.look(&self.name)?.ok_or(Failure::Moved)?;

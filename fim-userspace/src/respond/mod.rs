@@ -49,9 +49,9 @@ pub enum ResponseError {
     #[error("{path} changed again before it could be put right; it is looked at again")]
     Moved { path: String, evidence: Vec<Evidence> },
     #[error("{path} cannot be reached, since a folder above it is missing or replaced by something else")]
-    ParentMissing { path: String },
+    ParentMissing { path: String, evidence: Vec<Evidence> },
     #[error("the folder {path} is not empty; what is in it has to go first")]
-    NotEmpty { path: String },
+    NotEmpty { path: String, evidence: Vec<Evidence> },
     #[error("{sentence}")]
     Failed { sentence: String, evidence: Vec<Evidence> },
 }
@@ -59,8 +59,10 @@ pub enum ResponseError {
 impl ResponseError {
     pub fn into_evidence(self) -> Vec<Evidence> {
         match self {
-            Self::Moved { evidence, .. } | Self::Failed { evidence, .. } => evidence,
-            Self::ParentMissing { .. } | Self::NotEmpty { .. } => Vec::new(),
+            Self::Moved { evidence, .. }
+            | Self::Failed { evidence, .. }
+            | Self::ParentMissing { evidence, .. }
+            | Self::NotEmpty { evidence, .. } => evidence,
         }
     }
 }
@@ -171,8 +173,8 @@ fn explain(root: &Root, path: &RelPath, failure: Failure, evidence: Vec<Evidence
     let path = display(&path.below(root.path()));
     let sentence = match failure {
         Failure::Moved => return ResponseError::Moved { path, evidence },
-        Failure::ParentMissing => return ResponseError::ParentMissing { path },
-        Failure::NotEmpty => return ResponseError::NotEmpty { path },
+        Failure::ParentMissing => return ResponseError::ParentMissing { path, evidence },
+        Failure::NotEmpty => return ResponseError::NotEmpty { path, evidence },
         Failure::Kept { name, why } => format!(
             "{path} is right again, but what was there is not in the vault yet and lies beside it as {name}: {}",
             why.reason()

@@ -28,15 +28,16 @@ impl Settle {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for what was reported before this call, for `patience` at most.
-    pub fn wait(&self, patience: Duration) {
+    /// Waits for what was reported before this call, for `patience` at most; whether it came in time.
+    pub fn wait(&self, patience: Duration) -> bool {
         let mut count = self.count();
         count.asked += 1;
         let mine = count.asked;
-        if self.wake.write(1).is_ok() {
-            // Too late is as good as never: whoever waits goes on with what is known.
-            let _ = self.answered.wait_timeout_while(count, patience, |c| c.answered < mine);
+        if self.wake.write(1).is_err() {
+            return false;
         }
+        let waited = self.answered.wait_timeout_while(count, patience, |c| c.answered < mine);
+        waited.is_ok_and(|(_, timeout)| !timeout.timed_out())
     }
 
     /// To be called before the queue is read; what it returns is the answer afterwards.

@@ -155,11 +155,10 @@ impl Ebpf {
         self.shared.unplaced.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything that the kernel reported before this call has been handed on, for `patience` at most.
-    pub fn settle(&self, patience: std::time::Duration) {
-        if self.tier.hooks_files() {
-            self.settle.wait(patience);
-        }
+    /// Waits until everything that the kernel reported before this call has been handed on, for `patience` at most; whether
+    /// it came in time.
+    pub fn settle(&self, patience: std::time::Duration) -> bool {
+        !self.tier.hooks_files() || self.settle.wait(patience)
     }
 
     /// Who every process is.

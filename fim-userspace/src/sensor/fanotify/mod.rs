@@ -187,9 +187,10 @@ impl Fanotify {
         self.shared.reporter.mark_above_root(above.as_fd())
     }
 
-    /// Waits until everything that the kernel reported before this call has been handed on, for `patience` at most.
-    pub fn settle(&self, patience: std::time::Duration) {
-        self.shared.settle.wait(patience);
+    /// Waits until everything that the kernel reported before this call has been handed on, for `patience` at most; whether
+    /// it came in time.
+    pub fn settle(&self, patience: std::time::Duration) -> bool {
+        self.shared.settle.wait(patience)
     }
 
     pub fn features(&self) -> Features {

@@ -28,6 +28,8 @@ use crate::sys::fanotify::records::{Event, Pidfd};
 use crate::sys::handle;
 
 /// About a thousand events.
+/// Buffers read before anything else gets its turn.
+const BUFFERS: usize = 8;
 const BUFFER: usize = 128 * 1024;
 /// A queue that held this many events is busy: reading it a little later lets the kernel merge the events of one file.
 const BUSY: usize = 128;
@@ -76,13 +78,18 @@ impl Pump {
     /// Runs until told to stop, until nobody listens, or until the kernel fails it.
     fn run(mut self) {
         let mut buffer = vec![0; BUFFER];
+        let mut unread = false;
         loop {
             let settled = self.outbox.flush();
             if self.outbox.closed {
                 return;
             }
             let soon = !settled || self.interpreter.waiting();
-            let timeout = if soon { PollTimeout::from(RETRY_MS) } else { PollTimeout::NONE };
+            let timeout = match (unread, soon) {
+                (true, _) => PollTimeout::ZERO,
+                (false, true) => PollTimeout::from(RETRY_MS),
+                (false, false) => PollTimeout::NONE,
+            };
             let Woken { stop: stopping, mounts } = self.wait(timeout);
             if mounts {
                 self.look_at_mounts();
@@ -91,7 +98,10 @@ impl Pump {
             let drained = self.drain(&mut buffer);
             self.expire(stopping);
             self.outbox.flush();
-            self.shared.settle.answer(asked);
+            unread = drained.as_ref().is_ok_and(|(_, emptied)| !emptied);
+            if !unread {
+                self.shared.settle.answer(asked);
+            }
             match drained {
                 Err(e) => {
                     self.outbox.stopped(format!(
@@ -104,7 +114,7 @@ impl Pump {
                     self.finish();
                     return;
                 }
-                Ok(events) if events >= BUSY => self.pause(),
+                Ok((events, true)) if events >= BUSY => self.pause(),
                 Ok(_) => {}
             }
         }
@@ -177,14 +187,16 @@ impl Pump {
         }
     }
 
-    /// Reads until the queue is empty; how many events there were.
-    fn drain(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    /// Reads what the kernel has queued, but no more than a few buffers at once, since others wait for this thread. How
+    /// many events there were, and whether the queue was emptied.
+    fn drain(&mut self, buffer: &mut [u8]) -> std::io::Result<(usize, bool)> {
         let mut events = 0;
-        while let Some(batch) = self.shared.reporter.group.read(buffer)? {
+        for _ in 0..BUFFERS {
+            let Some(batch) = self.shared.reporter.group.read(buffer)? else { return Ok((events, true)) };
             events += self.batch(&batch);
             self.outbox.flush();
         }
-        Ok(events)
+        Ok((events, false))
     }
 
     fn batch(&mut self, batch: &Batch) -> usize {
@@ -314,6 +326,7 @@ fn take_under_watch(shared: &Shared, outbox: &mut Outbox, watch: WatchId, path: 
 
 /// A marked directory that nobody knows: either it left its watch by a rename, and is let go, or the registry is wrong.
 fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
+    let mut elsewhere = None;
     for (watch, root) in shared.roots() {
         let same_file_system = handle::file_system_id(root.fd()).is_ok_and(|id| id == handle.fsid);
         if !same_file_system {
@@ -322,6 +335,10 @@ fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
         let Ok(dir) = handle::open_directory(root.fd(), handle) else {
             continue;
         };
+        // Removed, and held open by somebody: nothing can be under it any more.
+        if rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_nlink == 0) {
+            return;
+        }
         let (Some(top), Some(at)) = (place_of(root.fd()), place_of(dir.as_fd())) else {
             continue;
         };
@@ -334,9 +351,11 @@ fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
                 return;
             }
         }
+        elsewhere = Some(dir);
+    }
+    if let Some(dir) = elsewhere {
         // It may be gone by now; then so is its mark.
         let _ = shared.reporter.unmark_directory(dir.as_fd());
-        return;
     }
 }
 
