@@ -11,7 +11,7 @@ use super::sensors::Sensors;
 use super::watch::Watch;
 
 /// How long a directory may wait for the kernel's reports about what is in it.
-const SETTLE: Duration = Duration::from_millis(200);
+const SETTLE: Duration = Duration::from_secs(1);
 
 pub struct Sight {
     pub marks: Option<Arc<dyn Marks>>,
