@@ -24,6 +24,40 @@ pub fn store_through_mapping(path: &Path, content: &[u8]) -> io::Result<()> {
     unmap(map, content.len())
 }
 
+/// A file mapped shared and writable for as long as this lives, its descriptor closed.
+pub struct Mapped {
+    map: *mut c_void,
+    len: usize,
+}
+
+impl Mapped {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: a fresh mapping at an address the kernel picks overlaps no Rust object.
+        let map = unsafe { mmap(std::ptr::null_mut(), len, prot, flags, &file, 0)? };
+        Ok(Self { map, len })
+    }
+
+    /// Stores `content` at the start.
+    pub fn store(&mut self, content: &[u8]) -> io::Result<()> {
+        if content.len() > self.len {
+            return Err(io::Error::other("the file is shorter than what is to be stored in it"));
+        }
+        // SAFETY: the mapping is writable, at least `content.len()` bytes long and unknown to any other code.
+        unsafe { std::ptr::copy_nonoverlapping(content.as_ptr(), self.map.cast::<u8>(), content.len()) };
+        Ok(())
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // Nothing can be done about a mapping that will not go.
+        let _ = unmap(self.map, self.len);
+    }
+}
+
 fn unmap(map: *mut c_void, len: usize) -> io::Result<()> {
     // SAFETY: `map` and `len` are exactly what mmap gave; nothing refers to the mapping any more.
     unsafe { munmap(map, len)? };

@@ -10,6 +10,9 @@ use super::record::Stamp;
 /// Nanoseconds between attempts to write when the database refuses.
 const RETRY_NS: u64 = 1_000_000_000;
 
+/// Nanoseconds between two records about times without records.
+const ACCOUNT_NS: u64 = 60_000_000_000;
+
 /// A record on its way into the ledger.
 pub struct Entry {
     pub event: Event,
@@ -32,6 +35,8 @@ pub struct Journal {
     announce: Announce,
     stamp: Stamp,
     blocked: Option<Blocked>,
+    /// When a time without records was last accounted for, nanoseconds since boot.
+    accounted_ns: Option<u64>,
     written: u64,
 }
 
@@ -45,7 +50,7 @@ struct Blocked {
 
 impl Journal {
     pub fn new(announce: Announce, stamp: Stamp) -> Self {
-        Self { entries: Vec::new(), announce, stamp, blocked: None, written: 0 }
+        Self { entries: Vec::new(), announce, stamp, blocked: None, accounted_ns: None, written: 0 }
     }
 
     pub fn add(&mut self, entry: Entry) {
@@ -91,6 +96,10 @@ impl Journal {
     /// The record of a time without records; also the probe whether it is over.
     fn account(&self) -> Option<Event> {
         let blocked = self.blocked.as_ref()?;
+        // A disk that takes a little and then nothing again would get a record each second.
+        if self.accounted_ns.is_some_and(|at| boottime_ns() < at + ACCOUNT_NS) && !self.entries.is_empty() {
+            return None;
+        }
         let seconds = boottime_ns().saturating_sub(blocked.since_ns) / 1_000_000_000;
         let message = format!(
             "nothing could be recorded or put right for {seconds} s ({}); {} records were kept back and are written now",
@@ -120,6 +129,7 @@ impl Journal {
         match store.append_with(&events, &closes, &evidence) {
             Ok(records) => {
                 if self.blocked.take().is_some() {
+                    self.accounted_ns = Some(boottime_ns());
                     tracing::info!(
                         "the database can be written again; {} records were kept back",
                         records.len()

@@ -303,6 +303,8 @@ impl Reconciler {
                 self.journal.failed(&error);
                 let retry = boottime_ns() + 1_000_000_000;
                 batch.into_iter().chain(looks).for_each(|look| self.correlator.schedule(look, retry));
+                // Looks that the round had drawn in besides are gone with it.
+                self.rescans.push((id, retry, true));
                 return false;
             }
             self.write();

@@ -15,6 +15,7 @@ enum Suite {
     Flood,
     Crash,
     BadInput,
+    Silent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -87,6 +88,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Flood => suites::flood::run(&setting, report),
             Suite::Crash => suites::crash::run(&setting, report, args.seed),
             Suite::BadInput => suites::bad_input::run(&setting, report),
+            Suite::Silent => suites::silent::run(&setting, report),
         }
     }
     say("");

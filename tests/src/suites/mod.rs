@@ -3,4 +3,5 @@
 pub mod bad_input;
 pub mod crash;
 pub mod flood;
+pub mod silent;
 pub mod table;
