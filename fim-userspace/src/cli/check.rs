@@ -55,16 +55,7 @@ fn compare_all(store: &Store, watch: &Watch) -> anyhow::Result<(u64, Vec<Change>
         }
     };
     let progress = scan::ScanProgress::default();
-    let job = scan::Job {
-        root: &watch.root,
-        watch: watch.id,
-        start: &watch.start,
-        marks: None,
-        exclude: &watch.policy.exclude,
-        known: &|_| None,
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-        progress: &progress,
-    };
+    let job = watch.scan(None, &|_| None, &progress);
     let visit = |path: RelPath, found: Found| {
         add(compare(&path, approved.meet(&path).map(|f| &f.entry), Some(&found)));
     };

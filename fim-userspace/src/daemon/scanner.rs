@@ -199,16 +199,8 @@ fn compare_watch(context: &Context, watch: &Watch, progress: &ScanProgress) -> R
         different.fetch_add(1, Ordering::Relaxed);
         send(&context.out, found_different(watch.id, path), &progress.stop);
     };
-    let job = scan::Job {
-        root: &watch.root,
-        watch: watch.id,
-        start: &watch.start,
-        marks: context.marks.as_deref(),
-        exclude: &watch.policy.exclude,
-        known: &|path| approved.get(path).cloned(),
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-        progress,
-    };
+    let known = |path: &RelPath| approved.get(path).cloned();
+    let job = watch.scan(context.marks.as_deref(), &known, progress);
     let visit = |path: RelPath, found: Found| match approved.meet(&path) {
         Some(was) if was.entry == found.entry => {}
         _ => tell(path),

@@ -69,16 +69,7 @@ fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Foun
     let failures = Mutex::new(Vec::new());
     let (kept, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let progress = scan::ScanProgress::default();
-    let job = scan::Job {
-        root: &watch.root,
-        watch: watch.id,
-        start: &watch.start,
-        marks: None,
-        exclude: &watch.policy.exclude,
-        known: &|_| None,
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-        progress: &progress,
-    };
+    let job = watch.scan(None, &|_| None, &progress);
     let visit = |path: RelPath, found: Found| {
         let found = if watch.policy.keep_versions && found.entry.kind == FileType::Regular {
             match keep(watch, vault, &path, found) {

@@ -7,9 +7,12 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::WatchConfig;
+use crate::core::entry::Found;
 use crate::core::observation::WatchId;
 use crate::core::path::{RelPath, display};
 use crate::core::policy::WatchPolicy;
+use crate::sensor::marks::Marks;
+use crate::sensor::scan::{Job, ScanProgress};
 use crate::tree::Root;
 
 pub struct Watch {
@@ -39,6 +42,25 @@ impl Watch {
         }
         let root = Arc::new(Root::open(folder)?);
         Ok(Self { id: WatchId(id), root, policy, interval: config.interval, start })
+    }
+
+    /// A scan of all that is watched, on every processor.
+    pub fn scan<'a>(
+        &'a self,
+        marks: Option<&'a dyn Marks>,
+        known: &'a (dyn Fn(&RelPath) -> Option<Found> + Sync),
+        progress: &'a ScanProgress,
+    ) -> Job<'a> {
+        Job {
+            root: &self.root,
+            watch: self.id,
+            start: &self.start,
+            marks,
+            exclude: &self.policy.exclude,
+            known,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            progress,
+        }
     }
 
     pub fn path(&self) -> &Path {

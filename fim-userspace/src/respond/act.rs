@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use rustix::fs::Stat;
 use rustix::io::Errno;
 
+use super::object::{Built, Id};
 use super::{Evidence, flags};
 use crate::core::entry::{Aspect, Entry, FileType, Found, XattrName};
 use crate::core::path::RelPath;
@@ -77,25 +77,6 @@ fn advice(error: &io::Error) -> &'static str {
         Some(Errno::NOTSUP) => "its file system does not know this",
         Some(Errno::AGAIN) => "another process holds a lease on it; it is tried again",
         _ => "check the file system and the kernel log",
-    }
-}
-
-/// Which object a descriptor or name stands for. The type belongs to it, since an inode number is free for something
-/// else as soon as its file is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Id {
-    dev: u64,
-    ino: u64,
-    kind: FileType,
-}
-
-impl Id {
-    pub fn of(stat: &Stat) -> Self {
-        Self { dev: stat.st_dev, ino: stat.st_ino, kind: attributes::file_type(stat) }
-    }
-
-    pub fn expected(found: &Found) -> Self {
-        Self { dev: found.identity.dev, ino: found.identity.ino, kind: found.entry.kind }
     }
 }
 
@@ -203,7 +184,7 @@ impl<'a> Act<'a> {
     }
 
     /// Removes a half-finished version. Should something else stand under its name, that becomes evidence.
-    pub fn discard(&mut self, built: &super::build::Built) {
+    pub fn discard(&mut self, built: &Built) {
         let name = built.name.bytes();
         let result = match self.id_of(name) {
             Ok(None) => Ok(()),

@@ -7,18 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType as Kind, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::act::{Act, Failure, Id};
+use super::act::{Act, Failure};
+use super::object::{Built, Id};
 use crate::core::entry::{Entry, FileType};
 use crate::tree::attributes;
 use crate::tree::private::PrivateName;
 use crate::tree::root::{open_name, proc_path};
-
-/// A finished object. The `O_PATH` descriptor keeps its inode number from being given to anything else.
-pub struct Built {
-    pub name: PrivateName,
-    pub id: Id,
-    _fd: OwnedFd,
-}
 
 /// Names taken by others are tried this often; they cannot be guessed, so once would do.
 const ATTEMPTS: u32 = 8;
@@ -56,8 +50,8 @@ impl Act<'_> {
         {
             return Err(Failure::Moved);
         }
-        let built = Built { name, id: Id::of(&stat), _fd: fd };
-        if let Err(e) = attributes::apply(built._fd.as_fd(), approved) {
+        let built = Built { name, id: Id::of(&stat), held: fd };
+        if let Err(e) = attributes::apply(built.held.as_fd(), approved) {
             self.discard(&built);
             return Err(Failure::attribute(e));
         }
@@ -108,7 +102,7 @@ impl Act<'_> {
             Ok((fd, Id::of(&stat)))
         };
         match fill() {
-            Ok((fd, id)) => Ok(Built { name, id, _fd: fd }),
+            Ok((fd, id)) => Ok(Built { name, id, held: fd }),
             Err(failure) => {
                 // Half of a copy; the whole is in the vault, or was damaged there.
                 let _ = rustix::fs::unlinkat(self.dir(), name.bytes(), AtFlags::empty());

@@ -9,8 +9,9 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::Evidence;
-use super::act::{Act, Failure, Id};
+use super::act::{Act, Failure};
 use super::flags::insist;
+use super::object::Id;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
 use crate::tree::attributes;

@@ -9,6 +9,7 @@ mod build;
 mod evidence;
 mod flags;
 mod move_back;
+mod object;
 mod swap;
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,9 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::Evidence;
-use super::act::{Failure, Id};
+use super::act::Failure;
 use super::flags;
+use super::object::Id;
 use crate::core::entry::Found;
 use crate::core::path::RelPath;
 use crate::tree::root::{Root, is_absent, open_name};

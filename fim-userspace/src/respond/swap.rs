@@ -6,9 +6,9 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::act::{Act, Failure, Id};
-use super::build::Built;
+use super::act::{Act, Failure};
 use super::flags::insist;
+use super::object::{Built, Id};
 use crate::core::entry::{FileType, Found};
 use crate::tree::private::PrivateName;
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::core::entry::Entry;
 use crate::store::vault::VaultError;
 use crate::tree::inspect::inspect;
-use act::Id;
+use object::Id;
 
 struct World {
     dir: tempfile::TempDir,

@@ -82,11 +82,12 @@ fn on_loop(kind: &str) {
         at.display()
     );
     let made = Command::new("sh").args(["-c", &script]).output().expect("sh runs");
-    if !made.status.success() {
-        let why = String::from_utf8_lossy(&made.stderr);
-        eprintln!("SKIPPED: {kind} cannot be made or mounted here: {}", why.trim());
-        return;
-    }
+    let why = String::from_utf8_lossy(&made.stderr);
+    assert!(
+        made.status.success(),
+        "{kind} cannot be made or mounted here ({}); run as root after `cargo xtask setup`",
+        why.trim()
+    );
     let _mounted = Mounted(at.clone());
     every_kind(&at);
     if kind == "btrfs" {
