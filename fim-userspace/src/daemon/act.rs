@@ -106,10 +106,13 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
     steps.sort_by(|(_, a), (_, b)| order(a, b));
     for (index, step) in steps {
         let act = &mut acts[index];
-        foretell(sight, watch, &step);
+        let going = taken_away(&step).map(|path| (path, sight.known(watch, path)));
         match responder.carry_out(&watch.root, &step) {
             Ok(outcome) => {
                 tell(sight, watch, &step);
+                if let Some((path, known)) = going {
+                    sight.directory_removed(watch, path, known);
+                }
                 act.done.push(outcome.response);
                 act.righted = act.righted.max(Some(outcome.righted));
                 act.evidence.extend(outcome.evidence);
@@ -126,20 +129,17 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
     }
 }
 
-/// Before a directory goes: its inode number may be another's the moment it is gone. Should it stay after all, it is
-/// marked again when it is looked at.
-fn foretell(sight: &Sight, watch: &Watch, step: &Step) {
+/// The directory that this step takes away, if it does.
+fn taken_away(step: &Step) -> Option<&RelPath> {
     let is_dir = |found: &Found| found.entry.kind == FileType::Directory;
     match step {
-        Step::Replace { path, approved, expected: Some(was) }
-            if is_dir(was) && approved.kind != FileType::Directory =>
-        {
-            sight.directory_removed(watch, path);
+        Step::Replace { path, approved, expected: Some(was) } => {
+            (is_dir(was) && approved.kind != FileType::Directory).then_some(path)
         }
-        Step::Quarantine { path, expected } | Step::Delete { path, expected } if is_dir(expected) => {
-            sight.directory_removed(watch, path);
+        Step::Quarantine { path, expected } | Step::Delete { path, expected } => {
+            is_dir(expected).then_some(path)
         }
-        _ => {}
+        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::path::RelPath;
+use crate::sensor::dirs::DirKey;
 use crate::sensor::marks::Marks;
 
 use super::sensors::Sensors;
@@ -39,11 +40,17 @@ impl Sight {
         }
     }
 
-    /// What stood under `path` is gone, with everything in it.
-    pub fn directory_removed(&self, watch: &Watch, path: &RelPath) {
-        let keys = self.sensors.dirs.removed(watch.id, path);
-        if let Some(ebpf) = &self.sensors.ebpf {
-            ebpf.forget(&keys);
+    /// Which directory is known under `path`.
+    pub fn known(&self, watch: &Watch, path: &RelPath) -> Option<DirKey> {
+        self.sensors.dirs.key_of(watch.id, path)
+    }
+
+    /// The directory that was known under `path` is gone, with everything in it. Another one that has come there since
+    /// stays known. Its mark in the kernel's map is left: the number may be another's by now, and an event from a folder
+    /// nobody knows clears it.
+    pub fn directory_removed(&self, watch: &Watch, path: &RelPath, was: Option<DirKey>) {
+        if self.known(watch, path) == was {
+            self.sensors.dirs.removed(watch.id, path);
         }
     }
 

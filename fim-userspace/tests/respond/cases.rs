@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fim::core::entry::{Entry, FileType, XattrName, XattrValue};
 use fim::core::event::Response;
@@ -268,23 +269,34 @@ pub fn flags_do_not_stop_it(world: &World) {
     world.assert_equals(&baseline);
 }
 
+/// A private name that no other case uses.
+fn leftover_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!(".fim-{:016x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 pub fn leftovers_become_evidence(world: &World) {
     fs::create_dir(world.tree.join("dir")).expect("made");
     let baseline = world.approve();
-    let file = b".fim-0123456789abcdef";
-    let tree = b".fim-fedcba9876543210";
-    fs::write(world.tree.join("dir/.fim-0123456789abcdef"), "half").expect("written");
-    fs::create_dir_all(world.tree.join("dir/.fim-fedcba9876543210/below")).expect("made");
-    fs::write(world.tree.join("dir/.fim-fedcba9876543210/below/it"), "planted").expect("written");
-    assert!(is_private_name(file) && is_private_name(tree) && !is_private_name(b".fim-plain"));
+    // Names of this process are in flight for all of its threads, and the cases run on several file systems at once.
+    let (file, tree) = (leftover_name(), leftover_name());
+    fs::write(world.tree.join("dir").join(&file), "half").expect("written");
+    let below = world.tree.join("dir").join(&tree).join("below");
+    fs::create_dir_all(&below).expect("made");
+    fs::write(below.join("it"), "planted").expect("written");
+    assert!(
+        is_private_name(file.as_bytes())
+            && is_private_name(tree.as_bytes())
+            && !is_private_name(b".fim-plain")
+    );
 
-    let recover = |name: &[u8]| world.responder.recover(&world.root, &rel("dir"), name);
-    let evidence = recover(file).expect("recovered");
-    world.assert_evidence(&evidence, "dir/.fim-0123456789abcdef", b"half");
-    let evidence = recover(tree).expect("recovered");
-    world.assert_evidence(&evidence, "dir/.fim-fedcba9876543210/below/it", b"planted");
-    assert!(recover(file).expect("nothing left to do").is_empty());
-    assert!(recover(b"other").is_err());
+    let recover = |name: &str| world.responder.recover(&world.root, &rel("dir"), name.as_bytes());
+    let evidence = recover(&file).expect("recovered");
+    world.assert_evidence(&evidence, &format!("dir/{file}"), b"half");
+    let evidence = recover(&tree).expect("recovered");
+    world.assert_evidence(&evidence, &format!("dir/{tree}/below/it"), b"planted");
+    assert!(recover(&file).expect("nothing left to do").is_empty());
+    assert!(recover("other").is_err());
     world.assert_equals(&baseline);
 }
 
