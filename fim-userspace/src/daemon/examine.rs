@@ -169,6 +169,11 @@ impl Examiner<'_> {
         if approved.is_none() && now.as_ref().is_some_and(|now| self.excluded(&look.path, now)) {
             return Ok(());
         }
+        if look.deeds.any(Deeds::DELETED)
+            && now.as_ref().is_some_and(|now| now.entry.kind == FileType::Directory)
+        {
+            self.sight.adopt(self.watch, &look.path);
+        }
         let change = compare(&look.path, approved.as_ref().map(|f| &f.entry), now.as_ref());
         self.expand(&look, change.as_ref(), now.as_ref(), queue, round)?;
         match change {

@@ -113,6 +113,15 @@ impl Directories {
         self.read().by_handle(handle, true)
     }
 
+    /// Whether the directory known under this path has no handle, so that fanotify cannot report on it.
+    pub fn without_handle(&self, watch: WatchId, path: &RelPath) -> bool {
+        let table = self.read();
+        table.find(watch, path).is_some_and(|id| {
+            let node = table.node(id);
+            node.key.is_some() && node.handle.is_none()
+        })
+    }
+
     /// The key of the directory or file known under this path.
     pub fn key_of(&self, watch: WatchId, path: &RelPath) -> Option<DirKey> {
         let table = self.read();

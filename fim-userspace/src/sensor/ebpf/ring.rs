@@ -178,6 +178,11 @@ impl Reader {
         let placed = !meanings.is_empty();
         for meaning in meanings {
             let watch = meaning.watch;
+            // Where fanotify does not tell that it is gone, its inode number may be another folder's before anybody looks.
+            // Should it stay after all, the look makes it known again.
+            if event.hook == Hook::InodeRmdir && self.dirs.without_handle(watch, &meaning.path) {
+                self.dirs.removed(watch, &meaning.path);
+            }
             let observation = Observation {
                 source: Source::Ebpf,
                 watch,
