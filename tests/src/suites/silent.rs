@@ -66,7 +66,7 @@ fn mapped(setting: &Setting) -> Outcome {
 
 fn tmpfs(setting: &Setting) -> Result<PathBuf, String> {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
-    let is_tmpfs = |path: &Path| rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as i64 == TMPFS_MAGIC);
+    let is_tmpfs = |path: &Path| rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == TMPFS_MAGIC);
     let shm = PathBuf::from("/dev/shm");
     let found = setting.works.iter().chain([&shm]).find(|path| is_tmpfs(path)).cloned();
     found.ok_or_else(|| "there is no tmpfs: neither a work directory nor /dev/shm".into())
