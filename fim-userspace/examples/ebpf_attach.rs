@@ -69,14 +69,10 @@ fn show(tier: Tier, command: &[String]) -> bool {
         }
         println!("  {observed} observations");
     }
-    for (hook, counters) in ebpf.counters().into_iter().filter(|(_, c)| c.seen > 0) {
-        println!(
-            "  {}: seen {} kept {} dropped {}",
-            hook.name(),
-            counters.seen,
-            counters.kept,
-            counters.dropped
-        );
+    for (hook, tally) in ebpf.counters().into_iter().filter(|(_, tally)| tally.counted.seen > 0) {
+        let (name, counted, skipped) = (hook.name(), tally.counted, tally.skipped);
+        let (seen, kept, dropped) = (counted.seen, counted.kept, counted.dropped);
+        println!("  {name}: seen {seen} kept {kept} dropped {dropped} skipped {skipped}");
     }
     println!("  unplaced {}", ebpf.unplaced());
     let failed = ebpf.attach_table().iter().any(|state| matches!(state.attachment, Attachment::Failed(_)));

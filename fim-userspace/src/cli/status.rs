@@ -168,13 +168,14 @@ fn write_daemon(out: &mut String, status: &Status) -> std::fmt::Result {
             writeln!(out, "  {} {}{reason}", hook.hook, hook.state)?;
         }
     }
-    let (mut seen, mut kept, mut dropped) = (0, 0, 0);
+    let (mut seen, mut kept, mut dropped, mut skipped) = (0, 0, 0, 0);
     for counters in status.counters.values() {
         seen += counters.seen;
         kept += counters.kept;
         dropped += counters.dropped;
+        skipped += counters.skipped;
     }
-    writeln!(out, "reports: {seen} seen, {kept} kept, {dropped} dropped")?;
+    writeln!(out, "reports: {seen} seen, {kept} kept, {dropped} dropped, {skipped} skipped by the kernel")?;
     writeln!(out, "watches:")?;
     for WatchStatus { path, files, coverage, last_scan } in &status.watches {
         let scan = last_scan.as_deref().unwrap_or("not yet");

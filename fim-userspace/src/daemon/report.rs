@@ -95,8 +95,9 @@ impl Reporter {
     fn counters(&self) -> BTreeMap<String, HookCounters> {
         let counters = self.sensors.ebpf.iter().flat_map(|ebpf| ebpf.counters());
         counters
-            .map(|(hook, c)| {
-                (hook.name().into(), HookCounters { seen: c.seen, kept: c.kept, dropped: c.dropped })
+            .map(|(hook, tally)| {
+                let (c, skipped) = (tally.counted, tally.skipped);
+                (hook.name().into(), HookCounters { seen: c.seen, kept: c.kept, dropped: c.dropped, skipped })
             })
             .collect()
     }

@@ -75,6 +75,9 @@ pub struct HookCounters {
     pub seen: u64,
     pub kept: u64,
     pub dropped: u64,
+    /// Calls that the kernel did not make, since the same program was under way on that processor.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

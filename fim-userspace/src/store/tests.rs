@@ -294,7 +294,9 @@ fn the_status_tells_a_dead_daemon_from_a_live_one() {
     let dir = state();
     assert_eq!(status::Status::read(dir.path()).expect("readable"), None);
     let mut status = status::Status { tier: "fentry".into(), ..status::Status::of_this_process() };
-    status.counters.insert("file_open".into(), status::HookCounters { seen: 3, kept: 2, dropped: 1 });
+    status
+        .counters
+        .insert("file_open".into(), status::HookCounters { seen: 3, kept: 2, dropped: 1, skipped: 4 });
     status.write(dir.path()).expect("written");
     assert_eq!(status::Status::read(dir.path()).expect("readable"), Some(status.clone()));
     assert!(status.is_alive());

@@ -20,10 +20,11 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
-use fim_common::{Counters, Hook};
+use fim_common::Hook;
 
 pub use attach::{Attachment, HookState};
 pub use table::ProcessTable;
+pub use tally::HookTally;
 
 use crate::core::observation::{Signal, WatchId};
 use crate::core::path::RelPath;
@@ -145,8 +146,8 @@ impl Ebpf {
         self.loaded.hooks.clone()
     }
 
-    /// For each hook: seen, sent on, lost.
-    pub fn counters(&self) -> Vec<(Hook, Counters)> {
+    /// For each hook: seen, sent on, lost, skipped.
+    pub fn counters(&self) -> Vec<(Hook, HookTally)> {
         Hook::ALL.iter().map(|hook| (*hook, self.tally.of(*hook))).collect()
     }
 

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::decode::Event;
 use super::marks::WatchedInodes;
 use super::table::ProcessTable;
-use super::tally::Tally;
+use super::tally::{HookTally, Tally};
 use crate::core::actor::{Actor, Confidence, ProcessKey};
 use crate::core::observation::{Observation, Signal, Source, WatchId};
 use crate::sensor::actor::proc::Live;
@@ -64,8 +64,9 @@ struct Waiting {
 /// Lost reports that could not be told of yet.
 #[derive(Default)]
 struct Gaps {
-    by_watch: HashMap<Option<WatchId>, (u64, &'static str)>,
-    lost_before: u64,
+    waiting: HashMap<(Option<WatchId>, String), u64>,
+    dropped_before: u64,
+    skipped_before: HashMap<Hook, u64>,
     /// When the losses were last counted.
     counted: Option<Instant>,
 }
@@ -86,7 +87,7 @@ impl Reader {
         let mut actors = HashMap::new();
         while !self.shared.stop.load(Ordering::Acquire) {
             let pause = match waiting.len() {
-                0 if gaps.by_watch.is_empty() => IDLE,
+                0 if gaps.waiting.is_empty() => IDLE,
                 0..FEW => RETRY,
                 _ => RETRY_MANY,
             };
@@ -236,22 +237,14 @@ impl Reader {
     fn tell_gaps(&self, gaps: &mut Gaps) {
         if gaps.counted.is_none_or(|at| at.elapsed() >= COUNTED_EVERY) {
             gaps.counted = Some(Instant::now());
-            let lost = self.tally.lost();
-            if lost > gaps.lost_before {
-                gaps.add(
-                    None,
-                    lost - gaps.lost_before,
-                    "the kernel had no room for reports, or skipped a program",
-                );
-                gaps.lost_before = lost;
-            }
+            gaps.count(self.tally.of_files());
         }
-        gaps.by_watch.retain(|watch, (lost, reason)| {
+        gaps.waiting.retain(|(watch, reason), lost| {
             let gap = Signal::Gap {
                 source: Source::Ebpf,
                 watch: *watch,
                 lost: Some(*lost),
-                reason: (*reason).into(),
+                reason: reason.clone(),
             };
             matches!(self.out.try_send(gap), Err(TrySendError::Full(_)))
         });
@@ -259,8 +252,31 @@ impl Reader {
 }
 
 impl Gaps {
-    fn add(&mut self, watch: Option<WatchId>, lost: u64, reason: &'static str) {
-        let entry = self.by_watch.entry(watch).or_insert((0, reason));
-        entry.0 += lost;
+    fn add(&mut self, watch: Option<WatchId>, lost: u64, reason: impl Into<String>) {
+        *self.waiting.entry((watch, reason.into())).or_insert(0) += lost;
+    }
+
+    /// Adds what was lost since the last call.
+    fn count(&mut self, hooks: impl Iterator<Item = (Hook, HookTally)>) {
+        let (mut dropped, mut skipped, mut names) = (0, 0, Vec::new());
+        for (hook, tally) in hooks {
+            dropped += tally.counted.dropped;
+            let before = self.skipped_before.insert(hook, tally.skipped).unwrap_or(0);
+            if tally.skipped > before {
+                skipped += tally.skipped - before;
+                names.push(hook.name());
+            }
+        }
+        if dropped > self.dropped_before {
+            self.add(None, dropped - self.dropped_before, "the ring of reports was full");
+            self.dropped_before = dropped;
+        }
+        if skipped > 0 {
+            let reason = format!(
+                "the kernel skipped calls of {}, which it does in no tier but fentry",
+                names.join(", ")
+            );
+            self.add(None, skipped, reason);
+        }
     }
 }

@@ -11,18 +11,25 @@ pub struct Tally {
     pub programs: Vec<(Hook, OwnedFd)>,
 }
 
+/// What became of one hook's calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookTally {
+    /// Calls of the program, those it sent on, and those it found no room for.
+    pub counted: Counters,
+    /// Calls that never reached the program.
+    pub skipped: u64,
+}
+
 impl Tally {
     /// The counters of a hook, over all CPUs.
-    pub fn of(&self, hook: Hook) -> Counters {
-        let mut sum = self.counted(hook);
-        sum.dropped +=
-            self.programs.iter().filter(|(of, _)| *of == hook).map(|(_, fd)| missed(fd)).sum::<u64>();
-        sum
+    pub fn of(&self, hook: Hook) -> HookTally {
+        let programs = self.programs.iter().filter(|(of, _)| *of == hook);
+        HookTally { counted: self.counted(hook), skipped: programs.map(|(_, fd)| skipped(fd)).sum() }
     }
 
-    /// Reports on files that were lost so far. A gap in the process table is filled from /proc.
-    pub fn lost(&self) -> u64 {
-        Hook::ALL.iter().filter(|hook| !hook.is_process()).map(|hook| self.of(*hook).dropped).sum()
+    /// The counters of the hooks that report on files. A gap in the process table is filled from /proc.
+    pub fn of_files(&self) -> impl Iterator<Item = (Hook, HookTally)> {
+        Hook::ALL.iter().filter(|hook| !hook.is_process()).map(|hook| (*hook, self.of(*hook)))
     }
 
     pub fn counted(&self, hook: Hook) -> Counters {
@@ -35,9 +42,10 @@ impl Tally {
     }
 }
 
-/// Calls that the kernel left out since the same program was interrupted on the same CPU (fentry and tracepoints only).
+/// Calls that the kernel left out since another process was in the middle of the same program on the same CPU: fentry and
+/// tracepoints only (bpf_prog_check_recur of include/linux/bpf_verifier.h).
 /// Told in fdinfo from 5.12, see bpf_prog_show_fdinfo of kernel/bpf/syscall.c.
-fn missed(program: &OwnedFd) -> u64 {
+fn skipped(program: &OwnedFd) -> u64 {
     let info =
         std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).unwrap_or_default();
     misses(&info)

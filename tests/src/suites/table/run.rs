@@ -8,6 +8,7 @@ use super::cases::{Case, Expect, Who};
 use super::expect::{Wanted, response};
 use super::not_live::{must_linger, not_live, not_named, renames_unpaired};
 use super::place::{Place, approved};
+use super::skipped;
 use crate::actor::spawn::{self, Running};
 use crate::actor::{SelfReport, effect};
 use crate::fim::{Daemon, Fim, Policy, Setting};
@@ -351,6 +352,7 @@ impl Run<'_> {
                 "nothing-else-told",
                 records.clone().and_then(|r| self.nothing_else(rows, &r)).map(|()| clean().into()),
             ),
+            ("skipped-calls-told", self.skipped_calls_told()),
             ("told-once", records.and_then(|r| told_once(&r)).map(|()| clean().into())),
             ("check", self.check_agrees(rows).map(|()| clean().into())),
             ("stop", daemon.stop(self.setting.patience).map(|()| clean().into())),
@@ -384,11 +386,16 @@ impl Run<'_> {
                     .is_ok_and(|rest| case.may_touch(&format!("in/{}", rest.display())))
             })
         };
+        let gaps = records.iter().any(skipped::is_of_them);
         let odd = |r: &&Record| match r.is_change() {
             true => !r.path.as_deref().is_some_and(explained),
             // Where fanotify cannot serve, the daemon says so once.
             false if r.kind == "trouble" && !self.kernel.names => {
                 !r.message.as_deref().unwrap_or_default().contains("not reported on by fanotify")
+            }
+            // How many there may be, `skipped_calls_told` says.
+            false if self.setting.expect_tier == "fentry" && gaps => {
+                !matches!(r.kind.as_str(), "started" | "stopped" | "rescanned") && !skipped::is_of_them(r)
             }
             false => !matches!(r.kind.as_str(), "started" | "stopped"),
         };
@@ -399,6 +406,20 @@ impl Run<'_> {
             .map(|r| format!("{} {}", r.brief(), r.message.as_deref().unwrap_or_default()))
             .collect();
         told("records that nobody's doing explains", &odd)
+    }
+
+    /// Each call that the kernel skipped is in a coverage gap, and each gap was followed by a scan.
+    fn skipped_calls_told(&self) -> Result<String, String> {
+        wait::until(self.setting.patience, || {
+            let records = self.fim.log_after(0)?;
+            let (told, counted) = skipped::told_and_counted(&records, &self.fim.status()?);
+            match skipped::not_scanned(&records) {
+                open if !open.is_empty() => Err(format!("no scan after the coverage gaps {open:?}")),
+                _ if told != counted => Err(format!("{counted} calls were skipped, and {told} of them told")),
+                _ if counted > 0 => Ok(format!("({counted} calls skipped by the kernel)")),
+                _ => Ok(String::new()),
+            }
+        })
     }
 
     /// `fim check` sees nothing where all was undone, and something where it was only told.
