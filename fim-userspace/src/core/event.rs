@@ -31,6 +31,14 @@ pub enum EventKind {
     Interrupted,
     /// Something is wrong with fim's own means: a sensor, the vault, the database.
     Trouble,
+    /// A person made the present state, or an older version, the approved one.
+    Accepted,
+    /// A person took something out of quarantine.
+    Released,
+    /// Evidence or old versions were removed from the vault, by a person or by a limit.
+    Purged,
+    /// One path is changed again and again; further records about it are muted for a while.
+    Escalated,
 }
 
 impl EventKind {
@@ -48,19 +56,18 @@ impl EventKind {
             Self::Rescanned => "rescanned",
             Self::Interrupted => "interrupted",
             Self::Trouble => "trouble",
+            Self::Accepted => "accepted",
+            Self::Released => "released",
+            Self::Purged => "purged",
+            Self::Escalated => "escalated",
         }
     }
 
     /// Whether it is about a watched file rather than about fim.
     pub fn is_change(self) -> bool {
-        !matches!(
+        matches!(
             self,
-            Self::Started
-                | Self::Stopped
-                | Self::CoverageGap
-                | Self::Rescanned
-                | Self::Interrupted
-                | Self::Trouble
+            Self::Created | Self::Modified | Self::Deleted | Self::Renamed | Self::Attributes | Self::Type
         )
     }
 }
@@ -171,6 +178,15 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub severity: Severity,
+    /// How the response was done where the usual way was not open, for example in place on a bind mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// What would have been done, had the rule not said `dry_run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Response>,
+    /// Recorded, and told to nobody: an `escalated` record before it says why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub muted: bool,
     pub tier: String,
     pub actor: Option<Actor>,
     /// Everybody else who may have written, when the actor is one of several.
@@ -213,6 +229,9 @@ impl Event {
             } else {
                 Severity::Low
             },
+            method: None,
+            planned: None,
+            muted: false,
             tier: tier.into(),
             actor: None,
             other_actors: Vec::new(),

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Migration n brings a database from version n to n + 1 (`PRAGMA user_version`). Never edit one that was released.
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
 
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
@@ -96,6 +96,40 @@ CREATE TABLE cursor (
     parked_reason TEXT,
     idle INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
+"#;
+
+/// Versions that are not approved any more, what became of evidence, chattr(1) flags, and all copies in one view.
+const V2: &str = r#"
+ALTER TABLE baseline ADD COLUMN flags INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE former (
+    id INTEGER PRIMARY KEY,
+    watch BLOB NOT NULL,
+    path BLOB NOT NULL,
+    sha256 TEXT,
+    size INTEGER NOT NULL,
+    entry TEXT NOT NULL,
+    until TEXT NOT NULL,
+    seq INTEGER REFERENCES ledger(seq)
+) STRICT;
+CREATE INDEX former_path ON former (watch, path);
+CREATE INDEX former_sha256 ON former (sha256);
+
+ALTER TABLE evidence ADD COLUMN reason TEXT NOT NULL DEFAULT 'altered';
+ALTER TABLE evidence ADD COLUMN fate TEXT;
+ALTER TABLE evidence ADD COLUMN fate_time TEXT;
+CREATE INDEX evidence_path ON evidence (watch, path);
+CREATE INDEX evidence_sha256 ON evidence (sha256);
+
+CREATE VIEW backup_paths AS
+SELECT w.root AS watch, b.path AS path, (SELECT value FROM meta WHERE key = 'baseline_time') AS time,
+       b.sha256 AS sha256, b.size AS size, 'approved' AS reason, NULL AS seq, NULL AS evidence
+FROM baseline b JOIN watch w ON w.id = b.watch WHERE b.sha256 IS NOT NULL
+UNION ALL
+SELECT watch, path, until, sha256, size, 'formerly approved', seq, NULL FROM former WHERE sha256 IS NOT NULL
+UNION ALL
+SELECT e.watch, e.path, l.time, e.sha256, e.found ->> '$.entry.size', e.reason, e.seq, e.id
+FROM evidence e JOIN ledger l ON l.seq = e.seq WHERE e.sha256 IS NOT NULL AND e.fate IS NULL;
 "#;
 
 pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {
