@@ -4,6 +4,7 @@ mod check;
 mod doctor;
 mod init;
 mod log;
+mod report;
 mod run;
 mod status;
 #[cfg(test)]
@@ -48,6 +49,8 @@ enum Command {
     Status,
     /// Show what was recorded
     Log(log::Args),
+    /// Tell an auditor of a period: what was watched, what changed, by whom, and whether the record is whole
+    Report(report::Args),
     /// Show what this kernel and these file systems let fim see, and what would let it see more
     Doctor,
 }
@@ -79,6 +82,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Check => check::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
+        Command::Report(args) => report::run(&config, args, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
     }
 }

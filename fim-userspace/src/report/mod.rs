@@ -1,0 +1,105 @@
+//! The ledger of a period, told to an auditor: what was watched, what changed, by whom, and whether the record is whole.
+//!
+//! Gathering reads the database; everything after it is pure: one [`Report`] becomes a page, an object or a table.
+
+mod chart;
+mod controls;
+mod coverage;
+pub mod csv;
+pub mod html;
+mod packages;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+pub use controls::{Control, Standing};
+pub use coverage::{Coverage, Gap, Run, WatchCoverage};
+pub use tally::{Change, Counts, Day, Share, Tally};
+
+use crate::config::Config;
+use crate::core::event::rfc3339;
+use crate::store::{Store, StoreError};
+
+/// Records read from the ledger at once.
+const PAGE: usize = 4_096;
+
+/// The time that is told of, nanoseconds since the epoch: from `since` on, before `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    pub since_ns: i64,
+    pub until_ns: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    pub host: String,
+    pub version: &'static str,
+    /// RFC 3339, as all times here.
+    pub generated: String,
+    pub since: String,
+    pub until: String,
+    pub coverage: Coverage,
+    pub changes: Tally,
+    pub by_package: Vec<Share>,
+    pub chain: Chain,
+    pub controls: Vec<Control>,
+}
+
+/// What a walk over the whole ledger says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Chain {
+    /// Records that are as they were written, from the first on.
+    pub sound: u64,
+    /// Hash of the last of them, hexadecimal.
+    pub head: String,
+    pub fault: Option<String>,
+}
+
+impl Report {
+    /// Reads the whole ledger once for its chain, and the records of the period.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn gather(store: &Store, config: &Config, period: Period, now_ns: i64) -> Result<Self, StoreError> {
+        let (since, until) = (rfc3339(period.since_ns), rfc3339(period.until_ns));
+        let mut changes = Tally::default();
+        let mut watching = coverage::Watching::default();
+        let mut last = 0;
+        loop {
+            let records = store.ledger_after(last, PAGE)?;
+            let Some(end) = records.last() else { break };
+            last = end.seq;
+            for record in &records {
+                // What began before the period may reach into it.
+                watching.take(record);
+                if record.event.time >= since && record.event.time < until {
+                    changes.take(record);
+                }
+            }
+        }
+        changes.finish();
+        let coverage = coverage::gather(store, config, watching, (&since, &until))?;
+        let verified = store.verify_chain()?;
+        let chain = Chain {
+            sound: verified.sound,
+            head: crate::core::entry::Digest(verified.head.hash).to_string(),
+            fault: verified.fault.map(|fault| fault.to_string()),
+        };
+        let by_package = packages::Packages::of_this_host().shares(&changes.by_path);
+        let controls = controls::assess(config, &coverage, &changes, &chain);
+        Ok(Self {
+            host: crate::daemon::host(),
+            version: env!("CARGO_PKG_VERSION"),
+            generated: rfc3339(now_ns),
+            since,
+            until,
+            coverage,
+            changes,
+            by_package,
+            chain,
+            controls,
+        })
+    }
+}
