@@ -15,13 +15,15 @@ const DEBIAN_RUSTC: [&str; 2] = ["rustc-web", "rust-web-src"];
 
 #[derive(Args)]
 pub struct Options {
-    /// Only what the build needs, without what the virtual machines need
+    /// Only what the build needs, without what the tests and their virtual machines need
     #[arg(long)]
     pub no_vm: bool,
 }
 
 /// (a file that shows it is there or a program's name, the Debian package that brings it)
 const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
+/// What the tests run against: real programs, no stand-ins.
+const TESTS: [(&str, &str); 1] = [("chromium", "chromium")];
 const VM: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -47,7 +49,7 @@ pub fn setup(vm: bool) -> Result<()> {
 }
 
 fn packages(vm: bool) -> Result<()> {
-    let wanted = BUILD.iter().chain(VM.iter().filter(|_| vm));
+    let wanted = BUILD.iter().chain(TESTS.iter().chain(&VM).filter(|_| vm));
     let mut missing: Vec<&str> =
         wanted.filter(|(what, _)| !present(what)).map(|(_, package)| *package).collect();
     missing.dedup();

@@ -2,6 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::tally::{UNKNOWN, user};
 use super::{Change, Control, Coverage, Report, Standing, chart};
 use crate::sink::line::printable;
 
@@ -140,18 +141,20 @@ fn unauthorised(report: &Report) -> Markup {
 fn one(change: &Change) -> Markup {
     let uid = change.auid.or(change.uid);
     let who = match (uid, change.exe.as_deref()) {
-        (None, None) => "unknown".to_owned(),
+        (None, None) => UNKNOWN.to_owned(),
         (None, Some(exe)) => printable(exe),
-        (Some(uid), exe) => format!("uid {uid}, {}", exe.map_or_else(|| "unknown program".into(), printable)),
+        (Some(_), exe) => {
+            format!("{}, {}", user(uid), exe.map_or_else(|| "unknown program".into(), printable))
+        }
     };
     html! {
         tr {
             td.n { (change.seq) }
-            td { (moment(&change.time)) }
-            td { (change.kind) }
+            td.whole { (moment(&change.time)) }
+            td.whole { (change.kind) }
             td { code { (printable(&change.path)) } @if let Some(old) = &change.old_path { br; "was " code { (printable(old)) } } }
             td { (who) @if let Some(pid) = change.pid { ", pid " (pid) } }
-            td { (change.response) @if let Some(error) = &change.error { ": " (printable(error)) } }
+            td.whole { (change.response) @if let Some(error) = &change.error { ": " (printable(error)) } }
         }
     }
 }

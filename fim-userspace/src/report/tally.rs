@@ -12,6 +12,8 @@ use crate::core::policy::Severity;
 pub const TOLD: usize = 1_000;
 /// Entries of a list of shares; the rest is summed up.
 const SHARES: usize = 20;
+/// Columns of the chart of days.
+const DAYS: usize = 366;
 /// What stands for a name that nobody knows.
 pub const UNKNOWN: &str = "unknown";
 
@@ -163,11 +165,7 @@ impl Tally {
     /// Makes the lists, longest first.
     pub fn finish(&mut self) {
         let sums = std::mem::take(&mut self.sums);
-        self.days = sums
-            .days
-            .into_iter()
-            .map(|(date, (authorised, other))| Day { date, authorised, other })
-            .collect();
+        self.days = every_day(&sums.days);
         self.by_kind = shares(sums.kinds);
         self.by_severity = sums
             .severities
@@ -179,6 +177,23 @@ impl Tally {
         self.by_program = shares(sums.programs);
         self.top_paths = shares(self.by_path.iter().map(|(path, n)| (path.clone(), *n)));
     }
+}
+
+/// Days between the first and the last without a change are days as well.
+fn every_day(counted: &BTreeMap<String, (u64, u64)>) -> Vec<Day> {
+    let date = |text: Option<&String>| text?.parse::<jiff::civil::Date>().ok();
+    let ends = date(counted.keys().next()).zip(date(counted.keys().next_back()));
+    let Some((first, last)) = ends else { return Vec::new() };
+    first
+        .series(jiff::Span::new().days(1))
+        .take_while(|day| *day <= last)
+        .take(DAYS)
+        .map(|day| {
+            let date = day.to_string();
+            let (authorised, other) = counted.get(&date).copied().unwrap_or_default();
+            Day { date, authorised, other }
+        })
+        .collect()
 }
 
 impl Counts {
@@ -206,14 +221,11 @@ fn human(actor: &Actor) -> Option<u32> {
     actor.auid.or(actor.uid)
 }
 
-fn user(uid: Option<u32>) -> String {
-    match uid {
-        None => UNKNOWN.into(),
-        Some(uid) => {
-            let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-            known.map_or_else(|| format!("uid {uid}"), |user| format!("{} ({uid})", user.name))
-        }
-    }
+/// `ann (1000)`, or `uid 1000` where the host knows no name.
+pub fn user(uid: Option<u32>) -> String {
+    let Some(uid) = uid else { return UNKNOWN.into() };
+    let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    known.map_or_else(|| format!("uid {uid}"), |user| format!("{} ({uid})", user.name))
 }
 
 /// The longest first, and everything beyond a page's worth as one.

@@ -61,6 +61,17 @@ fn changes_are_counted_by_authorisation_kind_user_and_program() {
 }
 
 #[test]
+fn a_day_without_changes_is_a_day() {
+    let mut tally = Tally::default();
+    let mut late = record(2, 2, EventKind::Modified);
+    late.event.time = "2026-11-24T10:00:00.000000Z".into();
+    [&record(1, 1, EventKind::Modified), &late].into_iter().for_each(|r| tally.take(r));
+    tally.finish();
+    let days: Vec<(&str, u64)> = tally.days.iter().map(|d| (d.date.as_str(), d.other)).collect();
+    assert_eq!(days, [("2026-11-22", 1), ("2026-11-23", 0), ("2026-11-24", 1)]);
+}
+
+#[test]
 fn a_long_list_ends_in_the_sum_of_the_rest() {
     let shares = tally::shares((1..=30).map(|n| (format!("n{n:02}"), n)));
     assert_eq!((shares.len(), shares[0].changes, shares[19].name.as_str()), (20, 30, "11 others"));
