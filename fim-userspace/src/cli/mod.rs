@@ -41,7 +41,11 @@ enum Command {
         replace: bool,
     },
     /// Watch in the foreground and put right what changes; prints `ready` once nothing can slip through
-    Run,
+    Run {
+        /// Carry nothing out: record what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Compare every watched file with the baseline, once; 1 when something differs
     Check,
     /// Show whether fim watches, with what means, and what is wrong
@@ -75,7 +79,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&cli.config)?;
     match &cli.command {
         Command::Init { replace } => init::run(&config, *replace, cli.json),
-        Command::Run => run::run(&config, cli.json),
+        Command::Run { dry_run } => run::run(&config, *dry_run, cli.json),
         Command::Check => check::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
