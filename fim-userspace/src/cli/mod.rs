@@ -2,6 +2,7 @@
 
 mod check;
 mod doctor;
+mod explain;
 mod init;
 mod log;
 mod run;
@@ -50,6 +51,8 @@ enum Command {
     Check,
     /// Show whether fim watches, with what means, and what is wrong
     Status,
+    /// Show what holds for a path, and which line of the configuration says so; 1 when it is not watched
+    Explain(explain::Args),
     /// Show what was recorded
     Log(log::Args),
     /// Show what this kernel and these file systems let fim see, and what would let it see more
@@ -82,6 +85,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Run { dry_run } => run::run(&config, *dry_run, cli.json),
         Command::Check => check::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
+        Command::Explain(args) => explain::run(&config, args, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
     }
