@@ -239,7 +239,7 @@ impl Examiner<'_> {
         }
         if is {
             self.sight.adopt(self.watch, &look.path);
-            below.extend(self.names_in(&look.path));
+            below.extend(names_in(self.watch, &look.path));
         }
         // Moving a directory away takes what is in it along: its mover is the author, not merely a possible one.
         let inherited = if went { look.witnessed.clone() } else { look.witnessed.as_possible() };
@@ -277,16 +277,6 @@ impl Examiner<'_> {
         Ok(())
     }
 
-    fn names_in(&self, path: &RelPath) -> Vec<RelPath> {
-        let Ok(dir) = self.watch.root.open_dir(path) else {
-            return Vec::new();
-        };
-        let Ok(entries) = rustix::fs::Dir::read_from(&dir) else {
-            return Vec::new();
-        };
-        entries.flatten().filter_map(|entry| path.join(entry.file_name().to_bytes())).collect()
-    }
-
     /// Nothing can be put back into a folder that is gone: the folders above are looked at as well.
     fn ancestors(
         &mut self,
@@ -319,6 +309,41 @@ impl Examiner<'_> {
         }
         Ok(())
     }
+}
+
+/// What lies in the folder `path` now; nothing when it cannot be read.
+pub(super) fn names_in(watch: &Watch, path: &RelPath) -> Vec<RelPath> {
+    let Ok(dir) = watch.root.open_dir(path) else {
+        return Vec::new();
+    };
+    let Ok(entries) = rustix::fs::Dir::read_from(&dir) else {
+        return Vec::new();
+    };
+    entries.flatten().filter_map(|entry| path.join(entry.file_name().to_bytes())).collect()
+}
+
+/// Whether the folder `path` cannot become empty, because all that keeps it is excluded. One such name.
+pub(super) fn kept_by_excluded(watch: &Watch, path: &RelPath) -> Option<RelPath> {
+    let is_dir = |path: &RelPath| {
+        let found = inspect::inspect(&watch.root, path, None).ok().flatten();
+        found.is_some_and(|found| found.entry.kind == FileType::Directory)
+    };
+    let (mut folders, mut keeper) = (vec![path.clone()], None);
+    while let Some(folder) = folders.pop() {
+        let names = names_in(watch, &folder);
+        if names.is_empty() {
+            return None;
+        }
+        for name in names {
+            let directory = is_dir(&name);
+            match (watch.policy.exclude.excludes(&name, directory), directory) {
+                (true, _) => keeper = Some(name),
+                (false, true) => folders.push(name),
+                (false, false) => return None,
+            }
+        }
+    }
+    keeper
 }
 
 /// Whether the kernel's sensors had part in it, so that more may be under way.
@@ -355,3 +380,6 @@ fn done_and_undone(look: &Look, approved: bool, there: bool) -> Option<ChangeKin
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use crate::tree::inspect;
 
 use super::act::Act;
 use super::clock::boottime_ns;
+use super::examine::kept_by_excluded;
 use super::journal;
 use super::reconcile::{RESTLESS, Reconciler};
 use super::record::conclude;
@@ -20,6 +21,16 @@ impl Reconciler {
     /// Records how an act ended, and makes sure that the file is right now.
     pub(super) fn settle(&mut self, watch: &Watch, mut act: Act, upkeep: &mut Upkeep) {
         let now = boottime_ns();
+        if act.void()
+            && act.filled
+            && let Some(keeper) = kept_by_excluded(watch, &act.finding.change.path)
+        {
+            // No further look would find it empty.
+            act.again = false;
+            act.error = Some(format!(
+                "the folder cannot be removed while it holds {keeper}, which `exclude` says not to touch; remove that by hand"
+            ));
+        }
         if act.void() {
             let mut look = act.finding.look;
             look.directory |= act.filled;
