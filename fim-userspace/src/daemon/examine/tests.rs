@@ -30,8 +30,12 @@ impl World {
         fs::create_dir(&root).expect("made");
         for file in files {
             let at = root.join(file);
-            fs::create_dir_all(if file.ends_with('/') { &at } else { at.parent().expect("a folder") })
-                .expect("made");
+            fs::create_dir_all(if file.ends_with('/') {
+                at.as_path()
+            } else {
+                at.parent().expect("a folder")
+            })
+            .expect("made");
             if !file.ends_with('/') {
                 fs::write(at, format!("approved {file}\n")).expect("written");
             }
