@@ -7,8 +7,8 @@ use anyhow::Context;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::core::change::{Change, compare};
-use crate::core::entry::{FileType, Found};
+use crate::core::change::{Change, compare_but};
+use crate::core::entry::{Entry, FileType, Found};
 use crate::core::event::State;
 use crate::core::path::{RelPath, display, escape};
 use crate::daemon::scanner::Approved;
@@ -49,15 +49,18 @@ pub fn run(config: &Config, as_json: bool) -> anyhow::Result<ExitCode> {
 fn compare_all(store: &Store, watch: &Watch) -> anyhow::Result<(u64, Vec<Change>, Vec<String>)> {
     let approved = Approved::load(store, watch.path())?;
     let changes = Mutex::new(Vec::new());
-    let add = |change: Option<Change>| {
-        if let Some(change) = change.filter(|c| watch.policy.kinds.contains(&c.kind)) {
+    let add = |path: &RelPath, was: Option<&Entry>, now: Option<&Found>| {
+        let kind = was.map(|e| e.kind).or(now.map(|f| f.entry.kind));
+        let policy = watch.policy.of(path, kind == Some(FileType::Directory));
+        let change = compare_but(path, was, now, policy.ignore);
+        if let Some(change) = change.filter(|c| policy.kinds.contains(c.kind)) {
             changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(change);
         }
     };
     let progress = scan::ScanProgress::default();
     let job = watch.scan(None, &|_| None, &progress);
     let visit = |path: RelPath, found: Found| {
-        add(compare(&path, approved.meet(&path).map(|f| &f.entry), Some(&found)));
+        add(&path, approved.meet(&path).map(|f| &f.entry), Some(&found));
     };
     let report = scan::walk(&job, &visit)
         .with_context(|| format!("the watch {} cannot be compared", display(watch.path())))?;
@@ -65,7 +68,7 @@ fn compare_all(store: &Store, watch: &Watch) -> anyhow::Result<(u64, Vec<Change>
         let was = approved.get(path);
         let folder = was.is_some_and(|f| f.entry.kind == FileType::Directory);
         if !watch.policy.exclude.excludes(path, folder) {
-            add(compare(path, was.map(|f| &f.entry), None));
+            add(path, was.map(|f| &f.entry), None);
         }
     }
     let mut changes = changes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -2,6 +2,7 @@
 
 mod check;
 mod doctor;
+mod explain;
 mod init;
 mod log;
 mod report;
@@ -42,11 +43,17 @@ enum Command {
         replace: bool,
     },
     /// Watch in the foreground and put right what changes; prints `ready` once nothing can slip through
-    Run,
+    Run {
+        /// Carry nothing out: record what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Compare every watched file with the baseline, once; 1 when something differs
     Check,
     /// Show whether fim watches, with what means, and what is wrong
     Status,
+    /// Show what holds for a path, and which line of the configuration says so; 1 when it is not watched
+    Explain(explain::Args),
     /// Show what was recorded
     Log(log::Args),
     /// Tell an auditor of a period: what was watched, what changed, by whom, and whether the record is whole
@@ -78,9 +85,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&cli.config)?;
     match &cli.command {
         Command::Init { replace } => init::run(&config, *replace, cli.json),
-        Command::Run => run::run(&config, cli.json),
+        Command::Run { dry_run } => run::run(&config, *dry_run, cli.json),
         Command::Check => check::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
+        Command::Explain(args) => explain::run(&config, args, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
         Command::Report(args) => report::run(&config, args, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),

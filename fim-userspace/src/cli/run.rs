@@ -18,8 +18,14 @@ use crate::sink::line;
 const WAITING: usize = 1024;
 
 /// Prints one line `ready` when changes from then on are certain to be caught, and one for each record.
-pub fn run(config: &Config, as_json: bool) -> anyhow::Result<ExitCode> {
+///
+/// With `dry_run` nothing is carried out, whatever the configuration says.
+pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<ExitCode> {
     log_to();
+    let mut config = config.clone();
+    if dry_run {
+        config.watches.iter_mut().for_each(|watch| watch.policy.dry_run_everything());
+    }
     let (lines, printer) = printer(as_json)?;
     let mut unprinted = 0;
     let print = move |records: &[Record]| {
@@ -35,7 +41,7 @@ pub fn run(config: &Config, as_json: bool) -> anyhow::Result<ExitCode> {
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     };
-    let ended = crate::daemon::run(config, Box::new(print), ready);
+    let ended = crate::daemon::run(&config, Box::new(print), ready);
     // What is still under way to a reader that reads is printed.
     for _ in 0..20 {
         if printer.is_finished() {
@@ -60,7 +66,8 @@ fn printer(as_json: bool) -> anyhow::Result<(Lines, JoinHandle<()>)> {
                 if skipped > 0 && !as_json {
                     let _ = writeln!(out, "({skipped} records were not printed; see `fim log`)");
                 }
-                for record in &records {
+                // One path's thousandth change is told by the record that closes the muted time.
+                for record in records.iter().filter(|r| !r.event.muted) {
                     let text = if as_json {
                         serde_json::to_string(record).unwrap_or_default()
                     } else {

@@ -50,6 +50,9 @@ fn the_arguments_are_consistent() {
     assert_eq!((cli.config.as_path(), cli.json), (Path::new("/x/fim.toml"), true));
     let cli = Cli::try_parse_from(["fim", "status"]).expect("valid");
     assert_eq!(cli.config.as_path(), Path::new("/etc/fim/fim.toml"));
+    let cli = Cli::try_parse_from(["fim", "run", "--dry-run"]).expect("valid");
+    assert!(matches!(cli.command, Command::Run { dry_run: true }));
+    assert!(Cli::try_parse_from(["fim", "explain"]).is_err(), "a path is required");
     let error = Cli::try_parse_from(["fim", "stats"]).expect_err("no such command");
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("'status'"), "{error}");

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
 pub use error::{ConfigError, SecretError};
 pub use secret::{Secret, SecretSource};
-pub use watch::WatchConfig;
+pub use watch::{Lines, RuleLines, WatchConfig};
 
 use crate::core::policy::Severity;
 use read::{Section, Source};

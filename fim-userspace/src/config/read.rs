@@ -1,6 +1,6 @@
 //! Reads tables of the TOML document key by key, so that every complaint names its line and its key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,6 +87,12 @@ impl<'i> Section<'i> {
         Err(self.source.at(self.source.line(key.span().start), sentence))
     }
 
+    /// Every key that is there, and the line it begins on.
+    pub fn lines(&self) -> BTreeMap<String, usize> {
+        let line = |key: &Spanned<_>| self.source.line(key.span().start);
+        self.table.keys().map(|key| (key.get_ref().to_string(), line(key))).collect()
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
@@ -135,6 +141,14 @@ impl<'i> Section<'i> {
         Ok(found)
     }
 
+    /// A list of texts, each with its line.
+    pub fn texts(&mut self, key: &str) -> Result<Option<Put<Vec<Put<String>>>>, ConfigError> {
+        let found = self.take::<Vec<Spanned<String>>>(key, "a list of texts in quotes")?;
+        let source = self.source;
+        let text = |t: Spanned<String>| Put { line: source.line(t.span().start), value: t.into_inner() };
+        Ok(found.map(|list| Put { line: list.line, value: list.value.into_iter().map(text).collect() }))
+    }
+
     /// One of `allowed`, by name.
     pub fn choice<T: Copy>(&mut self, key: &str, allowed: &[(&str, T)]) -> Result<Option<T>, ConfigError> {
         let Some(found) = self.text(key)? else {
@@ -148,13 +162,28 @@ impl<'i> Section<'i> {
         key: &str,
         allowed: &[(&str, T)],
     ) -> Result<Option<Vec<T>>, ConfigError> {
-        if !self.has(key) {
-            return Ok(None);
+        match self.choices_or_none(key, allowed)? {
+            Some(Put { value, line }) if value.is_empty() => {
+                let example = allowed[0].0;
+                Err(self.bad(line, key, &format!("is empty; write for example {key} = [\"{example}\"]")))
+            }
+            found => Ok(found.map(|found| found.value)),
         }
-        let found = self.need_list(key, &format!("[\"{}\"]", allowed[0].0))?;
+    }
+
+    /// Any of `allowed`, by name; also none of them.
+    pub fn choices_or_none<T: Copy>(
+        &mut self,
+        key: &str,
+        allowed: &[(&str, T)],
+    ) -> Result<Option<Put<Vec<T>>>, ConfigError> {
+        let Some(found) = self.take::<Vec<String>>(key, "a list of texts in quotes")? else {
+            return Ok(None);
+        };
         let mut seen = BTreeSet::new();
         let names = found.value.iter().filter(|name| seen.insert(name.as_str()));
-        names.map(|name| self.pick(key, name, found.line, allowed)).collect::<Result<_, _>>().map(Some)
+        let picked = names.map(|name| self.pick(key, name, found.line, allowed)).collect::<Result<_, _>>()?;
+        Ok(Some(Put { value: picked, line: found.line }))
     }
 
     fn pick<T: Copy>(
@@ -193,6 +222,18 @@ impl<'i> Section<'i> {
                 Err(self.bad(found.line, key, &sentence))
             }
         }
+    }
+
+    /// Bytes such as `512K`, `10M` or `2G`; the units are powers of 1024.
+    pub fn size(&mut self, key: &str) -> Result<Option<u64>, ConfigError> {
+        let Some(found) = self.text(key)? else {
+            return Ok(None);
+        };
+        let sentence = || {
+            let shown = found.value.escape_debug();
+            format!("cannot be \"{shown}\"; write a size such as \"512K\", \"10M\" or \"2G\"")
+        };
+        parse_size(&found.value).map(Some).ok_or_else(|| self.bad(found.line, key, &sentence()))
     }
 
     /// An absolute path without `..`, tidied (no doubled or trailing slashes).
@@ -248,7 +289,12 @@ impl<'i> Section<'i> {
 
     /// The tables of `[[key]]`, in order.
     pub fn tables(&mut self, key: &str) -> Result<Vec<Section<'i>>, ConfigError> {
-        let name = format!("[[{key}]]");
+        self.tables_within("", key)
+    }
+
+    /// The tables of `[[PREFIXkey]]`, in order; `prefix` ends with a dot.
+    pub fn tables_within(&mut self, prefix: &str, key: &str) -> Result<Vec<Section<'i>>, ConfigError> {
+        let name = format!("[[{prefix}{key}]]");
         let Some((value, line)) = self.take_value(key) else {
             return Ok(Vec::new());
         };
@@ -302,6 +348,21 @@ fn best<'a>(known: &[&'a str], score: impl Fn(&str) -> f64) -> Option<&'a str> {
         .filter(|(_, s)| *s > 0.75)
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .map(|(k, _)| k)
+}
+
+/// `10M`: a whole number with `K`, `M`, `G` or `T`, also written `KiB`; or bytes with `B` or nothing.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let shift = match &text[digits..] {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
 }
 
 /// `1h30m`: whole numbers, each with `ms`, `s`, `m`, `h` or `d`.

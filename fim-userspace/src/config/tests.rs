@@ -2,8 +2,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::core::change::ChangeKind;
+use crate::core::entry::Aspect;
 use crate::core::path::RelPath;
-use crate::core::policy::{OnAltered, OnCreated};
+use crate::core::policy::{Excluded, OnAltered, OnCreated, PathPolicy};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Path::new("/etc/fim/fim.toml"), text)
@@ -21,10 +22,9 @@ fn the_least_configuration_undoes_everything() {
     assert_eq!(config.sensor.scan_period, Duration::from_secs(86_400));
     let watch = &config.watches[0];
     assert_eq!(watch.path.as_os_str(), "/etc", "a trailing slash is tidied away");
-    assert_eq!(watch.policy.on_modified, OnAltered::Restore);
-    assert_eq!(watch.policy.on_created, OnCreated::Quarantine);
-    assert_eq!(watch.policy.kinds, ChangeKind::ALL);
-    assert!(watch.policy.keep_versions && watch.interval.is_none() && config.alerts.is_empty());
+    assert_eq!(watch.policy.base, PathPolicy::restore_everything());
+    assert_eq!((watch.policy.base.repeat_limit, watch.policy.base.repeat_window.as_secs()), (10, 600));
+    assert!(watch.interval.is_none() && config.alerts.is_empty());
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
     let types: Vec<&str> = config.alerts.iter().map(|a| a.kind.as_str()).collect();
     assert_eq!(types, ["twilio", "email", "webhook"]);
     let keys = "dir tier scan_period path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
-                severity interval name type account_sid auth_token_file from to api_base min_severity smtp \
+                severity interval paths max_file_size dry_run ignore repeat_limit repeat_window name type account_sid auth_token_file from to api_base min_severity smtp \
                 password_file url secret_file format";
     for key in keys.split_whitespace() {
         assert!(text.contains(&format!("\n{key} = ")), "{key} is not shown");
@@ -62,6 +62,11 @@ fn every_value_arrives() {
         keep_versions = false
         severity = "critical"
         interval = "30s"
+        max_file_size = "10M"
+        dry_run = true
+        ignore = ["mtime", "owner"]
+        repeat_limit = 5
+        repeat_window = "2m"
         [[alert]]
         type = "webhook"
         url = "http://user:pass@127.0.0.1:81/token"
@@ -73,13 +78,21 @@ fn every_value_arrives() {
     assert_eq!(config.sensor.tier, TierChoice::Tracepoint);
     assert_eq!(config.sensor.scan_period, Duration::from_secs(5_400));
     let watch = &config.watches[0];
-    assert_eq!(watch.policy.kinds, [ChangeKind::Deleted, ChangeKind::Type]);
-    assert_eq!(
-        (watch.policy.on_modified, watch.policy.on_deleted, watch.policy.on_attributes),
-        (OnAltered::Alert, OnAltered::Restore, OnAltered::Alert)
-    );
-    assert_eq!((watch.policy.on_created, watch.policy.severity), (OnCreated::Delete, Severity::Critical));
-    assert_eq!((watch.policy.keep_versions, watch.interval), (false, Some(Duration::from_secs(30))));
+    let expected = PathPolicy {
+        kinds: [ChangeKind::Deleted, ChangeKind::Type].into_iter().collect(),
+        on_modified: OnAltered::Alert,
+        on_deleted: OnAltered::Restore,
+        on_attributes: OnAltered::Alert,
+        on_created: OnCreated::Delete,
+        keep_versions: false,
+        max_file_size: Some(10 << 20),
+        severity: Severity::Critical,
+        dry_run: true,
+        ignore: [Aspect::Mtime, Aspect::Owner].into_iter().collect(),
+        repeat_limit: 5,
+        repeat_window: Duration::from_secs(120),
+    };
+    assert_eq!((watch.policy.base, watch.interval), (expected, Some(Duration::from_secs(30))));
     let excluded = |p: &str| watch.policy.exclude.excludes(&RelPath::new(p).expect("sound"), false);
     assert!(excluded("a.swp") && !excluded("keep.swp") && !excluded("fim"));
     assert!(excluded("fim state/fim.db"), "fim's own records below a watch are never watched");
@@ -92,12 +105,104 @@ fn every_value_arrives() {
     assert_eq!(hook.url.get().path(), "/token");
 }
 
+#[test]
+fn rules_are_read_with_their_lines() {
+    let text = r#"[[watch]]
+path = "/etc"
+exclude = [
+    "*.swp",
+    "mtab",
+]
+severity = "low"
+
+[[watch.rule]]
+paths = ["*.conf", "/ssh/**", "!x.conf"]
+severity = "critical"
+ignore = []
+
+[[watch.rule]]
+paths = ["/log/"]
+kinds = ["deleted"]
+on_modified = "alert"
+on_deleted = "alert"
+on_attributes = "alert"
+on_created = "delete"
+dry_run = true
+max_file_size = "1K"
+keep_versions = false
+ignore = ["content", "mtime"]
+repeat_limit = 0
+repeat_window = "1h"
+
+[[watch]]
+path = "/srv"
+
+[[watch.rule]]
+paths = ["a"]
+on_created = "alert"
+"#;
+    let config = parse(text).expect("valid");
+    let [etc, srv] = &config.watches[..] else { panic!("{:?}", config.watches) };
+    let of = |path: &str, directory| etc.policy.of(&RelPath::new(path).expect("sound"), directory);
+    let base = PathPolicy { severity: Severity::Low, ..PathPolicy::restore_everything() };
+    assert_eq!(of("hosts", false), base);
+    assert_eq!(of("x.conf", false), base);
+    assert_eq!(of("a/b.conf", false), PathPolicy { severity: Severity::Critical, ..base });
+    let log = PathPolicy {
+        kinds: [ChangeKind::Deleted].into_iter().collect(),
+        on_created: OnCreated::Delete,
+        dry_run: true,
+        max_file_size: Some(1024),
+        keep_versions: false,
+        ignore: [Aspect::Content, Aspect::Mtime].into_iter().collect(),
+        repeat_limit: 0,
+        repeat_window: Duration::from_secs(3_600),
+        ..base.alert_only()
+    };
+    assert_eq!(of("log/messages", false), log);
+    assert_eq!(of("log/b.conf", false), PathPolicy { severity: Severity::Critical, ..log });
+    let of_srv = srv.policy.of(&RelPath::new("a").expect("sound"), false);
+    assert_eq!(of_srv.on_created, OnCreated::Alert);
+    let excluded = etc.policy.exclude.why(&RelPath::new("mtab").expect("sound"), false);
+    assert_eq!(excluded, Some(Excluded::Pattern("mtab")));
+    let lines = &etc.lines;
+    assert_eq!(lines.exclude, [("*.swp".to_owned(), 4), ("mtab".to_owned(), 5)]);
+    assert_eq!((lines.table, lines.keys["severity"]), (1, 7));
+    let rules: Vec<_> = lines.rules.iter().map(|r| (r.table, r.keys["paths"], r.keys["ignore"])).collect();
+    assert_eq!(rules, [(9, 10, 12), (14, 15, 24)]);
+    assert_eq!(lines.rules[1].paths, ["/log/"]);
+    assert_eq!(srv.lines.rules[0].keys["on_created"], 33);
+}
+
+#[test]
+fn sizes() {
+    let cases = [
+        ("0", Some(0)),
+        ("12B", Some(12)),
+        ("512K", Some(524_288)),
+        ("10MiB", Some(10_485_760)),
+        ("2G", Some(2_147_483_648)),
+        ("1T", Some(1 << 40)),
+        ("", None),
+        ("M", None),
+        ("-1", None),
+        ("1.5G", None),
+        ("1 G", None),
+        ("1MB", None),
+        ("99999999999T", None),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(read::parse_size(text), expected, "{text:?}");
+    }
+}
+
 /// Text, and what the complaint must contain: the line, the key, and what to do.
 #[test]
 fn complaints_name_line_key_and_remedy() {
     const W: &str = "[[watch]]\npath = \"/etc\"\n";
     let hook = |line: &str| format!("{W}[[alert]]\ntype = \"webhook\"\n{line}\n");
     let with = |line: &str| format!("{W}{line}\n");
+    let rule = |lines: &str| format!("{W}[[watch.rule]]\n{lines}\n");
     let cases: Vec<(String, &[&str])> = vec![
         (String::new(), &["fim.toml: no [[watch]]", "path = \"/etc\""]),
         (
@@ -131,6 +236,31 @@ fn complaints_name_line_key_and_remedy() {
         (with("interval = \"30\""), &["toml:3:", "interval", "\"30s\""]),
         (with("interval = \"0s\""), &["toml:3:", "interval", "too short"]),
         (with("interval = 30"), &["toml:3:", "interval"]),
+        (with("dry_run = \"yes\""), &["toml:3:", "dry_run", "true or false"]),
+        (with("ignore = [\"mtim\"]"), &["toml:3:", "ignore", "did you mean \"mtime\"?"]),
+        (with("ignore = [\"type\"]"), &["toml:3:", "ignore", "\"type\"", "\"content\""]),
+        (with("max_file_size = 10"), &["toml:3:", "max_file_size", "text in quotes"]),
+        (with("max_file_size = \"10 MB\""), &["toml:3:", "max_file_size", "\"10M\""]),
+        (with("repeat_limit = -1"), &["toml:3:", "repeat_limit", "from 0 (never) to 1000"]),
+        (with("repeat_limit = 1001"), &["toml:3:", "repeat_limit", "is 1001", "from 0 (never) to 1000"]),
+        (with("repeat_window = \"0s\""), &["toml:3:", "repeat_window", "too short"]),
+        (with("[watch.rule]\npaths = [\"a\"]"), &["toml:3:", "two brackets: [[watch.rule]]"]),
+        (with("[[rule]]\npaths = [\"a\"]"), &["toml:3:", "unknown key \"rule\" in the file"]),
+        (rule("severity = \"low\""), &["toml:3:", "[[watch.rule]] has no \"paths\"", "\"/ssh/**\""]),
+        (rule("paths = []\nseverity = \"low\""), &["toml:4:", "paths in [[watch.rule]] is empty"]),
+        (
+            rule("paths = [\"!a\", \"# b\", \"\"]\nseverity = \"low\""),
+            &["toml:4:", "paths", "matches nothing"],
+        ),
+        (rule("paths = [\"[z-a]\"]\nseverity = \"low\""), &["toml:4:", "paths", "[z-a]", "gitignore"]),
+        (rule("paths = [\"a\"]"), &["toml:3:", "paths in [[watch.rule]] stands alone", "severity ="]),
+        (
+            rule("paths = [\"a\"]\non_modifed = \"alert\""),
+            &["toml:5:", "unknown key \"on_modifed\" in [[watch.rule]]", "did you mean \"on_modified\"?"],
+        ),
+        (rule("path = [\"a\"]"), &["toml:4:", "unknown key \"path\"", "did you mean \"paths\"?"]),
+        (rule("paths = [\"a\"]\ninterval = \"1h\""), &["toml:5:", "unknown key \"interval\""]),
+        (rule("paths = [\"a\"]\nkinds = []"), &["toml:5:", "kinds in [[watch.rule]]", "empty"]),
         (
             "[[watch]]\nexclude = [\"a\"]\n".into(),
             &["toml:1:", "[[watch]] has no \"path\"", "path = \"/etc\""],

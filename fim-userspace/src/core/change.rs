@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Aspect, Entry, Found};
+use super::entry::{Aspect, AspectSet, Entry, Found};
 use super::path::RelPath;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,6 +32,30 @@ impl ChangeKind {
     }
 }
 
+/// Kinds of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindSet(u8);
+
+impl KindSet {
+    pub fn all() -> Self {
+        ChangeKind::ALL.into_iter().collect()
+    }
+
+    pub fn contains(self, kind: ChangeKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+
+    pub fn list(self) -> impl Iterator<Item = ChangeKind> {
+        ChangeKind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
+}
+
+impl FromIterator<ChangeKind> for KindSet {
+    fn from_iter<I: IntoIterator<Item = ChangeKind>>(kinds: I) -> Self {
+        Self(kinds.into_iter().fold(0, |set, kind| set | 1 << kind as u8))
+    }
+}
+
 /// One path that is not what the baseline says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
@@ -48,12 +72,22 @@ pub struct Change {
 
 /// What the two states of one path amount to; `None` when nothing differs.
 pub fn compare(path: &RelPath, before: Option<&Entry>, after: Option<&Found>) -> Option<Change> {
+    compare_but(path, before, after, AspectSet::default())
+}
+
+/// As [`compare`], where a difference in what is `ignored` is none.
+pub fn compare_but(
+    path: &RelPath,
+    before: Option<&Entry>,
+    after: Option<&Found>,
+    ignored: AspectSet,
+) -> Option<Change> {
     let (kind, aspects) = match (before, after) {
         (None, None) => return None,
         (None, Some(_)) => (ChangeKind::Created, Vec::new()),
         (Some(_), None) => (ChangeKind::Deleted, Vec::new()),
         (Some(b), Some(a)) => {
-            let aspects = b.differences(&a.entry);
+            let aspects = b.differences_but(&a.entry, ignored);
             let kind = match aspects.first()? {
                 Aspect::Type => ChangeKind::Type,
                 Aspect::Content | Aspect::Target | Aspect::Device => ChangeKind::Modified,

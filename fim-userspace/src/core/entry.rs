@@ -133,7 +133,34 @@ pub enum Aspect {
     Mtime,
 }
 
+/// Aspects of an entry; by default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AspectSet(u16);
+
+impl AspectSet {
+    pub fn contains(self, aspect: Aspect) -> bool {
+        self.0 & (1 << aspect as u16) != 0
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromIterator<Aspect> for AspectSet {
+    fn from_iter<I: IntoIterator<Item = Aspect>>(aspects: I) -> Self {
+        Self(aspects.into_iter().fold(0, |set, aspect| set | 1 << aspect as u16))
+    }
+}
+
 impl Entry {
+    /// As [`Entry::differences`], without what is `ignored`.
+    pub fn differences_but(&self, now: &Entry, ignored: AspectSet) -> Vec<Aspect> {
+        let mut aspects = self.differences(now);
+        aspects.retain(|aspect| !ignored.contains(*aspect));
+        aspects
+    }
+
     /// Every way in which `now` differs from this entry, most serious first. Empty when nothing differs.
     pub fn differences(&self, now: &Entry) -> Vec<Aspect> {
         if self.kind != now.kind {

@@ -9,4 +9,5 @@ pub mod observation;
 pub mod path;
 pub mod plan;
 pub mod policy;
+pub mod repetition;
 pub mod tier;

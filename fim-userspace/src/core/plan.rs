@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{Change, ChangeKind};
 use super::entry::{Entry, FileType, Found};
+use super::event::Response;
 use super::path::RelPath;
-use super::policy::{OnAltered, OnCreated, WatchPolicy};
+use super::policy::{OnAltered, OnCreated, PathPolicy};
 
 /// One step, complete in itself. The executor checks `expected` on the descriptor it acts on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +40,27 @@ pub struct ResponsePlan {
     pub unable: Option<Unable>,
 }
 
-/// Decides what is done about `change`. `in_vault` says whether the approved content can be had.
-pub fn plan(change: &Change, policy: &WatchPolicy, in_vault: bool) -> ResponsePlan {
+impl ResponsePlan {
+    /// How the response ends when all goes well; `None` when there is none. Something put back counts more than
+    /// something taken away.
+    pub fn promises(&self) -> Option<Response> {
+        if self.unable.is_some() {
+            return Some(Response::Failed);
+        }
+        let of = |step: &Step| match step {
+            Step::Replace { .. } | Step::Reattribute { .. } | Step::MoveBack { .. } => {
+                (0, Response::Restored)
+            }
+            Step::Quarantine { .. } => (1, Response::Quarantined),
+            Step::Delete { .. } => (2, Response::Deleted),
+        };
+        self.steps.iter().map(of).min_by_key(|(rank, _)| *rank).map(|(_, response)| response)
+    }
+}
+
+/// Decides what is done about `change`. `policy` is what holds for it (`WatchPolicy::of_change`); `in_vault` says whether the approved
+/// content can be had.
+pub fn plan(change: &Change, policy: &PathPolicy, in_vault: bool) -> ResponsePlan {
     let mut plan = ResponsePlan::default();
     match change.kind {
         ChangeKind::Created => remove(change, policy, &mut plan),
@@ -54,7 +74,7 @@ pub fn plan(change: &Change, policy: &WatchPolicy, in_vault: bool) -> ResponsePl
     plan
 }
 
-fn rename_back(change: &Change, policy: &WatchPolicy, in_vault: bool, plan: &mut ResponsePlan) {
+fn rename_back(change: &Change, policy: &PathPolicy, in_vault: bool, plan: &mut ResponsePlan) {
     let Some(old) = &change.old_path else {
         return;
     };
@@ -93,20 +113,20 @@ fn put_back(change: &Change, path: &RelPath, on: OnAltered, in_vault: bool, plan
     }
 }
 
-fn reattribute(change: &Change, policy: &WatchPolicy, plan: &mut ResponsePlan) {
+fn reattribute(change: &Change, policy: &PathPolicy, plan: &mut ResponsePlan) {
     let (Some(approved), Some(now)) = (&change.before, &change.after) else {
         return;
     };
     if policy.on_attributes == OnAltered::Restore {
         plan.steps.push(Step::Reattribute {
             path: change.path.clone(),
-            approved: approved.clone(),
+            approved: policy.as_far_as_it_counts(approved, &now.entry),
             expected: now.clone(),
         });
     }
 }
 
-fn remove(change: &Change, policy: &WatchPolicy, plan: &mut ResponsePlan) {
+fn remove(change: &Change, policy: &PathPolicy, plan: &mut ResponsePlan) {
     let Some(now) = &change.after else {
         return;
     };
@@ -123,7 +143,7 @@ mod tests {
     use super::*;
     use crate::core::change::compare;
     use crate::core::entry::tests::regular;
-    use crate::core::entry::{Digest, Identity};
+    use crate::core::entry::{Aspect, Digest, Identity};
 
     fn path(text: &str) -> RelPath {
         RelPath::new(text).expect("sound")
@@ -167,31 +187,60 @@ mod tests {
             ("type", Some(regular(1)), Some(of_type(FileType::Fifo)), &["replace"]),
             ("directory gone", Some(of_type(FileType::Directory)), None, &["replace"]),
         ];
-        let restore = WatchPolicy::restore_everything();
+        let restore = PathPolicy::restore_everything();
         for (name, before, after, expected) in cases {
             let change = compare(&path("f"), before.as_ref(), after.map(found).as_ref()).expect("differs");
             assert_eq!(names(&plan(&change, &restore, true)), expected, "{name}");
-            let told = plan(&change, &restore.clone().alert_only(), true);
+            let told = plan(&change, &restore.alert_only(), true);
             assert!(told.steps.is_empty() && told.unable.is_none(), "{name}, alert only");
         }
     }
 
     #[test]
+    fn what_is_ignored_stays_as_it_is_when_attributes_are_put_back() {
+        let now = found(Entry { mode: 0o777, uid: 8, mtime_ns: 9, ..regular(1) });
+        let policy = PathPolicy {
+            ignore: [Aspect::Owner, Aspect::Mtime].into_iter().collect(),
+            ..PathPolicy::restore_everything()
+        };
+        let change = compare(&path("f"), Some(&regular(1)), Some(&now)).expect("differs");
+        let steps = plan(&change, &policy, true).steps;
+        let [Step::Reattribute { approved, .. }] = &steps[..] else { panic!("{steps:?}") };
+        assert_eq!(approved, &Entry { uid: 8, mtime_ns: 9, ..regular(1) });
+    }
+
+    #[test]
+    fn a_plan_tells_what_it_promises() {
+        let restore = PathPolicy::restore_everything();
+        let promised = |before: Option<Entry>, after: Option<Entry>, policy: &PathPolicy, in_vault| {
+            let change = compare(&path("f"), before.as_ref(), after.map(found).as_ref()).expect("differs");
+            plan(&change, policy, in_vault).promises()
+        };
+        let delete = PathPolicy { on_created: OnCreated::Delete, ..restore };
+        let (approved, now) = (Some(regular(1)), Some(altered()));
+        assert_eq!(promised(approved.clone(), now.clone(), &restore, true), Some(Response::Restored));
+        assert_eq!(promised(approved.clone(), now.clone(), &restore, false), Some(Response::Failed));
+        assert_eq!(promised(approved, now.clone(), &restore.alert_only(), false), None);
+        assert_eq!(promised(None, now.clone(), &restore, true), Some(Response::Quarantined));
+        assert_eq!(promised(None, now, &delete, true), Some(Response::Deleted));
+    }
+
+    #[test]
     fn what_the_vault_lacks_is_said_and_not_half_done() {
         let change = compare(&path("f"), Some(&regular(1)), Some(&found(altered()))).expect("differs");
-        let told = plan(&change, &WatchPolicy::restore_everything(), false);
+        let told = plan(&change, &PathPolicy::restore_everything(), false);
         assert_eq!((told.steps.len(), told.unable), (0, Some(Unable::NoApprovedContent)));
         let change = compare(&path("s"), Some(&of_type(FileType::Socket)), None).expect("differs");
-        assert_eq!(plan(&change, &WatchPolicy::restore_everything(), true).unable, Some(Unable::Socket));
+        assert_eq!(plan(&change, &PathPolicy::restore_everything(), true).unable, Some(Unable::Socket));
     }
 
     #[test]
     fn a_rename_is_undone_by_renaming_only_where_the_content_is_approved() {
-        let policy = WatchPolicy::restore_everything();
-        let deletes = WatchPolicy { on_created: OnCreated::Delete, ..policy.clone() };
-        let keeps_new = WatchPolicy { on_created: OnCreated::Alert, ..policy.clone() };
-        let keeps_gone = WatchPolicy { on_deleted: OnAltered::Alert, ..policy.clone() };
-        type Case<'a> = (&'static str, Entry, &'a WatchPolicy, &'static [&'static str]);
+        let policy = PathPolicy::restore_everything();
+        let deletes = PathPolicy { on_created: OnCreated::Delete, ..policy };
+        let keeps_new = PathPolicy { on_created: OnCreated::Alert, ..policy };
+        let keeps_gone = PathPolicy { on_deleted: OnAltered::Alert, ..policy };
+        type Case<'a> = (&'static str, Entry, &'a PathPolicy, &'static [&'static str]);
         let cases: Vec<Case<'_>> = vec![
             ("same content", regular(1), &policy, &["move back"]),
             ("altered on the way", altered(), &policy, &["replace", "quarantine"]),

@@ -7,6 +7,7 @@ use crate::core::entry::{FileType, Found};
 use crate::core::event::{Event, Response};
 use crate::core::path::RelPath;
 use crate::core::plan::{ResponsePlan, Step, Unable};
+use crate::core::policy::PathPolicy;
 use crate::respond::{Evidence, Responder, ResponseError};
 use crate::store::IntentId;
 
@@ -17,6 +18,8 @@ use super::watch::Watch;
 /// One change on its way from finding to record.
 pub struct Act {
     pub finding: Finding,
+    /// What holds for the change.
+    pub policy: PathPolicy,
     pub plan: ResponsePlan,
     pub event: Event,
     pub intent: Option<IntentId>,
@@ -32,10 +35,17 @@ pub struct Act {
 }
 
 impl Act {
-    pub fn new(finding: Finding, plan: ResponsePlan, event: Event) -> Self {
-        let error = plan.unable.map(|why| unable(why).to_owned());
+    pub fn new(finding: Finding, policy: PathPolicy, plan: ResponsePlan, mut event: Event) -> Self {
+        let mut error = plan.unable.map(|why| unable(why).to_owned());
+        let mut plan = plan;
+        if policy.dry_run {
+            event.planned = plan.promises();
+            event.message = error.take().map(|why| format!("it could not be put back: {why}"));
+            plan = ResponsePlan::default();
+        }
         Self {
             finding,
+            policy,
             plan,
             event,
             intent: None,

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use crate::core::change::{Change, ChangeKind, compare};
+use crate::core::change::{Change, ChangeKind, compare_but};
 use crate::core::correlate::{Correlator, Deeds, Look};
-use crate::core::entry::{FileType, Found};
+use crate::core::entry::{Aspect, FileType, Found};
 use crate::core::path::RelPath;
 use crate::store::{Store, StoreError};
 use crate::tree::{TreeError, inspect};
@@ -118,7 +118,14 @@ impl Examiner<'_> {
         let (Some(approved), Ok(Some(now))) = (approved, inspect::inspect(root, &look.path, None)) else {
             return Ok(Err(look));
         };
-        if taken || !gone || approved.entry.kind != now.entry.kind || self.excluded(&look.path, &now) {
+        let directory = now.entry.kind == FileType::Directory;
+        let policy = &self.watch.policy;
+        if taken
+            || !gone
+            || approved.entry.kind != now.entry.kind
+            || policy.exclude.excludes(&look.path, directory)
+            || !policy.renames_as_one(&old, &look.path, directory)
+        {
             return Ok(Err(look));
         }
         let mut look = look;
@@ -126,7 +133,7 @@ impl Examiner<'_> {
             look.witnessed.merge(&left.witnessed);
         }
         round.seen.extend([old.clone(), look.path.clone()]);
-        let aspects = approved.entry.differences(&now.entry);
+        let aspects = approved.entry.differences_but(&now.entry, policy.of(&old, directory).ignore);
         let change = Change {
             kind: ChangeKind::Renamed,
             path: look.path.clone(),
@@ -139,22 +146,22 @@ impl Examiner<'_> {
         Ok(Ok(()))
     }
 
-    fn excluded(&self, path: &RelPath, now: &Found) -> bool {
-        self.watch.policy.exclude.excludes(path, now.entry.kind == FileType::Directory)
-    }
-
     fn one(
         &mut self,
         look: Look,
         queue: &mut BTreeMap<RelPath, Look>,
         round: &mut Round,
     ) -> Result<(), StoreError> {
-        if !round.seen.insert(look.path.clone())
-            || self.watch.policy.exclude.excludes(&look.path, look.directory)
-        {
+        if !round.seen.insert(look.path.clone()) {
             return Ok(());
         }
         let approved = self.store.baseline_get(self.watch.path(), &look.path)?;
+        let is_dir = |found: &Found| found.entry.kind == FileType::Directory;
+        // What was approved decides: a folder in a file's place does not hide behind a pattern for folders.
+        let was_dir = approved.as_ref().map(is_dir);
+        if self.watch.policy.exclude.excludes(&look.path, was_dir.unwrap_or(look.directory)) {
+            return Ok(());
+        }
         // An unchanged identity proves nothing where somebody says that something was done: a change time is no finer than
         // a clock tick, and what the scan read again may have changed without one.
         let reported = look.happened != Deeds::default() || look.deeds.any(Deeds::SCANNED);
@@ -166,15 +173,16 @@ impl Examiner<'_> {
                 return Ok(());
             }
         };
-        if approved.is_none() && now.as_ref().is_some_and(|now| self.excluded(&look.path, now)) {
+        let is_dir_now = now.as_ref().is_some_and(is_dir);
+        if was_dir.is_none() && now.is_some() && self.watch.policy.exclude.excludes(&look.path, is_dir_now) {
             return Ok(());
         }
-        if look.deeds.any(Deeds::DELETED)
-            && now.as_ref().is_some_and(|now| now.entry.kind == FileType::Directory)
-        {
+        if look.deeds.any(Deeds::DELETED) && is_dir_now {
             self.sight.adopt(self.watch, &look.path);
         }
-        let change = compare(&look.path, approved.as_ref().map(|f| &f.entry), now.as_ref());
+        let policy = self.watch.policy.of(&look.path, was_dir.unwrap_or(is_dir_now));
+        let before = approved.as_ref().map(|f| &f.entry);
+        let change = compare_but(&look.path, before, now.as_ref(), policy.ignore);
         self.expand(&look, change.as_ref(), now.as_ref(), queue, round)?;
         match change {
             Some(change) => {
@@ -191,10 +199,16 @@ impl Examiner<'_> {
                 round.findings.push(Finding { look, change });
             }
             None => {
-                if let Some(kind) = done_and_undone(&look, approved.is_some(), now.is_some()) {
+                let ignored = match (before, &now) {
+                    (Some(before), Some(now)) => before.differences(&now.entry),
+                    _ => Vec::new(),
+                };
+                let undone = done_and_undone(&look, before.is_some(), now.is_some());
+                if let Some(kind) = undone.filter(|kind| !explains(&ignored, *kind)) {
                     round.transient.push((look.clone(), kind));
                 }
-                round.right.push((look, now));
+                // The identity of a file that differs in what is ignored is no proof that it equals its baseline.
+                round.right.push((look, now.filter(|_| ignored.is_empty())));
             }
         }
         Ok(())
@@ -225,7 +239,7 @@ impl Examiner<'_> {
         }
         if is {
             self.sight.adopt(self.watch, &look.path);
-            below.extend(self.names_in(&look.path));
+            below.extend(names_in(self.watch, &look.path));
         }
         // Moving a directory away takes what is in it along: its mover is the author, not merely a possible one.
         let inherited = if went { look.witnessed.clone() } else { look.witnessed.as_possible() };
@@ -263,16 +277,6 @@ impl Examiner<'_> {
         Ok(())
     }
 
-    fn names_in(&self, path: &RelPath) -> Vec<RelPath> {
-        let Ok(dir) = self.watch.root.open_dir(path) else {
-            return Vec::new();
-        };
-        let Ok(entries) = rustix::fs::Dir::read_from(&dir) else {
-            return Vec::new();
-        };
-        entries.flatten().filter_map(|entry| path.join(entry.file_name().to_bytes())).collect()
-    }
-
     /// Nothing can be put back into a folder that is gone: the folders above are looked at as well.
     fn ancestors(
         &mut self,
@@ -307,9 +311,54 @@ impl Examiner<'_> {
     }
 }
 
+/// What lies in the folder `path` now; nothing when it cannot be read.
+pub(super) fn names_in(watch: &Watch, path: &RelPath) -> Vec<RelPath> {
+    let Ok(dir) = watch.root.open_dir(path) else {
+        return Vec::new();
+    };
+    let Ok(entries) = rustix::fs::Dir::read_from(&dir) else {
+        return Vec::new();
+    };
+    entries.flatten().filter_map(|entry| path.join(entry.file_name().to_bytes())).collect()
+}
+
+/// Whether the folder `path` cannot become empty, because all that keeps it is excluded. One such name.
+pub(super) fn kept_by_excluded(watch: &Watch, path: &RelPath) -> Option<RelPath> {
+    let is_dir = |path: &RelPath| {
+        let found = inspect::inspect(&watch.root, path, None).ok().flatten();
+        found.is_some_and(|found| found.entry.kind == FileType::Directory)
+    };
+    let (mut folders, mut keeper) = (vec![path.clone()], None);
+    while let Some(folder) = folders.pop() {
+        let names = names_in(watch, &folder);
+        if names.is_empty() {
+            return None;
+        }
+        for name in names {
+            let directory = is_dir(&name);
+            match (watch.policy.exclude.excludes(&name, directory), directory) {
+                (true, _) => keeper = Some(name),
+                (false, true) => folders.push(name),
+                (false, false) => return None,
+            }
+        }
+    }
+    keeper
+}
+
 /// Whether the kernel's sensors had part in it, so that more may be under way.
 fn is_live(look: &Look) -> bool {
     look.sources.fanotify || look.sources.ebpf
+}
+
+/// Whether a difference that is ignored accounts for what was seen being done.
+fn explains(ignored: &[Aspect], kind: ChangeKind) -> bool {
+    let content = |a: &Aspect| matches!(a, Aspect::Content | Aspect::Target | Aspect::Device);
+    match kind {
+        ChangeKind::Modified => ignored.iter().any(content),
+        ChangeKind::Attributes => ignored.iter().any(|a| !content(a)),
+        _ => false,
+    }
 }
 
 /// The kind of a change that certainly happened and is no more.
@@ -331,3 +380,6 @@ fn done_and_undone(look: &Look, approved: bool, there: bool) -> Option<ChangeKin
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

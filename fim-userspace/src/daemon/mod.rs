@@ -18,6 +18,7 @@ mod sensors;
 mod settle;
 mod sight;
 mod start;
+mod tell;
 
 use anyhow::bail;
 

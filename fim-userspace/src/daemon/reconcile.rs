@@ -8,8 +8,9 @@ use crossbeam_channel::{Receiver, select};
 use crate::core::correlate::{Correlator, Look};
 use crate::core::event::EventKind;
 use crate::core::observation::{Deed, Signal, Source, WatchId};
-use crate::core::path::display;
+use crate::core::path::{RelPath, display};
 use crate::core::plan::plan;
+use crate::core::repetition::Repetition;
 use crate::respond::Responder;
 use crate::store::vault::Vault;
 use crate::store::{Intent, Store, StoreError, Upkeep};
@@ -54,6 +55,7 @@ pub struct Reconciler {
     pub scanner: Scanner,
     pub journal: Journal,
     pub recent: Recent,
+    pub repetition: Repetition<(WatchId, RelPath)>,
     pub progress: Arc<Progress>,
     /// What the database is to note once the records are in.
     pub upkeep: Vec<(WatchId, Upkeep)>,
@@ -99,6 +101,7 @@ impl Reconciler {
         for _ in 0..RESTLESS {
             self.work(u64::MAX);
         }
+        self.tell_of_end();
         self.journal
             .add(Entry::plain(self.stamp.about_fim(EventKind::Stopped, "fim was told to stop".into())));
         self.journal.insist();
@@ -116,7 +119,8 @@ impl Reconciler {
         let report = (self.reported != Some(self.state())).then_some(self.next_report);
         // While nothing can be recorded, nothing is due.
         let due = self.correlator.next_due().filter(|_| self.journal.healthy());
-        let next = intervals.chain(rescans).chain(report).chain(due).chain(self.journal.retry_at()).min();
+        let next = intervals.chain(rescans).chain(report).chain(due).chain(self.journal.retry_at());
+        let next = next.chain(self.repetition.next_end()).min();
         next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
     }
 
@@ -131,6 +135,7 @@ impl Reconciler {
             self.begin();
         }
         let now = boottime_ns();
+        self.tell_of_quiet(now);
         let (due, later) = std::mem::take(&mut self.rescans).into_iter().partition(|(_, at, _)| now >= *at);
         self.rescans = later;
         for (watch, _, for_gap) in due {
@@ -160,7 +165,9 @@ impl Reconciler {
                 format!("{} ({files} entries)", display(w.path()))
             })
             .collect();
-        let message = format!("watching {} in the {} tier", watches.join(", "), self.stamp.tier);
+        let dry = self.watches.iter().all(|watch| watch.policy.base.dry_run);
+        let dry = if dry { "; this is a dry run, nothing is put back" } else { "" };
+        let message = format!("watching {} in the {} tier{dry}", watches.join(", "), self.stamp.tier);
         self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
         self.write();
         self.reporter.write(&self.store);
@@ -332,15 +339,16 @@ impl Reconciler {
         let Round { findings, transient, right, unreadable, .. } = examiner.examine(looks)?;
         let mut acts = Vec::with_capacity(findings.len());
         for finding in findings {
-            if !watch.policy.kinds.contains(&finding.change.kind) {
+            let change = &finding.change;
+            let policy = watch.policy.of_change(change);
+            if !policy.kinds.contains(change.kind) {
                 continue;
             }
-            let change = &finding.change;
             let in_vault =
                 change.before.as_ref().and_then(|e| e.sha256).is_none_or(|d| self.vault.contains(&d));
-            let plan = plan(change, &watch.policy, in_vault);
-            let event = self.stamp.change(watch, &finding.look, change);
-            acts.push(Act::new(finding, plan, event));
+            let plan = plan(change, &policy, in_vault);
+            let event = self.stamp.change(watch, &finding.look, change, policy.severity);
+            acts.push(Act::new(finding, policy, plan, event));
         }
         self.announce_intents(watch, &mut acts)?;
         carry_out(&self.responder, &self.sight, watch, &mut acts);
@@ -354,8 +362,10 @@ impl Reconciler {
         self.upkeep.push((watch.id, upkeep));
         for (look, kind) in transient {
             let responded = self.recent.responded(watch.id, &look.path, boottime_ns());
-            if watch.policy.kinds.contains(&kind) && !responded {
-                self.journal.add(Entry::plain(self.stamp.transient(watch, &look, kind)));
+            let policy = watch.policy.of(&look.path, look.directory);
+            if policy.kinds.contains(kind) && !responded {
+                let event = self.stamp.transient(watch, &look, kind);
+                self.tell(watch, &look.path, kind, &policy, Entry::plain(event));
             }
         }
         for (look, error) in unreadable {

@@ -32,13 +32,13 @@ impl Stamp {
     }
 
     /// A change as it was established, its response still open.
-    pub fn change(&self, watch: &Watch, look: &Look, change: &Change) -> Event {
+    pub fn change(&self, watch: &Watch, look: &Look, change: &Change, severity: Severity) -> Event {
         let mut event = self.about_watch(change.kind.into(), watch, String::new());
         event.message = None;
         event.set_path(&watch.absolute(&change.path));
         event.old_path = change.old_path.as_ref().map(|old| escape(&watch.absolute(old)));
         event.verdict = Some(Verdict::Unauthorised);
-        event.severity = watch.policy.severity;
+        event.severity = severity;
         self.attribute(&mut event, look, change.kind);
         event.before = change.before.as_ref().map(State::from);
         event.after = change.after.as_ref().map(|found| State::from(&found.entry));
@@ -56,9 +56,8 @@ impl Stamp {
             after: None,
             aspects: Vec::new(),
         };
-        let mut event = self.change(watch, look, &change);
+        let mut event = self.change(watch, look, &change, Severity::Low);
         event.transient = true;
-        event.severity = Severity::Low;
         event
     }
 

@@ -78,7 +78,7 @@ fn turn(
             }
             read = true;
             let now = inspect::inspect(&watch.root, &path, None).ok();
-            let equal = now.flatten().is_some_and(|now| now.entry == approved.entry);
+            let equal = now.flatten().is_some_and(|now| watch.satisfied(&path, &approved.entry, &now.entry));
             if !equal {
                 send(out, found_different(watch.id, path.clone()), stop);
             }

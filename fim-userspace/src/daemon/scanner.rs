@@ -202,7 +202,7 @@ fn compare_watch(context: &Context, watch: &Watch, progress: &ScanProgress) -> R
     let known = |path: &RelPath| approved.get(path).cloned();
     let job = watch.scan(context.marks.as_deref(), &known, progress);
     let visit = |path: RelPath, found: Found| match approved.meet(&path) {
-        Some(was) if was.entry == found.entry => {}
+        Some(was) if watch.satisfied(&path, &was.entry, &found.entry) => {}
         _ => tell(path),
     };
     let report = scan::walk(&job, &visit).map_err(|e| e.to_string())?;

@@ -1,7 +1,7 @@
 //! What comes after a response: the record, the notes, and another look where it is needed.
 
 use crate::core::correlate::{Deeds, Look};
-use crate::core::entry::{FileType, Found};
+use crate::core::entry::{Entry, FileType, Found};
 use crate::core::event::Response;
 use crate::core::path::RelPath;
 use crate::core::plan::Step;
@@ -11,7 +11,8 @@ use crate::tree::inspect;
 
 use super::act::Act;
 use super::clock::boottime_ns;
-use super::journal::Entry;
+use super::examine::kept_by_excluded;
+use super::journal;
 use super::reconcile::{RESTLESS, Reconciler};
 use super::record::conclude;
 use super::watch::Watch;
@@ -20,6 +21,16 @@ impl Reconciler {
     /// Records how an act ended, and makes sure that the file is right now.
     pub(super) fn settle(&mut self, watch: &Watch, mut act: Act, upkeep: &mut Upkeep) {
         let now = boottime_ns();
+        if act.void()
+            && act.filled
+            && let Some(keeper) = kept_by_excluded(watch, &act.finding.change.path)
+        {
+            // No further look would find it empty.
+            act.again = false;
+            act.error = Some(format!(
+                "the folder cannot be removed while it holds {keeper}, which `exclude` says not to touch; remove that by hand"
+            ));
+        }
         if act.void() {
             let mut look = act.finding.look;
             look.directory |= act.filled;
@@ -33,7 +44,8 @@ impl Reconciler {
             if told {
                 act.event.message = Some("it does not keep still; fim goes on restoring it".into());
                 conclude(&mut act.event, &Look::new(watch.id, path, now), Response::Pending, None, None);
-                self.journal.add(Entry::plain(act.event));
+                let change = &act.finding.change;
+                self.tell(watch, &change.path, change.kind, &act.policy, journal::Entry::plain(act.event));
             }
             return;
         }
@@ -42,8 +54,12 @@ impl Reconciler {
         conclude(&mut act.event, look, response, act.righted, act.error.clone());
         let after = change.after.as_ref().map(|found| found.entry.clone());
         let handled = matches!(response, Response::Restored | Response::Quarantined | Response::Deleted);
+        let as_known = |known: &Option<Entry>| match (known, &after) {
+            (Some(known), Some(after)) => act.policy.satisfied(known, after),
+            (known, after) => known == after,
+        };
         let told = !handled
-            && matches!(self.store.open_change(watch.path(), &change.path), Ok(Some(known)) if known == after);
+            && matches!(self.store.open_change(watch.path(), &change.path), Ok(Some(known)) if as_known(&known));
         if handled {
             self.recent.note(watch.id, &change.path, now);
             upkeep.resolved.push(change.path.clone());
@@ -62,7 +78,8 @@ impl Reconciler {
             upkeep.closed_intents.extend(closes);
         } else {
             let evidence = evidence_rows(watch, act.evidence);
-            self.journal.add(Entry { event: act.event, closes, evidence });
+            let entry = journal::Entry { event: act.event, closes, evidence };
+            self.tell(watch, &act.finding.change.path, act.finding.change.kind, &act.policy, entry);
         }
     }
 
@@ -78,14 +95,15 @@ impl Reconciler {
             };
             let approved = self.store.baseline_get(watch.path(), path).ok().flatten();
             let found = inspect::inspect(&watch.root, path, None).ok().flatten();
-            let right = match (&approved, &found) {
-                (Some(a), Some(f)) => a.entry == f.entry,
-                _ => false,
-            };
+            let (mut right, mut equal) = (false, false);
+            if let (Some(a), Some(f)) = (&approved, &found) {
+                equal = a.entry == f.entry;
+                right = act.policy.satisfied(&a.entry, &f.entry);
+            }
             if right {
                 self.correlator.forget_mappings(watch.id, path);
             }
-            if let Some(found) = found.filter(|_| right) {
+            if let Some(found) = found.filter(|_| equal) {
                 upkeep.seen.push((path.clone(), found.identity));
             }
             if !right || folder {
@@ -110,7 +128,8 @@ impl Reconciler {
             let new = [change.path.as_bytes(), tail].concat();
             let Some(new) = RelPath::new(new) else { continue };
             let found = inspect::inspect(&watch.root, &new, None).ok().flatten().map(|f| f.entry);
-            if found.as_ref() == Some(&approved.entry) {
+            let ignored = watch.policy.of(&path, approved.entry.kind == FileType::Directory).ignore;
+            if found.as_ref().is_some_and(|now| approved.entry.differences_but(now, ignored).is_empty()) {
                 upkeep.open.extend([(path, None), (new, found)]);
             } else if new != change.path {
                 // Altered on the way: that is told of by itself.
@@ -135,7 +154,9 @@ impl Reconciler {
         }
         if self.store.open_change(watch.path(), &look.path)?.is_some() {
             upkeep.resolved.push(look.path.clone());
-            self.journal.add(Entry::plain(self.stamp.resolved(watch, &look)));
+            let mut event = self.stamp.resolved(watch, &look);
+            event.muted = self.repetition.mutes(&(watch.id, look.path));
+            self.journal.add(journal::Entry::plain(event));
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::core::correlate::Correlator;
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
+use crate::core::repetition::Repetition;
 use crate::core::tier::Tier;
 use crate::respond::Responder;
 use crate::store::vault::Vault;
@@ -145,6 +146,7 @@ fn spawn(
         correlator: Correlator::new(),
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
+        repetition: Repetition::default(),
         upkeep: Vec::new(),
         held: Vec::new(),
         rescans: Vec::new(),

@@ -71,7 +71,8 @@ fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Foun
     let progress = scan::ScanProgress::default();
     let job = watch.scan(None, &|_| None, &progress);
     let visit = |path: RelPath, found: Found| {
-        let found = if watch.policy.keep_versions && found.entry.kind == FileType::Regular {
+        let keeps = found.entry.kind == FileType::Regular && watch.policy.of(&path, false).keep_versions;
+        let found = if keeps {
             match keep(watch, vault, &path, found) {
                 Ok(None) => return,
                 Ok(Some(found)) => {

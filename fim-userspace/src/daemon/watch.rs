@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::WatchConfig;
-use crate::core::entry::Found;
+use crate::core::entry::{Entry, FileType, Found};
 use crate::core::observation::WatchId;
 use crate::core::path::{RelPath, display};
 use crate::core::policy::WatchPolicy;
@@ -61,6 +61,12 @@ impl Watch {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             progress,
         }
+    }
+
+    /// Whether `now` is as good as `approved`, which is what `path` must be.
+    pub fn satisfied(&self, path: &RelPath, approved: &Entry, now: &Entry) -> bool {
+        let directory = approved.kind == FileType::Directory;
+        approved == now || self.policy.of(path, directory).satisfied(approved, now)
     }
 
     pub fn path(&self) -> &Path {

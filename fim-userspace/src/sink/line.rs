@@ -36,6 +36,9 @@ pub fn message(record: &Record, name_of: &mut NameOf<'_>) -> String {
     if let Some(message) = &event.message {
         line.push_str(&format!(": {}", printable(message)));
     }
+    if event.muted {
+        line.push_str(" [muted]");
+    }
     line
 }
 
@@ -81,6 +84,13 @@ fn one(actor: &Actor, name_of: &mut NameOf<'_>) -> String {
 
 fn outcome(event: &Event) -> String {
     let mut text = match event.response {
+        Response::None if event.planned == Some(Response::Failed) => {
+            "could not be put right (dry run)".to_owned()
+        }
+        Response::None if event.planned.is_some() => {
+            let planned = event.planned.map_or("", Response::as_str);
+            format!("would be {planned} (dry run)")
+        }
         Response::None if event.transient => "changed back by itself".to_owned(),
         Response::None => "left as it is".to_owned(),
         Response::Failed => "the response failed".to_owned(),

@@ -96,9 +96,18 @@ impl<S: Sink> Runner<S> {
         }
         let mut rest = &records[..];
         while !rest.is_empty() {
-            match self.sink.deliver(rest).await {
+            // What is muted stays in the ledger; the cursor goes past it.
+            let muted = rest.iter().take_while(|r| r.event.muted).count();
+            if muted > 0 {
+                self.state.cursor = rest[muted - 1].seq;
+                self.save().await;
+                rest = &rest[muted..];
+                continue;
+            }
+            let told = rest.iter().take_while(|r| !r.event.muted).count();
+            match self.sink.deliver(&rest[..told]).await {
                 Ok(delivered) => {
-                    let count = delivered.count.clamp(1, rest.len());
+                    let count = delivered.count.clamp(1, told);
                     self.delivered(&rest[..count], delivered).await;
                     rest = &rest[count..];
                 }

@@ -324,6 +324,20 @@ async fn only_what_is_severe_enough_is_sent() {
 }
 
 #[tokio::test]
+async fn what_is_muted_is_passed_over() {
+    let (dir, server) = (state(), Server::start(&[Act::Answer("HTTP/1.1 503 Busy\r\n\r\n")]).await);
+    let mut store = Store::open(dir.path()).expect("a store");
+    let sink = run(hook("soc", &server, Severity::Low), dir.path());
+    let mut list = events(0..7);
+    [0, 2, 3, 6].into_iter().for_each(|n: usize| list[n].muted = true);
+    let sent = sink.append(&mut store, &list);
+    until(|| sink_state(&store, "soc").cursor == 7, || "the cursor's move".into()).await;
+    sink.finish().await;
+    let told = [&sent[1], &sent[1], &sent[4], &sent[5]];
+    assert_eq!(server.seen().iter().map(Request::id).collect::<Vec<_>>(), ids(told), "the first one twice");
+}
+
+#[tokio::test]
 async fn the_configured_sinks_start_and_stop_together() {
     let (dir, server) = (state(), Server::start(&[]).await);
     let text = format!(
@@ -406,6 +420,13 @@ fn a_record_reads_as_one_line() {
     assert_eq!(
         line::message(&odd, &mut |_| None),
         "modified /etc/a\\x0ab by nobody that was seen; the response failed after 1.2 ms: no\\x0a\\u{202e}room"
+    );
+    let mut dry = record.clone();
+    (dry.event.response, dry.event.planned) = (Response::None, Some(Response::Restored));
+    (dry.event.latency_us.restored, dry.event.actor, dry.event.muted) = (None, None, true);
+    assert_eq!(
+        line::message(&dry, &mut |_| None),
+        "modified /etc/a\\x0ab by nobody that was seen; would be restored (dry run) [muted]"
     );
     let gap = Event::about_fim(EventKind::CoverageGap, "h", "lsm", 0, "3 reports were lost".into());
     let gap = Record { seq: 1, id: String::new(), event: gap };

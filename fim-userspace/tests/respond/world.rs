@@ -9,7 +9,7 @@ use fim::core::change::{ChangeKind, compare};
 use fim::core::entry::{Entry, FileType, Found};
 use fim::core::path::RelPath;
 use fim::core::plan::{Step, plan};
-use fim::core::policy::WatchPolicy;
+use fim::core::policy::PathPolicy;
 use fim::respond::{Evidence, Outcome, Responder, ResponseError};
 use fim::store::vault::Vault;
 use fim::tree::Root;
@@ -122,7 +122,7 @@ impl World {
             paths.into_iter().filter_map(|p| compare(p, baseline.get(p), now.get(p))).collect();
         // What should not be there goes from the leaves up, what is missing comes from the top down.
         let (created, rest): (Vec<_>, Vec<_>) = changes.iter().partition(|c| c.kind == ChangeKind::Created);
-        let policy = WatchPolicy::restore_everything();
+        let policy = PathPolicy::restore_everything();
         created.into_iter().rev().chain(rest).flat_map(|c| plan(c, &policy, true).steps).collect()
     }
 
