@@ -8,6 +8,7 @@ mod run;
 mod status;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::io;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ enum Command {
     Status,
     /// Show what was recorded
     Log(log::Args),
+    /// Look at, check and prune the kept copies: approved versions and evidence
+    Vault(vault::Args),
     /// Show what this kernel and these file systems let fim see, and what would let it see more
     Doctor,
 }
@@ -79,6 +82,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Check => check::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
+        Command::Vault(args) => vault::run(&config, args, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
     }
 }

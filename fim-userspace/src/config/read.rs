@@ -195,6 +195,32 @@ impl<'i> Section<'i> {
         }
     }
 
+    /// An amount of bytes such as `10GiB`, `512MB` or a plain number, at least `least`.
+    pub fn size(&mut self, key: &str, least: u64) -> Result<Option<u64>, ConfigError> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Bytes(u64),
+            Text(String),
+        }
+        let what = "a size such as \"10GiB\", \"512MB\" or a plain number of bytes";
+        let Some(found) = self.take::<Written>(key, what)? else {
+            return Ok(None);
+        };
+        let bytes = match &found.value {
+            Written::Bytes(bytes) => Some(*bytes),
+            Written::Text(text) => crate::core::size::parse(text),
+        };
+        match (bytes, &found.value) {
+            (Some(bytes), _) if bytes >= least => Ok(Some(bytes)),
+            (None, Written::Text(text)) => {
+                let sentence = format!("cannot be \"{}\"; write {what}", text.escape_debug());
+                Err(self.bad(found.line, key, &sentence))
+            }
+            _ => Err(self.bad(found.line, key, &format!("is too small; the least is {least}"))),
+        }
+    }
+
     /// An absolute path without `..`, tidied (no doubled or trailing slashes).
     pub fn absolute(&self, key: &str, found: &Put<String>) -> Result<PathBuf, ConfigError> {
         let path = Path::new(&found.value);
@@ -305,7 +331,7 @@ fn best<'a>(known: &[&'a str], score: impl Fn(&str) -> f64) -> Option<&'a str> {
 }
 
 /// `1h30m`: whole numbers, each with `ms`, `s`, `m`, `h` or `d`.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {

@@ -35,6 +35,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
     let types: Vec<&str> = config.alerts.iter().map(|a| a.kind.as_str()).collect();
     assert_eq!(types, ["twilio", "email", "webhook"]);
     let keys = "dir tier scan_period path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
+                max_size max_age min_free max_file_size \
                 severity interval name type account_sid auth_token_file from to api_base min_severity smtp \
                 password_file url secret_file format";
     for key in keys.split_whitespace() {

@@ -10,7 +10,7 @@ use crate::core::change::ChangeKind;
 use crate::core::path::display;
 use crate::core::policy::{Exclusions, OnAltered, OnCreated, WatchPolicy};
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "path",
     "exclude",
     "kinds",
@@ -19,6 +19,7 @@ const KEYS: [&str; 10] = [
     "on_attributes",
     "on_created",
     "keep_versions",
+    "max_file_size",
     "severity",
     "interval",
 ];
@@ -93,6 +94,7 @@ fn policy(section: &mut Section<'_>, path: &Path, state_dir: &Path) -> Result<Wa
         keep_versions: section
             .take::<bool>("keep_versions", "true or false, without quotes")?
             .map_or(default.keep_versions, |p| p.value),
+        max_file_size: section.size("max_file_size", 0)?,
         severity: section.choice("severity", &SEVERITIES)?.unwrap_or(default.severity),
     })
 }

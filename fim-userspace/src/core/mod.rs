@@ -9,4 +9,6 @@ pub mod observation;
 pub mod path;
 pub mod plan;
 pub mod policy;
+pub mod retention;
+pub mod size;
 pub mod tier;

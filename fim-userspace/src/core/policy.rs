@@ -51,6 +51,8 @@ pub struct WatchPolicy {
     pub on_attributes: OnAltered,
     pub on_created: OnCreated,
     pub keep_versions: bool,
+    /// Content of larger files is not kept, in bytes.
+    pub max_file_size: Option<u64>,
     pub severity: Severity,
     pub exclude: Exclusions,
 }
@@ -117,9 +119,15 @@ impl WatchPolicy {
             on_attributes: OnAltered::Restore,
             on_created: OnCreated::Quarantine,
             keep_versions: true,
+            max_file_size: None,
             severity: Severity::High,
             exclude: Exclusions::none(),
         }
+    }
+
+    /// Whether the approved content of a file of this size is kept.
+    pub fn keeps(&self, size: u64) -> bool {
+        self.keep_versions && self.max_file_size.is_none_or(|max| size <= max)
     }
 
     /// Every response reduced to telling.

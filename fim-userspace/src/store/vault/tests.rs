@@ -12,7 +12,7 @@ fn vault() -> (tempfile::TempDir, Vault) {
 }
 
 fn object_path(vault: &Vault, digest: &Digest) -> PathBuf {
-    vault.path().join("objects").join(object_name(digest))
+    vault.path().join("objects").join(object_name(digest, Form::Zstd))
 }
 
 fn files(dir: PathBuf) -> Vec<PathBuf> {
