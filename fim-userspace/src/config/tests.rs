@@ -259,3 +259,37 @@ fn durations() {
         assert_eq!(read::parse_duration(text), expected.map(Duration::from_millis), "{text:?}");
     }
 }
+
+#[test]
+fn the_vault_has_limits_only_where_they_are_written() {
+    let watch = "[[watch]]\npath = \"/etc\"\n";
+    let none = parse(watch).expect("valid");
+    assert_eq!(none.vault, VaultConfig::default());
+    assert_eq!(none.watches[0].policy.max_file_size, None);
+    let text = format!(
+        "[vault]\nmax_size = \"10GiB\"\nmax_age = \"90d\"\nmin_free = 1048576\n{watch}max_file_size = \"1MB\"\n"
+    );
+    let config = parse(&text).expect("valid");
+    let expected = VaultConfig {
+        max_size: Some(10 << 30),
+        max_age: Some(Duration::from_secs(90 * 86_400)),
+        min_free: Some(1 << 20),
+    };
+    assert_eq!(config.vault, expected);
+    let policy = &config.watches[0].policy;
+    assert!(policy.keeps(1_000_000) && !policy.keeps(1_000_001));
+    let file = "/etc/fim/fim.toml:2: ";
+    for (line, said) in [
+        (
+            "max_size = \"10 gigs\"",
+            "max_size in [vault] cannot be \"10 gigs\"; write a size such as \"10GiB\"",
+        ),
+        ("max_size = \"0\"", "max_size in [vault] is too small; the least is 1"),
+        ("max_size = -5", "max_size in [vault] must be a size such as"),
+        ("max_sise = 5", "unknown key \"max_sise\" in [vault]; did you mean \"max_size\"?"),
+        ("max_age = \"old\"", "max_age in [vault] cannot be \"old\"; write a duration"),
+    ] {
+        let complaint = complaint(&format!("[vault]\n{line}\n{watch}"));
+        assert!(complaint.starts_with(file) && complaint.contains(said), "{complaint}");
+    }
+}

@@ -50,7 +50,9 @@ pub fn plan(change: &Change, policy: &WatchPolicy, in_vault: bool) -> ResponsePl
     let mut plan = ResponsePlan::default();
     match change.kind {
         ChangeKind::Created => remove(change, policy, &mut plan),
-        ChangeKind::Deleted => put_back(change, &change.path, (policy, policy.on_deleted), in_vault, &mut plan),
+        ChangeKind::Deleted => {
+            put_back(change, &change.path, (policy, policy.on_deleted), in_vault, &mut plan)
+        }
         ChangeKind::Modified | ChangeKind::Type => {
             put_back(change, &change.path, (policy, policy.on_modified), in_vault, &mut plan);
         }

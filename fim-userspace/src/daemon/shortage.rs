@@ -254,7 +254,8 @@ impl Reconciler {
         let Some(short) = self.standing.short.remove(&id) else { return };
         self.standing.ended.insert(id, (short.wait_ns, boottime_ns()));
         if let Some(watch) = self.watches.get(id.0 as usize).cloned() {
-            let message = "the vault has room again; the watch is scanned, and what was only told is put right";
+            let message =
+                "the vault has room again; the watch is scanned, and what was only told is put right";
             self.tell_of_vault(Some(&watch), Severity::Low, message.into());
         }
         self.scanner.rescan(id);

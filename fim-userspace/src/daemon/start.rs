@@ -21,8 +21,8 @@ use crate::store::{Lock, Store};
 use crate::tree::private::is_private_name;
 
 use super::clock::{boottime_ns, realtime_ns};
-use super::limits::Retention;
 use super::journal::{Announce, Entry, Journal};
+use super::limits::Retention;
 use super::progress::Progress;
 use super::recent::Recent;
 use super::reconcile::{CHANNEL, Reconciler};
@@ -31,8 +31,8 @@ use super::report::Reporter;
 use super::rolling::Rolling;
 use super::scanner::{Context as ScanContext, Scanner};
 use super::sensors::Sensors;
-use super::sight::Sight;
 use super::shortage::Standing;
+use super::sight::Sight;
 use super::take::{open_vault, require_baseline};
 use super::watch::Watch;
 
@@ -81,8 +81,16 @@ pub fn run(
         Rolling::start(watches.clone(), config.state.dir.clone(), config.sensor.scan_period, out.clone())
             .context("the rolling scan cannot be started; raise the limits on processes and memory")?;
 
-    let parts =
-        Parts { store, vault, retention, watches, sensors: sensors.clone(), scanner, announce, ready: Box::new(ready) };
+    let parts = Parts {
+        store,
+        vault,
+        retention,
+        watches,
+        sensors: sensors.clone(),
+        scanner,
+        announce,
+        ready: Box::new(ready),
+    };
     let (stop, stopped) = bounded::<()>(1);
     let (reconciler, gone) = spawn(parts, inbox, stopped)?;
     let ended = wait(&runtime, gone);

@@ -133,7 +133,12 @@ fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Foun
 }
 
 /// Puts the content into the vault and makes sure that it is the content that is approved.
-pub(super) fn keep(watch: &Watch, vault: &Vault, path: &RelPath, found: Found) -> anyhow::Result<Option<Found>> {
+pub(super) fn keep(
+    watch: &Watch,
+    vault: &Vault,
+    path: &RelPath,
+    found: Found,
+) -> anyhow::Result<Option<Found>> {
     let mut found = found;
     for _ in 0..ATTEMPTS {
         let Some(digest) = found.entry.sha256 else {

@@ -108,11 +108,13 @@ impl Store {
     /// Path, digest and size of each approved file of the watch whose content is known.
     pub fn baseline_contents(&self, watch: &Path) -> Result<Vec<(RelPath, Digest, u64)>, StoreError> {
         self.run("reading the baseline", |db| {
-            let sql = format!("SELECT path, sha256, size FROM baseline WHERE {OF_WATCH} AND sha256 IS NOT NULL");
+            let sql =
+                format!("SELECT path, sha256, size FROM baseline WHERE {OF_WATCH} AND sha256 IS NOT NULL");
             db.prepare_cached(&sql)?
                 .query_map([watch.as_os_str().as_bytes()], |row| {
                     let path = RelPath::new(row.get::<_, Vec<u8>>(0)?).ok_or_else(|| bad_row("path"))?;
-                    let digest = Digest::from_hex(row.get_ref(1)?.as_str()?).ok_or_else(|| bad_row("sha256"))?;
+                    let digest =
+                        Digest::from_hex(row.get_ref(1)?.as_str()?).ok_or_else(|| bad_row("sha256"))?;
                     Ok((path, digest, unsigned(row.get(2)?)))
                 })?
                 .collect()

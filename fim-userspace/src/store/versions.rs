@@ -35,7 +35,9 @@ pub struct Copy {
 pub enum NoVersion {
     #[error("the vault holds no copy of it; see `fim log` for what was recorded")]
     None,
-    #[error("it has no approved content now; name one of its {0} copies with --version (see `fim vault versions`)")]
+    #[error(
+        "it has no approved content now; name one of its {0} copies with --version (see `fim vault versions`)"
+    )]
     NotApproved(usize),
     #[error(
         "no copy of it is called {0:?}; name one by its number or its digest, as `fim vault versions` shows them"
@@ -52,17 +54,15 @@ pub fn choose<'a>(copies: &'a [Copy], version: Option<&str>) -> Result<&'a Copy,
         return Err(NoVersion::None);
     }
     let Some(version) = version else {
-        return copies
-            .iter()
-            .find(|c| c.reason == "approved")
-            .ok_or(NoVersion::NotApproved(copies.len()));
+        return copies.iter().find(|c| c.reason == "approved").ok_or(NoVersion::NotApproved(copies.len()));
     };
     let number = version.parse::<usize>().ok().filter(|_| version.len() < 4);
     if let Some(copy) = number.and_then(|n| n.checked_sub(1)).and_then(|index| copies.get(index)) {
         return Ok(copy);
     }
     let prefix = version.to_lowercase();
-    let mut fitting = copies.iter().filter(|c| prefix.len() >= 4 && c.sha256.to_string().starts_with(&prefix));
+    let mut fitting =
+        copies.iter().filter(|c| prefix.len() >= 4 && c.sha256.to_string().starts_with(&prefix));
     let first = fitting.next().ok_or_else(|| NoVersion::Unknown(version.into()))?;
     match fitting.any(|other| other.sha256 != first.sha256) {
         true => Err(NoVersion::Ambiguous(version.into())),
@@ -89,10 +89,8 @@ impl Store {
     /// As [`copies_of`](Self::copies_of) for an absolute path, in whichever watch it lies or lay.
     pub fn copies_at(&self, absolute: &Path) -> Result<Vec<Copy>, StoreError> {
         for root in absolute.ancestors() {
-            let Some(path) = absolute
-                .strip_prefix(root)
-                .ok()
-                .and_then(|rest| RelPath::new(rest.as_os_str().as_bytes()))
+            let Some(path) =
+                absolute.strip_prefix(root).ok().and_then(|rest| RelPath::new(rest.as_os_str().as_bytes()))
             else {
                 continue;
             };

@@ -60,9 +60,8 @@ pub fn run(config: &Config, args: &Args, json: bool, out: &mut impl Write) -> an
     let _lock = Lock::acquire(&config.state.dir).map_err(explain)?;
     let mut store = Store::open(&config.state.dir)?;
     let vault = open_vault(config)?;
-    let event = |message| {
-        Event::about_fim(EventKind::Purged, &crate::daemon::host(), "none", realtime_ns(), message)
-    };
+    let event =
+        |message| Event::about_fim(EventKind::Purged, &crate::daemon::host(), "none", realtime_ns(), message);
     let report = limits::prune(&mut store, &vault, &retention, realtime_ns(), event)?;
     for failure in &report.failed {
         eprintln!("fim: {}", printable(failure));

@@ -50,8 +50,7 @@ pub fn run(config: &Config, json: bool, out: &mut impl Write) -> anyhow::Result<
                           "unreadable": unreadable});
         writeln!(out, "{line}")?;
     } else {
-        let unread =
-            if unreadable > 0 { format!(", {unreadable} could not be read") } else { String::new() };
+        let unread = if unreadable > 0 { format!(", {unreadable} could not be read") } else { String::new() };
         writeln!(
             out,
             "{} objects read ({} of content): {damaged} damaged, {missing} missing{unread}",

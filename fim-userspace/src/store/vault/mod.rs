@@ -26,7 +26,7 @@ use crate::core::entry::Digest;
 use crate::core::path::display;
 use batch::{Batch, Unpublished};
 use dirs::Dirs;
-use room::Room;
+use room::{NO_ROOM, Room, is_full};
 
 pub use inventory::Object;
 pub use room::Limits;
@@ -37,7 +37,9 @@ pub enum VaultError {
     Unusable { path: String, what: &'static str, source: io::Error },
     #[error("the vault {path} is full: {why}")]
     Full { path: String, why: String },
-    #[error("the vault {path} was removed or replaced while fim used it; put the folder back, or restart fim")]
+    #[error(
+        "the vault {path} was removed or replaced while fim used it; put the folder back, or restart fim"
+    )]
     Gone { path: String },
     #[error(
         "the vault folder {path} belongs to user {owner}, not to the one fim runs as; chown it or name another state.dir"
@@ -236,6 +238,13 @@ impl Vault {
         } else {
             object::write_stream(start, rest, &mut file, write)?
         };
+        if let Some(why) = file.overflow() {
+            if small || !self.is_sound(&digest)? {
+                return Err(self.full(why.to_owned()));
+            }
+            rustix::fs::unlinkat(&dirs.tmp, name, AtFlags::empty()).map_err(self.unusable("removing"))?;
+            return self.durable_name(digest);
+        }
         let new = Unpublished { name: name.to_owned(), form: Form::Zstd, length: file.written };
         if !durable {
             self.room.add(new.length);
@@ -325,13 +334,8 @@ fn unusable(dir: &Path, what: &'static str, error: Errno) -> VaultError {
     if is_full(&source) { full(dir) } else { VaultError::Unusable { path: display(dir), what, source } }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 fn full(dir: &Path) -> VaultError {
-    let why = "its file system has no room left; make room there".into();
-    VaultError::Full { path: display(dir), why }
+    VaultError::Full { path: display(dir), why: NO_ROOM.into() }
 }
 
 fn object_name(digest: &Digest, form: Form) -> String {

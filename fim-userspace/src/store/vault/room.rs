@@ -14,6 +14,9 @@ const BLOCK: u64 = 4096;
 /// Unless the configuration says otherwise, this much is left on the vault's file system, or a twentieth of a small one.
 pub const MIN_FREE: u64 = 256 << 20;
 
+/// What a file system says that takes no more.
+pub const NO_ROOM: &str = "its file system has no room left; make room there";
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes that all objects together may take.
@@ -126,7 +129,7 @@ impl Vault {
     /// A file that takes no more than there is room for now.
     pub(super) fn meter(&self, file: File) -> Result<Metered, VaultError> {
         let Allowance { bytes, why } = self.allowance()?;
-        Ok(Metered { file, written: 0, allowed: bytes, why })
+        Ok(Metered { file, written: 0, allowed: bytes, why, overflown: false })
     }
 
     pub(super) fn full(&self, why: String) -> VaultError {
@@ -134,34 +137,63 @@ impl Vault {
         VaultError::Full { path: display(self.path()), why }
     }
 
-    /// Tells a full disk, or the end of a [`Metered`] file, from other errors.
+    /// Tells a full disk from other errors.
     pub(super) fn failed(&self, what: &'static str, source: io::Error) -> VaultError {
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.full(match source.get_ref() {
-                Some(why) => why.to_string(),
-                None => "its file system has no room left; make room there".into(),
-            }),
-            _ => VaultError::Unusable { path: display(self.path()), what, source },
+        match is_full(&source) {
+            true => self.full(NO_ROOM.into()),
+            false => VaultError::Unusable { path: display(self.path()), what, source },
         }
     }
 }
 
-/// A file that refuses to grow beyond what there was room for when it was begun.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A file that does not grow beyond what there was room for when it was begun. What is written after that is thrown
+/// away, so that its digest can still be had: the same content may be there already.
 pub struct Metered {
     pub file: File,
     pub written: u64,
     allowed: u64,
     why: String,
+    overflown: bool,
+}
+
+impl Metered {
+    /// What was in the way, if not all could be written.
+    pub fn overflow(&self) -> Option<&str> {
+        self.overflown.then_some(&*self.why)
+    }
+
+    fn give_up(&mut self) -> io::Result<()> {
+        self.overflown = true;
+        // Others may need the room meanwhile.
+        self.file.set_len(0)
+    }
 }
 
 impl Write for Metered {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if occupies(self.written + bytes.len() as u64) > self.allowed {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, self.why.clone()));
+        if self.overflown {
+            return Ok(bytes.len());
         }
-        let n = self.file.write(bytes)?;
-        self.written += n as u64;
-        Ok(n)
+        if occupies(self.written + bytes.len() as u64) > self.allowed {
+            self.give_up()?;
+            return Ok(bytes.len());
+        }
+        match self.file.write(bytes) {
+            Ok(n) => {
+                self.written += n as u64;
+                Ok(n)
+            }
+            Err(e) if is_full(&e) => {
+                self.why = NO_ROOM.into();
+                self.give_up()?;
+                Ok(bytes.len())
+            }
+            Err(e) => Err(e),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
