@@ -79,6 +79,16 @@ pub fn prune(
     event: impl FnOnce(String) -> Event,
 ) -> Result<Report, PruneError> {
     let decision = look(store, vault, retention, now_ns)?;
+    carry_out(store, vault, decision, event)
+}
+
+/// As [`prune`], for what was decided just now.
+pub fn carry_out(
+    store: &mut Store,
+    vault: &Vault,
+    decision: Decision,
+    event: impl FnOnce(String) -> Event,
+) -> Result<Report, PruneError> {
     let mut report = Report { decision, removed: 0, freed: 0, failed: Vec::new(), record: None };
     if report.decision.remove.is_empty() {
         return Ok(report);
@@ -124,3 +134,6 @@ pub fn over(decision: &Decision) -> Option<String> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,8 +51,8 @@ pub struct Standing {
     /// When the folder is looked at again, if anything happens then; nanoseconds since boot.
     next_check_ns: u64,
     next_prune_ns: u64,
-    /// Making room is not tried again before this.
-    no_room_until_ns: u64,
+    /// The least that the vault could be brought to when room was last looked for in vain, and how long that holds.
+    least: Option<(u64, u64)>,
     /// The wall clock against the one that never jumps, at the start; nanoseconds.
     clock_offset_ns: i64,
     jump_told: bool,
@@ -78,7 +78,7 @@ impl Standing {
             refill: None,
             next_check_ns: 0,
             next_prune_ns: 0,
-            no_room_until_ns: 0,
+            least: None,
             clock_offset_ns: offset_ns(),
             jump_told: false,
         }
@@ -226,7 +226,7 @@ impl Reconciler {
             let pause = if self.vault.used().is_some() { PRUNE_NS } else { SECOND_NS };
             self.standing.next_prune_ns = now + pause;
             if self.vault.used().is_some() && self.prune_is_due() {
-                self.prune(self.standing.retention.max_size);
+                self.prune(self.standing.retention.max_size, false);
             }
         }
         let due = |standing: &Standing| {
@@ -274,14 +274,14 @@ impl Reconciler {
         self.standing.refill = None;
         let mut said = Vec::new();
         if refilled.again > 0 {
-            said.push(format!("{} approved contents were taken again from their files", refilled.again));
+            said.push(format!("approved content of {} files was taken into the vault again", refilled.again));
         }
         if let Some(why) = &refilled.failed {
             said.push(format!("whether the vault holds what is approved could not be checked: {why}"));
         }
         self.standing.lacking = refilled.first.map(|first| {
             format!(
-                "{} approved contents are not in the vault (the first: {first}), so these files cannot be restored; put \
+                "approved content of {} files is not in the vault (the first: {first}), so they cannot be restored; put \
                  the vault's folder or the files back, or approve the present state with `fim init --replace`",
                 refilled.gone
             )
@@ -295,16 +295,17 @@ impl Reconciler {
     }
 
     /// Removes what may go so that `need` more fits, and a little beyond, so that not each piece of evidence begins
-    /// anew.
+    /// anew. Nothing goes where that would not be enough: a file larger than the vault costs no evidence.
     fn make_room(&mut self, need: u64) {
         let now = boottime_ns();
         let Some(max) = self.standing.retention.max_size else { return };
-        let target = (max - max / 20).saturating_sub(need);
-        if now < self.standing.no_room_until_ns || self.vault.used().is_none_or(|used| used <= target) {
+        let Some(target) = (max - max / 20).checked_sub(need) else { return };
+        let hopeless = self.standing.least.is_some_and(|(least, until)| target < least && now < until);
+        if hopeless || self.vault.used().is_none_or(|used| used <= target) {
             return;
         }
-        if !self.prune(Some(target)) {
-            self.standing.no_room_until_ns = now + RETRY_NS;
+        if let Some(least) = self.prune(Some(target), true) {
+            self.standing.least = Some((least, now + RETRY_NS));
         }
     }
 
@@ -319,34 +320,40 @@ impl Reconciler {
         too_much || too_old
     }
 
-    /// Whether anything was removed.
-    fn prune(&mut self, max_size: Option<u64>) -> bool {
+    /// Removes what is too old or too much; with `enough`, only if that brings the vault below `max_size`. Returns the
+    /// least that it can be brought to, where that is more.
+    fn prune(&mut self, max_size: Option<u64>, enough: bool) -> Option<u64> {
         // Evidence whose record is not written yet would look like nobody's.
         self.write();
         if !self.journal.healthy() {
-            return false;
+            return None;
         }
         let retention = Retention { max_size, max_age: self.trusted_age() };
-        let stamp = self.stamp.clone();
-        let event = |message| stamp.about_fim(EventKind::Purged, message);
-        let pruned = limits::prune(&mut self.store, &self.vault, &retention, realtime_ns(), event);
-        match pruned {
-            Ok(report) => {
-                self.journal.announce(report.record);
-                for failure in report.failed {
-                    tracing::warn!("{failure}");
-                }
-                report.removed > 0
-            }
+        match self.prune_to(&retention, enough) {
+            Ok(least) => least,
             Err(PruneError::Store(error)) => {
                 self.journal.failed(&error);
-                false
+                None
             }
             Err(PruneError::Vault(error)) => {
                 tracing::warn!("the vault could not be pruned: {error}");
-                false
+                None
             }
         }
+    }
+
+    fn prune_to(&mut self, retention: &Retention, enough: bool) -> Result<Option<u64>, PruneError> {
+        let decision = limits::look(&self.store, &self.vault, retention, realtime_ns())?;
+        let least = (decision.over > 0).then_some(decision.after);
+        if enough && least.is_some() {
+            return Ok(least);
+        }
+        let stamp = self.stamp.clone();
+        let event = |message| stamp.about_fim(EventKind::Purged, message);
+        let report = limits::carry_out(&mut self.store, &self.vault, decision, event)?;
+        self.journal.announce(report.record);
+        report.failed.iter().for_each(|failure| tracing::warn!("{failure}"));
+        Ok(least)
     }
 
     /// The age limit, unless the clock was set forward: then everything seems old.
