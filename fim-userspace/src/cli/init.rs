@@ -18,6 +18,7 @@ pub fn run(config: &Config, replace: bool, as_json: bool) -> anyhow::Result<Exit
                 "entries": approved.entries,
                 "kept": approved.kept,
                 "bytes": approved.bytes,
+                "too_large": approved.too_large,
                 "unreadable": approved.unreadable,
             });
             println!("{line}");
@@ -27,6 +28,12 @@ pub fn run(config: &Config, replace: bool, as_json: bool) -> anyhow::Result<Exit
             "{}: {} entries approved, the content of {} files ({} bytes) kept",
             approved.watch, approved.entries, approved.kept, approved.bytes
         );
+        if approved.too_large > 0 {
+            println!(
+                "  {} files are larger than max_file_size: watched, but not restorable",
+                approved.too_large
+            );
+        }
         for sentence in approved.unreadable {
             eprintln!("fim: not in the baseline: {sentence}");
         }

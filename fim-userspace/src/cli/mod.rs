@@ -10,6 +10,7 @@ mod run;
 mod status;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::io;
 use std::path::PathBuf;
@@ -58,6 +59,8 @@ enum Command {
     Log(log::Args),
     /// Tell an auditor of a period: what was watched, what changed, by whom, and whether the record is whole
     Report(report::Args),
+    /// Look at, check and prune the kept copies: approved versions and evidence
+    Vault(vault::Args),
     /// Show what this kernel and these file systems let fim see, and what would let it see more
     Doctor,
 }
@@ -91,6 +94,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(&config, args, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
         Command::Report(args) => report::run(&config, args, cli.json),
+        Command::Vault(args) => vault::run(&config, args, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
     }
 }

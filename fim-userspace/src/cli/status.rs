@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::REPORT;
 use crate::config::Config;
 use crate::core::path::display;
+use crate::core::size::show as size;
 use crate::sink::line::printable;
 use crate::store::status::{Status, WatchStatus};
 use crate::store::{SinkState, Store, StoreError};
@@ -88,7 +89,8 @@ impl Report {
                 .push(format!("there is no baseline in {} yet; run `fim init`", display(&config.state.dir)));
         }
         if let Some(status) = live {
-            problems.extend(status.trouble.iter().map(|trouble| printable(trouble)));
+            let troubles = status.trouble.iter().chain(&status.vault_trouble);
+            problems.extend(troubles.map(|trouble| printable(trouble)));
             problems.extend(status.attach.iter().filter(|h| h.state == "failed").map(|h| {
                 format!(
                     "the hook {} is not attached: {}",
@@ -228,13 +230,4 @@ fn write_database(out: &mut String, database: &Database, running: bool) -> std::
         writeln!(out, "{line}")?;
     }
     Ok(())
-}
-
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_024 => format!("{bytes} bytes"),
-        1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
-    }
 }

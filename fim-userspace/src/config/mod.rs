@@ -9,6 +9,7 @@ mod read;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod vault;
 mod watch;
 
 use std::io;
@@ -18,7 +19,10 @@ use std::time::Duration;
 pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
 pub use error::{ConfigError, SecretError};
 pub use secret::{Secret, SecretSource};
+pub use vault::VaultConfig;
 pub use watch::{Lines, RuleLines, WatchConfig};
+
+pub(crate) use read::parse_duration;
 
 use crate::core::policy::Severity;
 use read::{Section, Source};
@@ -39,6 +43,7 @@ pub struct Config {
     pub file: PathBuf,
     pub state: StateConfig,
     pub sensor: SensorConfig,
+    pub vault: VaultConfig,
     /// At least one; no path lies within another. A [`WatchId`](crate::core::observation::WatchId) is an index here.
     pub watches: Vec<WatchConfig>,
     pub alerts: Vec<AlertConfig>,
@@ -121,9 +126,10 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
-        document.refuse_unknown(&["state", "sensor", "watch", "alert"])?;
+        document.refuse_unknown(&["state", "sensor", "vault", "watch", "alert"])?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let sensor = sensor(document.table("sensor")?)?;
+        let vault = vault::read(document.table("vault")?)?;
         let watches = document.tables("watch")?;
         if watches.is_empty() {
             let sentence =
@@ -132,7 +138,7 @@ impl Config {
         }
         let watches = watch::read_all(source, watches, &state.dir)?;
         let alerts = alerts(source, document.tables("alert")?)?;
-        Ok(Self { file: file.into(), state, sensor, watches, alerts })
+        Ok(Self { file: file.into(), state, sensor, vault, watches, alerts })
     }
 }
 

@@ -224,16 +224,30 @@ impl<'i> Section<'i> {
         }
     }
 
-    /// Bytes such as `512K`, `10M` or `2G`; the units are powers of 1024.
-    pub fn size(&mut self, key: &str) -> Result<Option<u64>, ConfigError> {
-        let Some(found) = self.text(key)? else {
+    /// An amount of bytes such as `10GiB`, `512MB` or a plain number, at least `least`.
+    pub fn size(&mut self, key: &str, least: u64) -> Result<Option<u64>, ConfigError> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Bytes(u64),
+            Text(String),
+        }
+        let what = "a size such as \"10GiB\", \"512MB\" or a plain number of bytes";
+        let Some(found) = self.take::<Written>(key, what)? else {
             return Ok(None);
         };
-        let sentence = || {
-            let shown = found.value.escape_debug();
-            format!("cannot be \"{shown}\"; write a size such as \"512K\", \"10M\" or \"2G\"")
+        let bytes = match &found.value {
+            Written::Bytes(bytes) => Some(*bytes),
+            Written::Text(text) => crate::core::size::parse(text),
         };
-        parse_size(&found.value).map(Some).ok_or_else(|| self.bad(found.line, key, &sentence()))
+        match (bytes, &found.value) {
+            (Some(bytes), _) if bytes >= least => Ok(Some(bytes)),
+            (None, Written::Text(text)) => {
+                let sentence = format!("cannot be \"{}\"; write {what}", text.escape_debug());
+                Err(self.bad(found.line, key, &sentence))
+            }
+            _ => Err(self.bad(found.line, key, &format!("is too small; the least is {least}"))),
+        }
     }
 
     /// An absolute path without `..`, tidied (no doubled or trailing slashes).
@@ -350,23 +364,8 @@ fn best<'a>(known: &[&'a str], score: impl Fn(&str) -> f64) -> Option<&'a str> {
         .map(|(k, _)| k)
 }
 
-/// `10M`: a whole number with `K`, `M`, `G` or `T`, also written `KiB`; or bytes with `B` or nothing.
-pub(super) fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok()?;
-    let shift = match &text[digits..] {
-        "" | "B" => 0,
-        "K" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        "T" | "TiB" => 40,
-        _ => return None,
-    };
-    number.checked_mul(1 << shift)
-}
-
 /// `1h30m`: whole numbers, each with `ms`, `s`, `m`, `h` or `d`.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {

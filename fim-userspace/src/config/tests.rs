@@ -35,7 +35,8 @@ fn the_documented_example_is_valid_and_shows_every_key() {
     let types: Vec<&str> = config.alerts.iter().map(|a| a.kind.as_str()).collect();
     assert_eq!(types, ["twilio", "email", "webhook"]);
     let keys = "dir tier scan_period path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
-                severity interval paths max_file_size dry_run ignore repeat_limit repeat_window name type account_sid auth_token_file from to api_base min_severity smtp \
+                max_size max_age min_free severity interval paths max_file_size dry_run ignore repeat_limit repeat_window \
+                name type account_sid auth_token_file from to api_base min_severity smtp \
                 password_file url secret_file format";
     for key in keys.split_whitespace() {
         assert!(text.contains(&format!("\n{key} = ")), "{key} is not shown");
@@ -62,7 +63,7 @@ fn every_value_arrives() {
         keep_versions = false
         severity = "critical"
         interval = "30s"
-        max_file_size = "10M"
+        max_file_size = "10MiB"
         dry_run = true
         ignore = ["mtime", "owner"]
         repeat_limit = 5
@@ -128,7 +129,7 @@ on_deleted = "alert"
 on_attributes = "alert"
 on_created = "delete"
 dry_run = true
-max_file_size = "1K"
+max_file_size = "1KiB"
 keep_versions = false
 ignore = ["content", "mtime"]
 repeat_limit = 0
@@ -174,28 +175,6 @@ on_created = "alert"
     assert_eq!(srv.lines.rules[0].keys["on_created"], 33);
 }
 
-#[test]
-fn sizes() {
-    let cases = [
-        ("0", Some(0)),
-        ("12B", Some(12)),
-        ("512K", Some(524_288)),
-        ("10MiB", Some(10_485_760)),
-        ("2G", Some(2_147_483_648)),
-        ("1T", Some(1 << 40)),
-        ("", None),
-        ("M", None),
-        ("-1", None),
-        ("1.5G", None),
-        ("1 G", None),
-        ("1MB", None),
-        ("99999999999T", None),
-    ];
-    for (text, expected) in cases {
-        assert_eq!(read::parse_size(text), expected, "{text:?}");
-    }
-}
-
 /// Text, and what the complaint must contain: the line, the key, and what to do.
 #[test]
 fn complaints_name_line_key_and_remedy() {
@@ -239,8 +218,7 @@ fn complaints_name_line_key_and_remedy() {
         (with("dry_run = \"yes\""), &["toml:3:", "dry_run", "true or false"]),
         (with("ignore = [\"mtim\"]"), &["toml:3:", "ignore", "did you mean \"mtime\"?"]),
         (with("ignore = [\"type\"]"), &["toml:3:", "ignore", "\"type\"", "\"content\""]),
-        (with("max_file_size = 10"), &["toml:3:", "max_file_size", "text in quotes"]),
-        (with("max_file_size = \"10 MB\""), &["toml:3:", "max_file_size", "\"10M\""]),
+        (with("max_file_size = \"10 megs\""), &["toml:3:", "max_file_size", "\"10GiB\""]),
         (with("repeat_limit = -1"), &["toml:3:", "repeat_limit", "from 0 (never) to 1000"]),
         (with("repeat_limit = 1001"), &["toml:3:", "repeat_limit", "is 1001", "from 0 (never) to 1000"]),
         (with("repeat_window = \"0s\""), &["toml:3:", "repeat_window", "too short"]),
@@ -386,5 +364,39 @@ fn durations() {
     ];
     for (text, expected) in cases {
         assert_eq!(read::parse_duration(text), expected.map(Duration::from_millis), "{text:?}");
+    }
+}
+
+#[test]
+fn the_vault_has_limits_only_where_they_are_written() {
+    let watch = "[[watch]]\npath = \"/etc\"\n";
+    let none = parse(watch).expect("valid");
+    assert_eq!(none.vault, VaultConfig::default());
+    assert_eq!(none.watches[0].policy.base.max_file_size, None);
+    let text = format!(
+        "[vault]\nmax_size = \"10GiB\"\nmax_age = \"90d\"\nmin_free = 1048576\n{watch}max_file_size = \"1MB\"\n"
+    );
+    let config = parse(&text).expect("valid");
+    let expected = VaultConfig {
+        max_size: Some(10 << 30),
+        max_age: Some(Duration::from_secs(90 * 86_400)),
+        min_free: Some(1 << 20),
+    };
+    assert_eq!(config.vault, expected);
+    let policy = &config.watches[0].policy.base;
+    assert!(policy.keeps(1_000_000) && !policy.keeps(1_000_001));
+    let file = "/etc/fim/fim.toml:2: ";
+    for (line, said) in [
+        (
+            "max_size = \"10 gigs\"",
+            "max_size in [vault] cannot be \"10 gigs\"; write a size such as \"10GiB\"",
+        ),
+        ("max_size = \"0\"", "max_size in [vault] is too small; the least is 1"),
+        ("max_size = -5", "max_size in [vault] must be a size such as"),
+        ("max_sise = 5", "unknown key \"max_sise\" in [vault]; did you mean \"max_size\"?"),
+        ("max_age = \"old\"", "max_age in [vault] cannot be \"old\"; write a duration"),
+    ] {
+        let complaint = complaint(&format!("[vault]\n{line}\n{watch}"));
+        assert!(complaint.starts_with(file) && complaint.contains(said), "{complaint}");
     }
 }

@@ -125,7 +125,7 @@ fn says(section: &mut Section<'_>) -> Result<Override, ConfigError> {
         on_attributes: section.choice("on_attributes", &altered)?,
         on_created: section.choice("on_created", &created)?,
         keep_versions: section.take::<bool>("keep_versions", SWITCH)?.map(|p| p.value),
-        max_file_size: section.size("max_file_size")?,
+        max_file_size: section.size("max_file_size", 0)?,
         severity: section.choice("severity", &SEVERITIES)?,
         dry_run: section.take::<bool>("dry_run", SWITCH)?.map(|p| p.value),
         ignore: section.choices_or_none("ignore", &IGNORABLE)?.map(|p| p.value.into_iter().collect()),

@@ -10,4 +10,6 @@ pub mod path;
 pub mod plan;
 pub mod policy;
 pub mod repetition;
+pub mod retention;
+pub mod size;
 pub mod tier;

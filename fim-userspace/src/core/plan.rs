@@ -30,6 +30,12 @@ pub enum Step {
 pub enum Unable {
     /// The approved content is not in the vault (`keep_versions = false`).
     NoApprovedContent,
+    /// The approved content is not in the vault though it should be: it was removed from there.
+    ContentLost,
+    /// The approved file is larger than `max_file_size`, so its content was not kept.
+    TooLarge,
+    /// What is there would have to go into the vault first, which has no room for it.
+    VaultFull,
     /// Sockets belong to the process that listens on them.
     Socket,
 }
@@ -64,9 +70,11 @@ pub fn plan(change: &Change, policy: &PathPolicy, in_vault: bool) -> ResponsePla
     let mut plan = ResponsePlan::default();
     match change.kind {
         ChangeKind::Created => remove(change, policy, &mut plan),
-        ChangeKind::Deleted => put_back(change, &change.path, policy.on_deleted, in_vault, &mut plan),
+        ChangeKind::Deleted => {
+            put_back(change, &change.path, (policy, policy.on_deleted), in_vault, &mut plan)
+        }
         ChangeKind::Modified | ChangeKind::Type => {
-            put_back(change, &change.path, policy.on_modified, in_vault, &mut plan);
+            put_back(change, &change.path, (policy, policy.on_modified), in_vault, &mut plan);
         }
         ChangeKind::Attributes => reattribute(change, policy, &mut plan),
         ChangeKind::Renamed => rename_back(change, policy, in_vault, &mut plan),
@@ -92,19 +100,31 @@ fn rename_back(change: &Change, policy: &PathPolicy, in_vault: bool, plan: &mut 
             plan.steps.push(Step::MoveBack { from, to, expected });
         }
         _ => {
-            put_back(change, old, policy.on_deleted, in_vault, plan);
+            put_back(change, old, (policy, policy.on_deleted), in_vault, plan);
             remove(change, policy, plan);
         }
     }
 }
 
-fn put_back(change: &Change, path: &RelPath, on: OnAltered, in_vault: bool, plan: &mut ResponsePlan) {
+fn put_back(
+    change: &Change,
+    path: &RelPath,
+    (policy, on): (&PathPolicy, OnAltered),
+    in_vault: bool,
+    plan: &mut ResponsePlan,
+) {
     let Some(approved) = change.before.as_ref().filter(|_| on == OnAltered::Restore) else {
         return;
     };
     match approved.kind {
         FileType::Socket => plan.unable = Some(Unable::Socket),
-        FileType::Regular if !in_vault => plan.unable = Some(Unable::NoApprovedContent),
+        FileType::Regular if !in_vault => {
+            plan.unable = Some(match (policy.keep_versions, policy.keeps(approved.size)) {
+                (false, _) => Unable::NoApprovedContent,
+                (true, false) => Unable::TooLarge,
+                (true, true) => Unable::ContentLost,
+            });
+        }
         _ => plan.steps.push(Step::Replace {
             path: path.clone(),
             approved: approved.clone(),
@@ -228,8 +248,16 @@ mod tests {
     #[test]
     fn what_the_vault_lacks_is_said_and_not_half_done() {
         let change = compare(&path("f"), Some(&regular(1)), Some(&found(altered()))).expect("differs");
-        let told = plan(&change, &PathPolicy::restore_everything(), false);
-        assert_eq!((told.steps.len(), told.unable), (0, Some(Unable::NoApprovedContent)));
+        let all = PathPolicy::restore_everything();
+        for (policy, why) in [
+            (PathPolicy { keep_versions: false, ..all.clone() }, Unable::NoApprovedContent),
+            (PathPolicy { max_file_size: Some(9), ..all.clone() }, Unable::TooLarge),
+            (PathPolicy { max_file_size: Some(10), ..all.clone() }, Unable::ContentLost),
+            (all.clone(), Unable::ContentLost),
+        ] {
+            let told = plan(&change, &policy, false);
+            assert_eq!((told.steps.len(), told.unable), (0, Some(why)));
+        }
         let change = compare(&path("s"), Some(&of_type(FileType::Socket)), None).expect("differs");
         assert_eq!(plan(&change, &PathPolicy::restore_everything(), true).unable, Some(Unable::Socket));
     }

@@ -81,11 +81,23 @@ impl Act {
     }
 }
 
-fn unable(why: Unable) -> &'static str {
+pub fn unable(why: Unable) -> &'static str {
     match why {
         Unable::NoApprovedContent => {
             "the approved content is not in the vault (keep_versions is false for this watch); put the file back from \
              your own backup or package, then accept it with `fim init`"
+        }
+        Unable::ContentLost => {
+            "the approved content is not in the vault any more; put the vault's folder or the file back from your own \
+             backup or package, then approve it with `fim init --replace`"
+        }
+        Unable::TooLarge => {
+            "not restorable: the approved file is larger than max_file_size, so its content was not kept; put it back \
+             from your own backup or package"
+        }
+        Unable::VaultFull => {
+            "the vault cannot take what is there, and fim destroys nothing that it cannot keep; it is put right once the \
+             vault can"
         }
         Unable::Socket => {
             "a socket belongs to the program that listens on it and cannot be restored; restart that program"

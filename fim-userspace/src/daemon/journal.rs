@@ -109,6 +109,14 @@ impl Journal {
         Some(self.stamp.about_fim(EventKind::Trouble, message))
     }
 
+    /// Tells of a record that was written in a transaction of its own.
+    pub fn announce(&mut self, record: Option<Record>) {
+        if let Some(record) = record {
+            self.written += 1;
+            (self.announce)(&[record]);
+        }
+    }
+
     /// Writes what has gathered, as one transaction.
     pub fn write(&mut self, store: &mut Store, progress: &Progress) {
         if self.blocked.as_ref().is_some_and(|blocked| boottime_ns() < blocked.until_ns) {

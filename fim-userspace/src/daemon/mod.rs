@@ -1,6 +1,7 @@
 //! The task graph: who feeds whom, start order, drain.
 
 pub mod clock;
+pub mod limits;
 pub mod scanner;
 pub mod take;
 pub mod watch;
@@ -12,10 +13,12 @@ mod progress;
 mod recent;
 mod reconcile;
 mod record;
+mod refill;
 mod report;
 mod rolling;
 mod sensors;
 mod settle;
+mod shortage;
 mod sight;
 mod start;
 mod tell;

@@ -21,6 +21,7 @@ struct Inner {
     scans: Vec<Option<String>>,
     gaps: Gaps,
     trouble: Option<String>,
+    vault: Vec<String>,
 }
 
 /// Coverage gaps since the start.
@@ -106,5 +107,14 @@ impl Progress {
 
     pub fn troubled(&self) -> Option<String> {
         self.inner().trouble.clone()
+    }
+
+    /// What is wrong with the vault, one sentence each.
+    pub fn vault_trouble(&self, problems: Vec<String>) {
+        self.inner().vault = problems;
+    }
+
+    pub fn vault_troubles(&self) -> Vec<String> {
+        self.inner().vault.clone()
     }
 }

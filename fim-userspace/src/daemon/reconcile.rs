@@ -24,6 +24,7 @@ use super::recent::Recent;
 use super::record::Stamp;
 use super::report::Reporter;
 use super::scanner::Scanner;
+use super::shortage::Standing;
 use super::sight::Sight;
 use super::watch::Watch;
 
@@ -48,6 +49,7 @@ pub struct Reconciler {
     pub watches: Vec<Arc<Watch>>,
     pub store: Store,
     pub vault: Arc<Vault>,
+    pub standing: Standing,
     pub responder: Responder,
     pub sight: Sight,
     pub correlator: Correlator,
@@ -120,7 +122,7 @@ impl Reconciler {
         // While nothing can be recorded, nothing is due.
         let due = self.correlator.next_due().filter(|_| self.journal.healthy());
         let next = intervals.chain(rescans).chain(report).chain(due).chain(self.journal.retry_at());
-        let next = next.chain(self.repetition.next_end()).min();
+        let next = next.chain(self.repetition.next_end()).chain(self.standing.next_due()).min();
         next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
     }
 
@@ -147,6 +149,7 @@ impl Reconciler {
                 self.scanner.by_interval(*watch);
             }
         }
+        self.vault_housekeeping(now);
         let state = self.state();
         if now >= self.next_report && self.reported != Some(state) {
             self.reporter.write(&self.store);
@@ -337,6 +340,9 @@ impl Reconciler {
         let (store, correlator) = (&self.store, &mut self.correlator);
         let mut examiner = Examiner { watch, store, correlator, sight, catch_up: &mut catch_up };
         let Round { findings, transient, right, unreadable, .. } = examiner.examine(looks)?;
+        if !findings.is_empty() {
+            self.vault_stands();
+        }
         let mut acts = Vec::with_capacity(findings.len());
         for finding in findings {
             let change = &finding.change;
@@ -350,8 +356,10 @@ impl Reconciler {
             let event = self.stamp.change(watch, &finding.look, change, policy.severity);
             acts.push(Act::new(finding, policy, plan, event));
         }
+        self.admit(watch, &mut acts);
         self.announce_intents(watch, &mut acts)?;
         carry_out(&self.responder, &self.sight, watch, &mut acts);
+        self.after_storing(watch);
         let mut upkeep = Upkeep::default();
         for act in acts {
             self.settle(watch, act, &mut upkeep);
@@ -409,7 +417,7 @@ impl Reconciler {
     }
 
     /// Records first, notes about them after: a crash in between repeats a record and loses none.
-    fn write(&mut self) {
+    pub(super) fn write(&mut self) {
         self.journal.write(&mut self.store, &self.progress);
         if !self.journal.healthy() {
             return;

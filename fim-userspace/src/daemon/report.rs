@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use crate::core::event::rfc3339;
 use crate::core::path::display as show;
@@ -24,12 +23,7 @@ pub struct Reporter {
     pub started: String,
     pub coverage: Vec<String>,
     pub vault: Arc<Vault>,
-    /// The vault's size, and when it was measured.
-    pub measured: Mutex<Option<(Instant, u64)>>,
 }
-
-/// How old the measured size of the vault may be: measuring looks at every object.
-const MEASURED_FOR: Duration = Duration::from_secs(60);
 
 impl Reporter {
     /// Writes the status as it is now. A failure is logged: the daemon's work goes on.
@@ -60,24 +54,13 @@ impl Reporter {
             gaps: GapStatus { count: gaps.count, lost: gaps.lost, last: gaps.last, open: gaps.open },
             ledger_head: store.ledger_head().map(|h| h.seq).unwrap_or_default(),
             sinks: store.sink_states().unwrap_or_default(),
-            vault_bytes: self.vault_bytes(),
+            vault_bytes: self.vault.used().unwrap_or_default(),
+            vault_trouble: self.progress.vault_troubles(),
             waiting: waiting as u64,
             unwritten: unwritten as u64,
             open_changes: store.open_changes().unwrap_or_default(),
             trouble: self.progress.troubled(),
             ..Status::of_this_process()
-        }
-    }
-
-    fn vault_bytes(&self) -> u64 {
-        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        match *measured {
-            Some((at, bytes)) if at.elapsed() < MEASURED_FOR => bytes,
-            _ => {
-                let bytes = self.vault.bytes().unwrap_or_default();
-                *measured = Some((Instant::now(), bytes));
-                bytes
-            }
         }
     }
 

@@ -23,6 +23,7 @@ use crate::tree::private::is_private_name;
 
 use super::clock::{boottime_ns, realtime_ns};
 use super::journal::{Announce, Entry, Journal};
+use super::limits::Retention;
 use super::progress::Progress;
 use super::recent::Recent;
 use super::reconcile::{CHANNEL, Reconciler};
@@ -31,8 +32,9 @@ use super::report::Reporter;
 use super::rolling::Rolling;
 use super::scanner::{Context as ScanContext, Scanner};
 use super::sensors::Sensors;
+use super::shortage::Standing;
 use super::sight::Sight;
-use super::take::require_baseline;
+use super::take::{open_vault, require_baseline};
 use super::watch::Watch;
 
 /// Runs until SIGINT or SIGTERM. `announce` sees each record once it is in the ledger; `ready` is called when changes
@@ -47,7 +49,8 @@ pub fn run(
     SigSet::all().thread_unblock().context("the signals that end fim cannot be unblocked")?;
     let _lock = Lock::acquire(&config.state.dir)?;
     let store = Store::open(&config.state.dir)?;
-    let vault = Arc::new(Vault::open(&config.state.dir.join("vault"))?);
+    let vault = Arc::new(open_vault(config)?);
+    let retention = Retention { max_age: config.vault.max_age, max_size: config.vault.max_size };
     let watches = open_watches(config)?;
     require_baseline(&store, &watches)?;
 
@@ -79,8 +82,16 @@ pub fn run(
         Rolling::start(watches.clone(), config.state.dir.clone(), config.sensor.scan_period, out.clone())
             .context("the rolling scan cannot be started; raise the limits on processes and memory")?;
 
-    let parts =
-        Parts { store, vault, watches, sensors: sensors.clone(), scanner, announce, ready: Box::new(ready) };
+    let parts = Parts {
+        store,
+        vault,
+        retention,
+        watches,
+        sensors: sensors.clone(),
+        scanner,
+        announce,
+        ready: Box::new(ready),
+    };
     let (stop, stopped) = bounded::<()>(1);
     let (reconciler, gone) = spawn(parts, inbox, stopped)?;
     let ended = wait(&runtime, gone);
@@ -100,6 +111,7 @@ pub fn run(
 struct Parts {
     store: Store,
     vault: Arc<Vault>,
+    retention: Retention,
     watches: Vec<Arc<Watch>>,
     sensors: Arc<Sensors>,
     scanner: Scanner,
@@ -117,7 +129,7 @@ fn spawn(
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let Parts { store, vault, watches, sensors, scanner, announce, ready } = parts;
+    let Parts { store, vault, retention, watches, sensors, scanner, announce, ready } = parts;
     let blind = sensors.tier == Tier::Scan;
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
@@ -131,7 +143,6 @@ fn spawn(
         started: rfc3339(realtime_ns()),
         coverage,
         vault: vault.clone(),
-        measured: std::sync::Mutex::default(),
     };
     let now = boottime_ns();
     let intervals = watches
@@ -157,6 +168,7 @@ fn spawn(
         watches,
         store,
         vault,
+        standing: Standing::new(retention),
         stamp,
         scanner,
         progress,
@@ -166,6 +178,7 @@ fn spawn(
     if blind {
         reconciler.scan_all_by_interval();
     }
+    reconciler.check_vault();
     reconciler.heal().context("what an earlier run left unfinished cannot be read")?;
     let (alive, gone) = oneshot::channel();
     let thread = std::thread::Builder::new()

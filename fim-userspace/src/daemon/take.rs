@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::{RelPath, display};
 use crate::sensor::scan;
-use crate::store::vault::Vault;
+use crate::store::vault::{Limits, Vault, VaultError};
 use crate::store::{Lock, Store, Taken};
 use crate::tree::inspect;
 
@@ -28,8 +28,16 @@ pub struct Approved {
     /// Regular files whose content is in the vault.
     pub kept: u64,
     pub bytes: u64,
+    /// Regular files that are larger than `max_file_size`: watched, and not restorable.
+    pub too_large: u64,
     /// Could not be read, one sentence each.
     pub unreadable: Vec<String>,
+}
+
+/// The vault as the configuration limits it.
+pub fn open_vault(config: &Config) -> Result<Vault, VaultError> {
+    let limits = Limits { max_size: config.vault.max_size, min_free: config.vault.min_free };
+    Ok(Vault::open(&config.state.dir.join("vault"))?.with_limits(limits))
 }
 
 /// Approves everything as it is. Refuses to replace an older baseline unless `replace`.
@@ -44,7 +52,9 @@ pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
             taken.by
         );
     }
-    let vault = Vault::open(&config.state.dir.join("vault"))?;
+    let vault = open_vault(config)?;
+    // Nothing else works on it: the account is right from here on.
+    vault.measure()?;
     let mut all = Vec::new();
     let mut reports = Vec::new();
     for (id, watch) in (0..).zip(&config.watches) {
@@ -67,18 +77,30 @@ pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
 fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Found)>, Approved)> {
     let entries = Mutex::new(Vec::new());
     let failures = Mutex::new(Vec::new());
-    let (kept, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (kept, bytes, too_large) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let full = Mutex::new(None);
     let progress = scan::ScanProgress::default();
     let job = watch.scan(None, &|_| None, &progress);
     let visit = |path: RelPath, found: Found| {
-        let keeps = found.entry.kind == FileType::Regular && watch.policy.of(&path, false).keep_versions;
-        let found = if keeps {
+        let regular = found.entry.kind == FileType::Regular;
+        let policy = watch.policy.of(&path, false);
+        let wanted = regular && policy.keep_versions;
+        let found = if wanted && !policy.keeps(found.entry.size) {
+            too_large.fetch_add(1, Ordering::Relaxed);
+            found
+        } else if wanted {
             match keep(watch, vault, &path, found) {
                 Ok(None) => return,
                 Ok(Some(found)) => {
                     kept.fetch_add(1, Ordering::Relaxed);
                     bytes.fetch_add(found.entry.size, Ordering::Relaxed);
                     found
+                }
+                Err(error) if matches!(error.downcast_ref(), Some(VaultError::Full { .. })) => {
+                    // Half a baseline would be worse than none.
+                    progress.stop.store(true, Ordering::Relaxed);
+                    lock(&full).get_or_insert(error);
+                    return;
                 }
                 Err(error) => {
                     lock(&failures).push(format!("{path}: {error:#}"));
@@ -92,6 +114,10 @@ fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Foun
     };
     let report = scan::walk(&job, &visit)
         .with_context(|| format!("the watch {} cannot be read", display(watch.path())))?;
+    if let Some(full) = lock(&full).take() {
+        let advice = "keep less of this watch with max_file_size, or nothing with keep_versions = false";
+        return Err(full.context(format!("{} cannot be approved ({advice})", display(watch.path()))));
+    }
     let mut unreadable: Vec<String> =
         report.unreadable.into_iter().map(|(path, why)| format!("{path}: {why}")).collect();
     unreadable.extend(std::mem::take(&mut *lock(&failures)));
@@ -101,13 +127,19 @@ fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Foun
         entries: entries.len() as u64,
         kept: kept.into_inner(),
         bytes: bytes.into_inner(),
+        too_large: too_large.into_inner(),
         unreadable,
     };
     Ok((entries, approved))
 }
 
 /// Puts the content into the vault and makes sure that it is the content that is approved.
-fn keep(watch: &Watch, vault: &Vault, path: &RelPath, found: Found) -> anyhow::Result<Option<Found>> {
+pub(super) fn keep(
+    watch: &Watch,
+    vault: &Vault,
+    path: &RelPath,
+    found: Found,
+) -> anyhow::Result<Option<Found>> {
     let mut found = found;
     for _ in 0..ATTEMPTS {
         let Some(digest) = found.entry.sha256 else {
@@ -118,7 +150,7 @@ fn keep(watch: &Watch, vault: &Vault, path: &RelPath, found: Found) -> anyhow::R
         }
         let object = watch.root.open_path(path)?;
         let content = inspect::open_content(object.as_fd())?;
-        if vault.put_deferred(&mut std::fs::File::from(content))? == digest {
+        if vault.keep_deferred(&mut std::fs::File::from(content))? == digest {
             return Ok(Some(found));
         }
         match inspect::inspect(&watch.root, path, None)? {

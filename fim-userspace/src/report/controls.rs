@@ -151,7 +151,7 @@ impl Facts<'_> {
 
     fn nist_response(&self) -> Control {
         let acts = self.config.watches.iter().filter(|watch| {
-            let policy = &watch.policy;
+            let policy = &watch.policy.base;
             policy.on_modified == OnAltered::Restore || policy.on_created != OnCreated::Alert
         });
         let acting = acts.count();

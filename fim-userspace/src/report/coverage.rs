@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::core::event::{EventKind, Record};
 use crate::core::path::display;
-use crate::core::policy::{OnAltered, OnCreated, WatchPolicy};
+use crate::core::policy::{OnAltered, OnCreated, PathPolicy};
 use crate::store::{Store, StoreError};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -107,8 +107,8 @@ pub fn gather(
         watches.push(WatchCoverage {
             path: display(&watch.path),
             entries: store.baseline_count(&watch.path)?,
-            severity: watch.policy.severity.as_str(),
-            response: response(&watch.policy),
+            severity: watch.policy.base.severity.as_str(),
+            response: response(&watch.policy.base),
         });
     }
     let taken = store.baseline_taken()?;
@@ -142,7 +142,7 @@ fn watched(runs: &[Run], since: &str, until: &str) -> f64 {
     if until > since { (covered / (until - since)).clamp(0.0, 1.0) } else { 0.0 }
 }
 
-fn response(policy: &WatchPolicy) -> String {
+fn response(policy: &PathPolicy) -> String {
     let altered = |on: OnAltered| match on {
         OnAltered::Alert => "told",
         OnAltered::Restore => "restored",

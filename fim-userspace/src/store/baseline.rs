@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
 use super::error::explain;
+use super::versions::put_former;
 use super::{Store, StoreError, bad_row, signed, unsigned};
 use crate::core::entry::{Digest, Entry, FileType, Found, Identity, Xattrs};
 use crate::core::path::RelPath;
@@ -104,6 +105,22 @@ impl Store {
         self.run("reading the baseline", |db| list_dir(db, watch, dir))
     }
 
+    /// Path, digest and size of each approved file of the watch whose content is known.
+    pub fn baseline_contents(&self, watch: &Path) -> Result<Vec<(RelPath, Digest, u64)>, StoreError> {
+        self.run("reading the baseline", |db| {
+            let sql =
+                format!("SELECT path, sha256, size FROM baseline WHERE {OF_WATCH} AND sha256 IS NOT NULL");
+            db.prepare_cached(&sql)?
+                .query_map([watch.as_os_str().as_bytes()], |row| {
+                    let path = RelPath::new(row.get::<_, Vec<u8>>(0)?).ok_or_else(|| bad_row("path"))?;
+                    let digest =
+                        Digest::from_hex(row.get_ref(1)?.as_str()?).ok_or_else(|| bad_row("sha256"))?;
+                    Ok((path, digest, unsigned(row.get(2)?)))
+                })?
+                .collect()
+        })
+    }
+
     /// How many entries the watch has; the root is one.
     pub fn baseline_count(&self, watch: &Path) -> Result<u64, StoreError> {
         self.run("reading the baseline", |db| {
@@ -134,8 +151,12 @@ impl Store {
         let (file, db) = (self.file.clone(), &mut self.db);
         let failed = |e| explain(&file, "beginning a new baseline", e);
         let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
-        tx.execute_batch("DELETE FROM baseline; DELETE FROM watch; DELETE FROM open_change")
-            .map_err(failed)?;
+        tx.execute_batch(&format!(
+            "CREATE TABLE replaced AS SELECT {COLUMNS}, w.root AS root FROM baseline b JOIN watch w ON w.id = b.watch
+                WHERE b.sha256 IS NOT NULL;
+             DELETE FROM baseline; DELETE FROM watch; DELETE FROM open_change"
+        ))
+        .map_err(failed)?;
         Ok(Rebuild { tx, file })
     }
 }
@@ -153,6 +174,7 @@ impl Rebuild<'_> {
 
     pub fn commit(self, taken: &Taken) -> Result<(), StoreError> {
         let finish = || {
+            keep_former(&self.tx, &taken.time)?;
             {
                 let mut set = self.tx.prepare("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
                 set.execute(["baseline_time", &taken.time])?;
@@ -163,6 +185,25 @@ impl Rebuild<'_> {
         };
         finish().map_err(|e| explain(&self.file, "writing the new baseline", e))
     }
+}
+
+/// What the new baseline approves no more becomes a former version.
+fn keep_former(db: &Connection, until: &str) -> rusqlite::Result<()> {
+    let sql = format!(
+        "SELECT {COLUMNS}, root FROM replaced r WHERE NOT EXISTS (
+            SELECT 1 FROM baseline b JOIN watch w ON w.id = b.watch
+            WHERE w.root = r.root AND b.path = r.path AND b.sha256 = r.sha256)"
+    );
+    {
+        let mut select = db.prepare(&sql)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let (path, found) = read(row)?;
+            let root = PathBuf::from(std::ffi::OsString::from_vec(row.get("root")?));
+            put_former(db, &root, &path, &found.entry, until, None)?;
+        }
+    }
+    db.execute_batch("DROP TABLE replaced")
 }
 
 /// Rows of `?2` itself and of what lies between `?3` and `?4`.

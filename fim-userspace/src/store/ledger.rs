@@ -1,15 +1,12 @@
 //! The append-only, hash-chained record of everything.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest as _, Sha256};
 
+use super::evidence::{EvidenceRow, put_evidence};
 use super::{IntentId, Store, StoreError, bad_row, signed, unsigned};
-use crate::core::entry::{Digest, Found};
+use crate::core::entry::Digest;
 use crate::core::event::{Event, Record};
-use crate::core::path::RelPath;
 
 pub(super) type Hash = [u8; 32];
 
@@ -23,16 +20,6 @@ pub struct Head {
 
 impl Head {
     pub(super) const EMPTY: Self = Self { seq: 0, hash: [0; 32] };
-}
-
-/// What was found in the place of something approved, or where nothing should have been.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EvidenceRow {
-    pub watch: PathBuf,
-    pub path: RelPath,
-    pub found: Found,
-    /// In the vault; regular files only.
-    pub digest: Option<Digest>,
 }
 
 /// `hash = sha256(prev || seq as u64 big endian || body)`.
@@ -91,25 +78,6 @@ impl Store {
         self.run("reading the ledger", head)
     }
 
-    /// What was found by the event `seq`.
-    pub fn evidence_of(&self, seq: u64) -> Result<Vec<EvidenceRow>, StoreError> {
-        self.run("reading the evidence", |db| {
-            db.prepare_cached("SELECT watch, path, sha256, found FROM evidence WHERE seq = ?1 ORDER BY id")?
-                .query_map([signed(seq)], |row| {
-                    let watch: Vec<u8> = row.get(0)?;
-                    let digest: Option<String> = row.get(2)?;
-                    Ok(EvidenceRow {
-                        watch: PathBuf::from(std::ffi::OsStr::from_bytes(&watch)),
-                        path: RelPath::new(row.get::<_, Vec<u8>>(1)?).ok_or_else(|| bad_row("path"))?,
-                        digest: digest.and_then(|hex| Digest::from_hex(&hex)),
-                        found: serde_json::from_str(row.get_ref(3)?.as_str()?)
-                            .map_err(|_| bad_row("found"))?,
-                    })
-                })?
-                .collect()
-        })
-    }
-
     fn records(&self, sql: &str, seq: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<(i64, Hash, String)> = self.run("reading the ledger", |db| {
@@ -135,7 +103,7 @@ pub(super) fn head(db: &Connection) -> rusqlite::Result<Head> {
     Ok(last.optional()?.unwrap_or(Head::EMPTY))
 }
 
-fn chain(db: &Connection, events: &[Event]) -> rusqlite::Result<Vec<Record>> {
+pub(super) fn chain(db: &Connection, events: &[Event]) -> rusqlite::Result<Vec<Record>> {
     let mut last = head(db)?;
     let mut insert =
         db.prepare_cached("INSERT INTO ledger (seq, body, prev, hash) VALUES (?1, ?2, ?3, ?4)")?;
@@ -154,17 +122,4 @@ fn chain(db: &Connection, events: &[Event]) -> rusqlite::Result<Vec<Record>> {
         db.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('ledger_head', ?1)")?.execute([text])?;
     }
     Ok(records)
-}
-
-fn put_evidence(db: &Connection, seq: u64, row: &EvidenceRow) -> rusqlite::Result<()> {
-    let found = serde_json::to_string(&row.found).map_err(|_| bad_row("found"))?;
-    let sql = "INSERT INTO evidence (seq, watch, path, sha256, found) VALUES (?1, ?2, ?3, ?4, ?5)";
-    db.prepare_cached(sql)?.execute(params![
-        signed(seq),
-        row.watch.as_os_str().as_bytes(),
-        row.path.as_bytes(),
-        row.digest.map(|d| d.to_string()),
-        found
-    ])?;
-    Ok(())
 }

@@ -6,6 +6,7 @@
 mod baseline;
 mod cursor;
 mod error;
+mod evidence;
 mod intent;
 mod ledger;
 mod lock;
@@ -16,6 +17,7 @@ mod tests;
 mod upkeep;
 pub mod vault;
 mod verify;
+pub mod versions;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -27,8 +29,9 @@ use rusqlite::{Connection, OpenFlags};
 pub use baseline::{Rebuild, Taken};
 pub use cursor::SinkState;
 pub use error::StoreError;
+pub use evidence::{EvidenceRow, References};
 pub use intent::{Intent, IntentId};
-pub use ledger::{EvidenceRow, Head};
+pub use ledger::Head;
 pub use lock::Lock;
 pub use upkeep::Upkeep;
 pub use verify::{Fault, VerifyReport};

@@ -39,7 +39,11 @@ pub struct Status {
     pub ledger_head: u64,
     #[serde(default)]
     pub sinks: Vec<SinkState>,
+    /// What the vault's objects take; 0 before they were measured.
     pub vault_bytes: u64,
+    /// What is wrong with the vault, one sentence each.
+    #[serde(default)]
+    pub vault_trouble: Vec<String>,
     /// Paths that wait to be looked at.
     #[serde(default)]
     pub waiting: u64,

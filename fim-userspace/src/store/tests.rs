@@ -1,3 +1,4 @@
+mod copies;
 mod faults;
 
 use std::os::unix::fs::PermissionsExt;

@@ -135,6 +135,11 @@ impl PathPolicy {
         }
     }
 
+    /// Whether the approved content of a file of this size is kept.
+    pub fn keeps(&self, size: u64) -> bool {
+        self.keep_versions && self.max_file_size.is_none_or(|max| size <= max)
+    }
+
     /// Every response reduced to telling.
     pub fn alert_only(mut self) -> Self {
         self.on_modified = OnAltered::Alert;

@@ -195,3 +195,57 @@ fn a_database_held_by_another_program_is_named() {
     shell.execute_batch("ROLLBACK").expect("let go");
     assert_eq!(store.append(&[event(1)], &[]).expect("goes on")[0].seq, 1);
 }
+
+#[test]
+fn a_vault_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    use crate::store::vault::{Limits, Vault, VaultError};
+    let Some(disk) = Tmpfs::new("3m") else {
+        eprintln!("skipped: mounting a tmpfs needs root");
+        return;
+    };
+    let limits = Limits { max_size: None, min_free: Some(0) };
+    let vault = Vault::open(&disk.0.path().join("vault")).expect("opens").with_limits(limits);
+    // SHA-256 in a chain does not compress.
+    let mut block = [0u8; 32];
+    let mut content = |length: usize| {
+        let mut bytes = Vec::with_capacity(length + 32);
+        while bytes.len() < length {
+            block = sha2::Sha256::digest(block).into();
+            bytes.extend_from_slice(&block);
+        }
+        bytes
+    };
+    use sha2::Digest as _;
+    let kept = content(1 << 20);
+    let first = vault.put(&mut &kept[..]).expect("fits");
+    let small: Vec<Vec<u8>> = (0..40).map(|_| content(100_000)).collect();
+    let (mut stored, mut said) = (Vec::new(), String::new());
+    for bytes in &small {
+        match vault.put(&mut &bytes[..]) {
+            Ok(digest) => stored.push(digest),
+            Err(e) => {
+                assert!(matches!(e, VaultError::Full { .. }), "{e}");
+                said = e.to_string();
+                break;
+            }
+        }
+    }
+    assert!(!stored.is_empty() && said.contains("make room there"), "{said}");
+    let large = content(4 << 20);
+    // Noticed in the middle; and a disk that is full to the last block refuses even a name.
+    for filler in [0, 3 << 20] {
+        let _ = std::fs::write(disk.0.path().join("filler"), vec![1; filler]);
+        let error = vault.put(&mut &large[..]).expect_err("no room");
+        assert!(matches!(error, VaultError::Full { .. }), "{error}");
+        assert_eq!(vault.put(&mut &kept[..]).expect("it is there already"), first);
+        assert_eq!(std::fs::read_dir(vault.path().join("tmp")).expect("listed").count(), 0);
+    }
+    for digest in stored.iter().chain([&first]) {
+        vault.verify(digest).expect("sound");
+    }
+    std::fs::remove_file(disk.0.path().join("filler")).expect("removed");
+    rustix::mount::mount_remount(disk.0.path(), rustix::mount::MountFlags::empty(), c"size=16m")
+        .expect("room");
+    let digest = vault.put(&mut &large[..]).expect("there is room now");
+    assert_eq!(vault.verify(&digest).expect("sound"), large.len() as u64);
+}

@@ -1,27 +1,24 @@
 //! Many objects made durable with one sync: the first baseline would otherwise wait for the disk once a file.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::{MutexGuard, PoisonError};
 
 use rustix::fs::AtFlags;
 
-use super::{Vault, VaultError};
+use super::{Form, Vault, VaultError};
 use crate::core::entry::Digest;
 
-/// Written, not yet synced: digest and temporary name.
+/// Written, not yet synced.
 #[derive(Default)]
 pub struct Batch {
-    pending: HashMap<Digest, String>,
+    pending: HashMap<Digest, Unpublished>,
 }
 
-impl Batch {
-    pub fn add(&mut self, digest: Digest, name: String, tmp: &OwnedFd) {
-        if let Some(twin) = self.pending.insert(digest, name) {
-            // Stays until the next start where this fails; nothing is lost.
-            let _ = rustix::fs::unlinkat(tmp, twin, AtFlags::empty());
-        }
-    }
+/// A finished temporary file.
+pub struct Unpublished {
+    pub name: String,
+    pub form: Form,
+    pub length: u64,
 }
 
 impl Vault {
@@ -31,13 +28,22 @@ impl Vault {
         if batch.pending.is_empty() {
             return Ok(0);
         }
-        rustix::fs::syncfs(&self.tmp).map_err(self.unusable("syncing"))?;
+        let dirs = self.dirs();
+        rustix::fs::syncfs(&dirs.tmp).map_err(self.unusable("syncing"))?;
         let count = batch.pending.len();
-        for (digest, name) in batch.pending.drain() {
-            self.publish(&name, &digest).map_err(self.unusable("renaming"))?;
+        for (digest, new) in batch.pending.drain() {
+            self.publish(&dirs, &new, &digest)?;
         }
-        rustix::fs::syncfs(&self.objects).map_err(self.unusable("syncing"))?;
+        rustix::fs::syncfs(&dirs.objects).map_err(self.unusable("syncing"))?;
         Ok(count)
+    }
+
+    pub(super) fn defer(&self, digest: Digest, new: Unpublished) {
+        if let Some(twin) = self.lock_batch().pending.insert(digest, new) {
+            self.room.remove(twin.length);
+            // Stays until the next start where this fails; nothing is lost.
+            let _ = rustix::fs::unlinkat(&self.dirs().tmp, twin.name, AtFlags::empty());
+        }
     }
 
     pub(super) fn is_pending(&self, digest: &Digest) -> bool {
@@ -45,7 +51,7 @@ impl Vault {
     }
 
     /// A panic elsewhere leaves the map whole: each change of it is one call.
-    pub(super) fn lock_batch(&self) -> MutexGuard<'_, Batch> {
+    fn lock_batch(&self) -> MutexGuard<'_, Batch> {
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

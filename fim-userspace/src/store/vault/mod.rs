@@ -1,31 +1,46 @@
 //! The vault: approved content and evidence, each once, under the SHA-256 of what it holds.
 //!
-//! An object is one zstd frame in `objects/XX/YYYY…`. It is written under a temporary name, synced, renamed into place
-//! and its folder synced, so that whatever stands under a digest is whole. It is hashed again on every read, because
-//! disks and people alter files.
+//! An object is one zstd frame in `objects/XX/YYYY…`, or the plain content in `objects/XX/YYYY….raw` where it shares its
+//! blocks with the file that was approved. It is written under a temporary name, synced, renamed into place and its
+//! folder synced, so that whatever stands under a digest is whole. It is hashed again on every read, because disks and
+//! people alter files.
 
 mod batch;
+mod clone;
+mod dirs;
+mod inventory;
 mod object;
+mod room;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::core::entry::Digest;
 use crate::core::path::display;
-use batch::Batch;
+use batch::{Batch, Unpublished};
+use dirs::Dirs;
+use room::{NO_ROOM, Room, is_full};
+
+pub use inventory::Object;
+pub use room::Limits;
 
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     #[error("the vault {path} cannot be used: {what} failed ({source}); {}", advice(.source))]
     Unusable { path: String, what: &'static str, source: io::Error },
+    #[error("the vault {path} is full: {why}")]
+    Full { path: String, why: String },
+    #[error(
+        "the vault {path} was removed or replaced while fim used it; put the folder back, or restart fim"
+    )]
+    Gone { path: String },
     #[error(
         "the vault folder {path} belongs to user {owner}, not to the one fim runs as; chown it or name another state.dir"
     )]
@@ -46,11 +61,30 @@ pub enum VaultError {
 
 fn advice(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => "make room on its file system",
         Some(Errno::ROFS) => "mount its file system writable",
         Some(Errno::ACCESS | Errno::PERM) => "run fim as root",
         Some(Errno::MFILE | Errno::NFILE) => "raise the limit on open files (LimitNOFILE=)",
         _ => "check its file system and the kernel log",
+    }
+}
+
+/// How an object lies in the vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    Zstd,
+    /// As it is, sharing its blocks with the file it was taken from.
+    Raw,
+}
+
+impl Form {
+    const ALL: [Self; 2] = [Self::Zstd, Self::Raw];
+    const RAW_SUFFIX: &str = ".raw";
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Raw => "raw",
+        }
     }
 }
 
@@ -60,53 +94,48 @@ const SMALL: u64 = 1 << 20;
 /// An open vault. Several may be open on one folder, in one process or in many.
 pub struct Vault {
     path: PathBuf,
-    objects: OwnedFd,
-    tmp: OwnedFd,
+    dirs: RwLock<Arc<Dirs>>,
     next: AtomicU64,
     batch: Mutex<Batch>,
+    room: Room,
 }
 
 impl Vault {
     /// Opens the vault in `dir`, making it (mode 0700) where it is not. What a crash left unfinished is cleared away.
     pub fn open(dir: &Path) -> Result<Vault, VaultError> {
-        let unusable =
-            |what| move |e: Errno| VaultError::Unusable { path: display(dir), what, source: e.into() };
-        std::fs::create_dir_all(dir).map_err(|source| VaultError::Unusable {
-            path: display(dir),
-            what: "making the folder",
-            source,
-        })?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let top = rustix::fs::open(dir, flags, Mode::empty()).map_err(unusable("opening it"))?;
-        let owner = rustix::fs::fstat(&top).map_err(unusable("fstat"))?.st_uid;
-        if owner != rustix::process::geteuid().as_raw() {
-            return Err(VaultError::Foreign { path: display(dir), owner });
-        }
-        rustix::fs::fchmod(&top, Mode::RWXU).map_err(unusable("chmod"))?;
-        let sub = |name: &str| -> Result<OwnedFd, Errno> {
-            match rustix::fs::mkdirat(&top, name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(e),
-            }
-            rustix::fs::openat(&top, name, flags, Mode::empty())
-        };
-        let objects = sub("objects").map_err(unusable("making objects/"))?;
-        let tmp = sub("tmp").map_err(unusable("making tmp/"))?;
-        make_fan(&objects).map_err(unusable("making objects/"))?;
-        clear_unfinished(&tmp).map_err(unusable("clearing tmp/"))?;
-        Ok(Vault { path: dir.to_path_buf(), objects, tmp, next: AtomicU64::new(0), batch: Mutex::default() })
+        Ok(Self::with_dirs(dir, make(dir)?))
     }
 
-    /// Bytes that the objects take on the disk.
-    pub fn bytes(&self) -> io::Result<u64> {
-        use std::os::unix::fs::MetadataExt;
-        let mut total = 0;
-        for shelf in std::fs::read_dir(self.path.join("objects"))? {
-            for object in std::fs::read_dir(shelf?.path())? {
-                total += object?.metadata().map_or(0, |m| m.blocks() * 512);
-            }
+    /// Opens the vault for reading, and makes nothing.
+    pub fn open_existing(dir: &Path) -> Result<Vault, VaultError> {
+        let refused = |(what, e)| unusable(dir, what, e);
+        let (top, _) = dirs::open_top(dir).map_err(refused)?;
+        Ok(Self::with_dirs(dir, Dirs::open(top).map_err(refused)?))
+    }
+
+    fn with_dirs(dir: &Path, dirs: Dirs) -> Self {
+        Self {
+            path: dir.to_path_buf(),
+            dirs: RwLock::new(Arc::new(dirs)),
+            next: AtomicU64::new(0),
+            batch: Mutex::default(),
+            room: Room::default(),
         }
-        Ok(total)
+    }
+
+    /// Makes sure that the folder which is open is the one that the path names. Where it was removed, moved or replaced,
+    /// the one at the path is opened, or a new one made; returns whether that was so.
+    pub fn ensure(&self) -> Result<bool, VaultError> {
+        if self.dirs().stand_at(&self.path) {
+            return Ok(false);
+        }
+        let dirs = make(&self.path)?;
+        *self.dirs.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(dirs);
+        Ok(true)
+    }
+
+    fn dirs(&self) -> Arc<Dirs> {
+        self.dirs.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn path(&self) -> &Path {
@@ -126,13 +155,18 @@ impl Vault {
 
     /// Whether there is an object for this digest. Only reading it tells whether it is sound.
     pub fn contains(&self, digest: &Digest) -> bool {
-        rustix::fs::statat(&self.objects, object_name(digest), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        let dirs = self.dirs();
+        let there = |form| {
+            rustix::fs::statat(&dirs.objects, object_name(digest, form), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        };
+        Form::ALL.into_iter().any(there)
     }
 
     /// Writes the content of `digest` to `out` and returns its length. On an error, part of it may have been written:
     /// the caller throws that away.
     pub fn copy_to(&self, digest: &Digest, out: &mut impl Write) -> Result<u64, VaultError> {
-        object::read(self.open_object(digest)?, digest, out, &|reason| self.corrupt(digest, reason))
+        let (object, form) = self.open_object(digest)?;
+        object::read(object, form, digest, out, &|reason| self.corrupt(digest, reason))
     }
 
     /// The content of `digest`, for what is known to be small.
@@ -147,13 +181,17 @@ impl Vault {
         self.copy_to(digest, &mut io::sink())
     }
 
-    fn open_object(&self, digest: &Digest) -> Result<std::fs::File, VaultError> {
+    fn open_object(&self, digest: &Digest) -> Result<(std::fs::File, Form), VaultError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.objects, object_name(digest), flags, Mode::empty()) {
-            Ok(fd) => Ok(fd.into()),
-            Err(Errno::NOENT) => Err(VaultError::Missing { path: display(&self.path), digest: *digest }),
-            Err(e) => Err(self.unusable("opening an object")(e)),
+        let dirs = self.dirs();
+        for form in Form::ALL {
+            match rustix::fs::openat(&dirs.objects, object_name(digest, form), flags, Mode::empty()) {
+                Ok(fd) => return Ok((fd.into(), form)),
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(self.unusable("opening an object")(e)),
+            }
         }
+        Err(VaultError::Missing { path: display(&self.path), digest: *digest })
     }
 
     fn put_content(&self, content: &mut impl Read, durable: bool) -> Result<Digest, VaultError> {
@@ -172,7 +210,7 @@ impl Vault {
         let name = self.temporary_name();
         let result = self.write_new(&name, &start, small, content, durable);
         if result.is_err() {
-            let _ = rustix::fs::unlinkat(&self.tmp, &name, AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&self.dirs().tmp, &name, AtFlags::empty());
         }
         result
     }
@@ -185,49 +223,72 @@ impl Vault {
         rest: &mut impl Read,
         durable: bool,
     ) -> Result<Digest, VaultError> {
+        let dirs = self.dirs();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.tmp, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(self.unusable("making a temporary file"))?;
-        let mut file = std::fs::File::from(fd);
-        let write = |source| VaultError::Unusable { path: display(&self.path), what: "writing", source };
+        let fd = match rustix::fs::openat(&dirs.tmp, name, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => fd,
+            // Nothing can be made in a folder that was removed.
+            Err(Errno::NOENT) => return Err(VaultError::Gone { path: display(&self.path) }),
+            Err(e) => return Err(self.unusable("making a temporary file")(e)),
+        };
+        let mut file = self.meter(fd.into())?;
+        let write = |source| self.failed("writing", source);
         let digest = if small {
             object::write_small(start, &mut file).map_err(write)?
         } else {
             object::write_stream(start, rest, &mut file, write)?
         };
+        if let Some(why) = file.overflow() {
+            if small || !self.is_sound(&digest)? {
+                return Err(self.full(why.to_owned()));
+            }
+            rustix::fs::unlinkat(&dirs.tmp, name, AtFlags::empty()).map_err(self.unusable("removing"))?;
+            return self.durable_name(digest);
+        }
+        let new = Unpublished { name: name.to_owned(), form: Form::Zstd, length: file.written };
         if !durable {
-            self.lock_batch().add(digest, name.to_owned(), &self.tmp);
+            self.room.add(new.length);
+            self.defer(digest, new);
             return Ok(digest);
         }
-        rustix::fs::fdatasync(&file).map_err(self.unusable("syncing"))?;
+        rustix::fs::fdatasync(&file.file).map_err(self.unusable("syncing"))?;
         if !small && self.is_sound(&digest)? {
-            rustix::fs::unlinkat(&self.tmp, name, AtFlags::empty()).map_err(self.unusable("removing"))?;
+            rustix::fs::unlinkat(&dirs.tmp, name, AtFlags::empty()).map_err(self.unusable("removing"))?;
         } else {
-            self.publish(name, &digest).map_err(self.unusable("renaming"))?;
+            self.room.add(new.length);
+            self.publish(&dirs, &new, &digest).inspect_err(|_| self.room.remove(new.length))?;
         }
         self.durable_name(digest)
     }
 
     /// Syncs the folder an object is in, also when somebody else put it there just now.
     fn durable_name(&self, digest: Digest) -> Result<Digest, VaultError> {
-        let fan = self.fan_dir(&digest).map_err(self.unusable("opening objects/"))?;
-        rustix::fs::fsync(&fan).map_err(self.unusable("syncing objects/"))?;
+        let shelf = self.dirs().shelf(digest.0[0]).map_err(self.unusable("opening objects/"))?;
+        rustix::fs::fsync(&shelf).map_err(self.unusable("syncing objects/"))?;
         Ok(digest)
     }
 
-    /// Gives a finished temporary file its place; one already there, the same or damaged, goes.
-    fn publish(&self, name: &str, digest: &Digest) -> Result<(), Errno> {
-        rustix::fs::renameat(&self.tmp, name, &self.objects, object_name(digest))
-    }
-
-    fn fan_dir(&self, digest: &Digest) -> Result<OwnedFd, Errno> {
-        let name = format!("{:02x}", digest.0[0]);
-        rustix::fs::openat(
-            &self.objects,
-            name,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
+    /// Gives a finished temporary file its place; what is there already, the same or damaged, goes.
+    fn publish(&self, dirs: &Dirs, new: &Unpublished, digest: &Digest) -> Result<(), VaultError> {
+        let length = |form| {
+            let name = object_name(digest, form);
+            rustix::fs::statat(&dirs.objects, name, AtFlags::SYMLINK_NOFOLLOW).map(|s| s.st_size as u64).ok()
+        };
+        let before = Form::ALL.map(|form| (form, length(form)));
+        match dirs.publish(&new.name, &object_name(digest, new.form), digest.0[0]) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Err(VaultError::Gone { path: display(&self.path) }),
+            Err(e) => return Err(self.unusable("renaming")(e)),
+        }
+        for (form, length) in before {
+            let Some(length) = length else { continue };
+            if form != new.form {
+                rustix::fs::unlinkat(&dirs.objects, object_name(digest, form), AtFlags::empty())
+                    .map_err(self.unusable("removing a damaged object"))?;
+            }
+            self.room.remove(length);
+        }
+        Ok(())
     }
 
     /// Whether the object is there and reads back whole.
@@ -245,9 +306,8 @@ impl Vault {
         format!("{}-{:x}-{n}", std::process::id(), std::ptr::from_ref(self).addr())
     }
 
-    fn unusable(&self, what: &'static str) -> impl Fn(Errno) -> VaultError {
-        let path = display(&self.path);
-        move |e| VaultError::Unusable { path: path.clone(), what, source: e.into() }
+    fn unusable(&self, what: &'static str) -> impl Fn(Errno) -> VaultError + use<'_> {
+        move |e| self.failed(what, e.into())
     }
 
     fn corrupt(&self, digest: &Digest, reason: String) -> VaultError {
@@ -255,38 +315,31 @@ impl Vault {
     }
 }
 
-fn object_name(digest: &Digest) -> String {
+/// Opens the vault's folder, or makes it.
+fn make(dir: &Path) -> Result<Dirs, VaultError> {
+    let failed = |what, source| VaultError::Unusable { path: display(dir), what, source };
+    std::fs::create_dir_all(dir).map_err(|source| match is_full(&source) {
+        true => full(dir),
+        false => failed("making the folder", source),
+    })?;
+    let (top, owner) = dirs::open_top(dir).map_err(|(what, e)| unusable(dir, what, e))?;
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(VaultError::Foreign { path: display(dir), owner });
+    }
+    Dirs::make(top).map_err(|(what, e)| unusable(dir, what, e))
+}
+
+fn unusable(dir: &Path, what: &'static str, error: Errno) -> VaultError {
+    let source = io::Error::from(error);
+    if is_full(&source) { full(dir) } else { VaultError::Unusable { path: display(dir), what, source } }
+}
+
+fn full(dir: &Path) -> VaultError {
+    VaultError::Full { path: display(dir), why: NO_ROOM.into() }
+}
+
+fn object_name(digest: &Digest, form: Form) -> String {
     let hex = digest.to_string();
-    format!("{}/{}", &hex[..2], &hex[2..])
-}
-
-/// All folders are made at once, so that storing never has to.
-fn make_fan(objects: &OwnedFd) -> Result<(), Errno> {
-    if rustix::fs::statat(objects, "ff", AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-        return Ok(());
-    }
-    for i in 0..=255 {
-        match rustix::fs::mkdirat(objects, format!("{i:02x}"), Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    rustix::fs::fsync(objects)
-}
-
-/// Removes leftovers, unless another vault is open on the same folder: then they may be its work in hand.
-fn clear_unfinished(tmp: &OwnedFd) -> Result<(), Errno> {
-    if rustix::fs::flock(tmp, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        let mut names = Vec::new();
-        for item in rustix::fs::Dir::read_from(tmp)? {
-            let name = item?.file_name().to_owned();
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                names.push(name);
-            }
-        }
-        for name in names {
-            rustix::fs::unlinkat(tmp.as_fd(), &*name, AtFlags::empty())?;
-        }
-    }
-    rustix::fs::flock(tmp, FlockOperation::LockShared)
+    let suffix = if form == Form::Raw { Form::RAW_SUFFIX } else { "" };
+    format!("{}/{}{suffix}", &hex[..2], &hex[2..])
 }

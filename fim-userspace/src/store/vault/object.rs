@@ -1,4 +1,4 @@
-//! One object: a zstd frame, whose content is hashed on the way in and out.
+//! One object: a zstd frame, or the content as it is. It is hashed on the way in and out.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -6,7 +6,8 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use super::VaultError;
+use super::room::Metered;
+use super::{Form, VaultError};
 use crate::core::entry::Digest;
 
 /// Restoring waits for nothing but decompression, and storing evidence should be quick; both hardly depend on it.
@@ -23,7 +24,7 @@ pub fn digest(content: &[u8]) -> Digest {
 }
 
 /// Writes content that is wholly in memory.
-pub fn write_small(content: &[u8], out: &mut File) -> io::Result<Digest> {
+pub fn write_small(content: &[u8], out: &mut Metered) -> io::Result<Digest> {
     let compressed = COMPRESSOR.with_borrow_mut(|slot| -> io::Result<Vec<u8>> {
         if slot.is_none() {
             *slot = Some(zstd::bulk::Compressor::new(LEVEL)?);
@@ -41,7 +42,7 @@ pub fn write_small(content: &[u8], out: &mut File) -> io::Result<Digest> {
 pub fn write_stream(
     start: &[u8],
     rest: &mut impl Read,
-    out: &mut File,
+    out: &mut Metered,
     write_error: impl Fn(io::Error) -> VaultError,
 ) -> Result<Digest, VaultError> {
     let mut encoder = zstd::stream::write::Encoder::new(out, LEVEL).map_err(&write_error)?;
@@ -65,28 +66,43 @@ pub fn write_stream(
 /// Copies an object's content to `out`, and fails unless it is what `expected` says.
 pub fn read(
     object: File,
+    form: Form,
     expected: &Digest,
     out: &mut impl Write,
     corrupt: &dyn Fn(String) -> VaultError,
 ) -> Result<u64, VaultError> {
-    let mut decoder = zstd::stream::read::Decoder::new(object).map_err(|e| corrupt(e.to_string()))?;
+    let (actual, total) = match form {
+        Form::Zstd => {
+            let decoder = zstd::stream::read::Decoder::new(object).map_err(|e| corrupt(e.to_string()))?;
+            copy(decoder, out, corrupt)?
+        }
+        Form::Raw => copy(object, out, corrupt)?,
+    };
+    if actual != *expected {
+        return Err(corrupt(format!("its content has the digest {actual}")));
+    }
+    Ok(total)
+}
+
+/// Copies all that `from` gives; returns its digest and length.
+pub fn copy(
+    mut from: impl Read,
+    out: &mut impl Write,
+    read_error: &dyn Fn(String) -> VaultError,
+) -> Result<(Digest, u64), VaultError> {
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; zstd::zstd_safe::DCtx::out_size()];
+    let mut buffer = vec![0; CHUNK];
     let mut total = 0;
     loop {
-        let n = match decoder.read(&mut buffer) {
+        let n = match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(corrupt(e.to_string())),
+            Err(e) => return Err(read_error(e.to_string())),
         };
         hash.update(&buffer[..n]);
         out.write_all(&buffer[..n]).map_err(VaultError::Target)?;
         total += n as u64;
     }
-    let actual = Digest(hash.finalize().into());
-    if actual != *expected {
-        return Err(corrupt(format!("its content has the digest {actual}")));
-    }
-    Ok(total)
+    Ok((Digest(hash.finalize().into()), total))
 }

@@ -1,0 +1,125 @@
+//! One copy out of the vault into a file.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use serde_json::json;
+
+use super::open;
+use crate::config::Config;
+use crate::core::entry::Digest;
+use crate::core::path::display;
+use crate::core::size::show;
+use crate::store::Store;
+use crate::store::vault::Vault;
+use crate::store::versions::choose;
+
+/// So much of a digest must be given at least.
+const PREFIX: usize = 8;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A digest (its first 8 digits at least), or a path whose copy is wanted
+    #[arg(value_name = "DIGEST|PATH")]
+    what: PathBuf,
+    /// Which copy of a path: its number or digest in `fim vault versions`; without it the approved one
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// Where to write it. The content may be hostile: it gets mode 0600 and is never executable
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// Replace FILE if there is one; a link is replaced itself, not what it points to
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(config: &Config, args: &Args, json: bool, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let (store, vault) = open(config)?;
+    let digest = find(&store, &vault, args)?;
+    let size = write(&vault, &digest, &args.to, args.force)?;
+    let to = display(&args.to);
+    if json {
+        writeln!(out, "{}", json!({"sha256": digest.to_string(), "size": size, "to": to}))?;
+    } else {
+        writeln!(out, "{digest} ({}) written to {to}", show(size))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(store: &Store, vault: &Vault, args: &Args) -> anyhow::Result<Digest> {
+    if let Some(prefix) = as_prefix(&args.what) {
+        if args.version.is_some() {
+            bail!("--version chooses among the copies of a path, and a digest is one already; leave it out");
+        }
+        let mut found: Vec<Digest> = vault.find(&prefix)?.into_iter().map(|object| object.digest).collect();
+        found.dedup();
+        return match found[..] {
+            [digest] => Ok(digest),
+            [] => bail!("the vault holds no object {prefix}; see `fim vault list`"),
+            _ => bail!("{} objects begin with {prefix}; write more of the digest", found.len()),
+        };
+    }
+    let path = std::path::absolute(&args.what).context("the working directory cannot be had")?;
+    let copies = store.copies_at(&path)?;
+    let copy = choose(&copies, args.version.as_deref()).with_context(|| display(&path))?;
+    Ok(copy.sha256)
+}
+
+/// Hexadecimal digits alone are a digest; a file of such a name is `./deadbeef`.
+fn as_prefix(what: &Path) -> Option<String> {
+    let text = what.to_str()?;
+    let hex = (PREFIX..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    hex.then(|| text.to_lowercase())
+}
+
+/// Writes beside the place and gives the finished file its name, so that a damaged object leaves nothing.
+fn write(vault: &Vault, digest: &Digest, to: &Path, force: bool) -> anyhow::Result<u64> {
+    let name = to.file_name().with_context(|| format!("{} names no file", display(to)))?;
+    let folder = match to.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(folder, flags, Mode::empty())
+        .with_context(|| format!("the folder {} cannot be opened", display(folder)))?;
+    let taken = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    if taken && !force {
+        bail!("{} is there already; choose another name, or replace it with --force", display(to));
+    }
+    let temporary = format!(".fim-export-{}", std::process::id());
+    let work = || -> anyhow::Result<u64> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, &temporary, flags, Mode::RUSR | Mode::WUSR)
+            .with_context(|| format!("no file can be made in {}", display(folder)))?;
+        let mut file = std::fs::File::from(fd);
+        let size = vault.copy_to(digest, &mut file)?;
+        file.sync_all().with_context(|| format!("{} cannot be written", display(to)))?;
+        give_name(&dir, &temporary, name, force)
+            .map_err(io::Error::from)
+            .with_context(|| format!("{} cannot be given its name", display(to)))?;
+        Ok(size)
+    };
+    work().inspect_err(|_| {
+        // Where it was never made there is nothing to remove.
+        let _ = rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty());
+    })
+}
+
+fn give_name(dir: &OwnedFd, temporary: &str, name: &OsStr, force: bool) -> Result<(), Errno> {
+    if force {
+        return rustix::fs::renameat(dir, temporary, dir, name);
+    }
+    match rustix::fs::renameat_with(dir, temporary, dir, name, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            rustix::fs::linkat(dir, temporary, dir, name, AtFlags::empty())?;
+            rustix::fs::unlinkat(dir, temporary, AtFlags::empty())
+        }
+        other => other,
+    }
+}
