@@ -325,7 +325,8 @@ async fn only_what_is_severe_enough_is_sent() {
 
 #[tokio::test]
 async fn what_is_muted_is_passed_over() {
-    let (dir, server) = (state(), Server::start(&[Act::Answer("HTTP/1.1 503 Busy\r\n\r\n")]).await);
+    let (dir, server) =
+        (state(), Server::start(&[Act::Answer("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")]).await);
     let mut store = Store::open(dir.path()).expect("a store");
     let sink = run(hook("soc", &server, Severity::Low), dir.path());
     let mut list = events(0..7);
