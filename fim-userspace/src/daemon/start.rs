@@ -14,6 +14,7 @@ use crate::core::correlate::Correlator;
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
+use crate::core::quarantine::Reason;
 use crate::core::tier::Tier;
 use crate::respond::Responder;
 use crate::store::vault::Vault;
@@ -21,6 +22,7 @@ use crate::store::{Lock, Store};
 use crate::tree::private::is_private_name;
 
 use super::clock::{boottime_ns, realtime_ns};
+use super::control::{Control, Job, WAITING};
 use super::journal::{Announce, Entry, Journal};
 use super::progress::Progress;
 use super::recent::Recent;
@@ -47,7 +49,7 @@ pub fn run(
     let _lock = Lock::acquire(&config.state.dir)?;
     let store = Store::open(&config.state.dir)?;
     let vault = Arc::new(Vault::open(&config.state.dir.join("vault"))?);
-    let watches = open_watches(config)?;
+    let watches = Watch::open_all(config)?;
     require_baseline(&store, &watches)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -78,12 +80,14 @@ pub fn run(
         Rolling::start(watches.clone(), config.state.dir.clone(), config.sensor.scan_period, out.clone())
             .context("the rolling scan cannot be started; raise the limits on processes and memory")?;
 
+    let (control, jobs) = listen(&config.state.dir);
     let parts =
-        Parts { store, vault, watches, sensors: sensors.clone(), scanner, announce, ready: Box::new(ready) };
+        Parts { jobs, store, vault, watches, sensors: sensors.clone(), scanner, announce, ready: Box::new(ready) };
     let (stop, stopped) = bounded::<()>(1);
     let (reconciler, gone) = spawn(parts, inbox, stopped)?;
     let ended = wait(&runtime, gone);
     rolling.stop();
+    drop(control);
     drop(sensors);
     drop(out);
     let _ = stop.send(());
@@ -97,6 +101,7 @@ pub fn run(
 }
 
 struct Parts {
+    jobs: Receiver<Job>,
     store: Store,
     vault: Arc<Vault>,
     watches: Vec<Arc<Watch>>,
@@ -106,8 +111,18 @@ struct Parts {
     ready: Box<dyn FnMut() + Send>,
 }
 
-fn open_watches(config: &Config) -> anyhow::Result<Vec<Arc<Watch>>> {
-    (0..).zip(&config.watches).map(|(id, watch)| Watch::open(id, watch).map(Arc::new)).collect()
+/// Opens the control socket. Without it the daemon does its work all the same; commands then say what is wrong.
+fn listen(dir: &std::path::Path) -> (Option<Control>, Receiver<Job>) {
+    let (out, jobs) = bounded(WAITING);
+    let control = Control::start(dir, out)
+        .inspect_err(|e| {
+            tracing::error!(
+                "the control socket in {} cannot be opened ({e}); accept, restore and quarantine work only while fim is stopped",
+                crate::core::path::display(dir)
+            );
+        })
+        .ok();
+    (control, jobs)
 }
 
 /// Puts the reconciler together and starts its thread.
@@ -116,7 +131,7 @@ fn spawn(
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let Parts { store, vault, watches, sensors, scanner, announce, ready } = parts;
+    let Parts { jobs, store, vault, watches, sensors, scanner, announce, ready } = parts;
     let blind = sensors.tier == Tier::Scan;
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
@@ -149,6 +164,7 @@ fn spawn(
         held: Vec::new(),
         rescans: Vec::new(),
         inbox,
+        jobs,
         on_ready: ready,
         reported: None,
         next_report: 0,
@@ -216,7 +232,10 @@ impl Reconciler {
         let mut rows = Vec::new();
         for entry in names.flatten().filter(|entry| is_private_name(entry.file_name().to_bytes())) {
             match self.responder.recover(&watch.root, folder, entry.file_name().to_bytes()) {
-                Ok(evidence) => rows.extend(super::settle::evidence_rows(watch, evidence)),
+                Ok(evidence) => {
+                    let evidence = evidence.into_iter().map(|e| (Reason::Interrupted, e)).collect();
+                    rows.extend(super::settle::evidence_rows(watch, evidence));
+                }
                 Err(error) => tracing::warn!("{error}"),
             }
         }

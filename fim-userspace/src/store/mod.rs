@@ -3,6 +3,7 @@
 //! One connection writes (the daemon's [`Store`]); sinks and the command line have connections of their own and never
 //! make it wait for longer than a cursor's update. `docs/database.md` says what lies where.
 
+mod approve;
 mod baseline;
 mod cursor;
 mod error;
@@ -10,6 +11,7 @@ mod intent;
 mod ledger;
 mod lock;
 mod schema;
+mod quarantine;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -24,12 +26,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub use approve::{Approval, Baseline, Purge};
 pub use baseline::{Rebuild, Taken};
 pub use cursor::SinkState;
 pub use error::StoreError;
 pub use intent::{Intent, IntentId};
 pub use ledger::{EvidenceRow, Head};
 pub use lock::Lock;
+pub use quarantine::{Former, Held};
 pub use upkeep::Upkeep;
 pub use verify::{Fault, VerifyReport};
 

@@ -221,7 +221,7 @@ fn intents_survive_until_their_outcome_is_recorded() {
     let mut store = Store::open(dir.path()).expect("opens again");
     assert_eq!(store.intents_open().expect("read"), [(ids[0], intent(b"a\xff")), (ids[1], intent(b"b"))]);
     let row =
-        EvidenceRow { watch: ETC.into(), path: rel("a"), found: found(4), digest: found(4).entry.sha256 };
+        EvidenceRow { watch: ETC.into(), path: rel("a"), found: found(4), digest: found(4).entry.sha256, reason: crate::core::quarantine::Reason::Removed };
     let bad = store.append_with(&events(1, 1), &ids, &[(1, row.clone())]);
     assert!(bad.is_err(), "evidence of an event that is not there");
     assert_eq!(store.intents_open().expect("read").len(), 2, "a failed batch leaves no half");

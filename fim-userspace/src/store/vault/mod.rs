@@ -6,6 +6,7 @@
 
 mod batch;
 mod object;
+mod remove;
 #[cfg(test)]
 mod tests;
 
