@@ -25,6 +25,7 @@ use crate::store::vault::Vault;
 use crate::store::{EvidenceRow, Intent, IntentId, Store, StoreError};
 
 pub use alone::Alone;
+pub use approve::in_order;
 pub use person::Person;
 
 use super::clock::boottime_ns;
