@@ -98,16 +98,35 @@ pub enum Version {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    Hello { protocol: u32, version: String, pid: u32 },
+    Hello {
+        protocol: u32,
+        version: String,
+        pid: u32,
+    },
     /// Done, and recorded under this number.
-    Item { path: AbsPath, outcome: Outcome, seq: u64, id: String },
+    Item {
+        path: AbsPath,
+        outcome: Outcome,
+        seq: u64,
+        id: String,
+    },
     /// Already as it was to be: nothing done, nothing recorded.
-    Same { path: AbsPath },
+    Same {
+        path: AbsPath,
+    },
     /// Not done, for this reason. The others go on.
-    Refused { path: AbsPath, sentence: String },
-    Done { done: u64, refused: u64 },
+    Refused {
+        path: AbsPath,
+        sentence: String,
+    },
+    Done {
+        done: u64,
+        refused: u64,
+    },
     /// Nothing was done at all, or nothing from here on.
-    Failed { sentence: String },
+    Failed {
+        sentence: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

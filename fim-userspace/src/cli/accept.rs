@@ -129,7 +129,10 @@ fn by_path(view: &View, path: &Path, recursive: bool, out: &mut Vec<Proposal>) -
 fn by_event(view: &View, record: &Record, recursive: bool, out: &mut Vec<Proposal>) -> anyhow::Result<()> {
     let (seq, event) = (record.seq, &record.event);
     let Some(path) = path_of(record).filter(|_| event.kind.is_change()) else {
-        bail!("event {seq} ({}) is about no change of a file; there is nothing to approve", event.kind.as_str());
+        bail!(
+            "event {seq} ({}) is about no change of a file; there is nothing to approve",
+            event.kind.as_str()
+        );
     };
     let shown = escape(path.as_os_str().as_bytes());
     let (watch, rel) = view.locate(&path)?;

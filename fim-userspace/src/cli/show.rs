@@ -126,7 +126,8 @@ fn attributes(old: Option<&Entry>, new: Option<&Entry>) -> Vec<String> {
     let names = old.xattrs.0.keys().chain(new.xattrs.0.keys());
     let names: std::collections::BTreeSet<_> = names.collect();
     for name in names {
-        let value = |e: &Entry| e.xattrs.0.get(name).map_or("none".into(), |v| format!("\"{}\"", escape(&v.0)));
+        let value =
+            |e: &Entry| e.xattrs.0.get(name).map_or("none".into(), |v| format!("\"{}\"", escape(&v.0)));
         add(&format!("xattr {}", escape(&name.0)), value(old), value(new));
     }
     out
@@ -141,7 +142,9 @@ pub fn describe(entry: &Entry) -> String {
     let kind = match entry.kind {
         FileType::Regular => format!("regular file, {} bytes", entry.size),
         FileType::Directory => "directory".into(),
-        FileType::Symlink => format!("symlink to {}", entry.target.as_deref().map(escape).unwrap_or_default()),
+        FileType::Symlink => {
+            format!("symlink to {}", entry.target.as_deref().map(escape).unwrap_or_default())
+        }
         FileType::Fifo => "fifo".into(),
         FileType::Socket => "socket".into(),
         FileType::CharDevice => format!("character device {}", device(entry)),
@@ -237,7 +240,10 @@ mod tests {
         assert_eq!(shown.attributes, expected);
         let fifo = Entry { kind: FileType::Fifo, sha256: None, ..regular(1) };
         let told = attributes(Some(&old), Some(&fifo));
-        assert_eq!(told, ["type regular file, 10 bytes, mode 0644, owner 1, group 2 -> fifo, mode 0644, owner 1, group 2"]);
+        assert_eq!(
+            told,
+            ["type regular file, 10 bytes, mode 0644, owner 1, group 2 -> fifo, mode 0644, owner 1, group 2"]
+        );
     }
 
     #[test]

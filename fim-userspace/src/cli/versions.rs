@@ -75,12 +75,18 @@ pub fn find(view: &View, watch: &Watch, path: &RelPath, text: &str) -> anyhow::R
     let Some(first) = found.first() else {
         match purged {
             true => bail!("that version of {shown} was removed from the vault"),
-            false => bail!("no version of {shown} is known under {text}; see `fim log` and `fim quarantine list --all`"),
+            false => bail!(
+                "no version of {shown} is known under {text}; see `fim log` and `fim quarantine list --all`"
+            ),
         }
     };
     if let Some(other) = found.iter().find(|k| k.entry.sha256 != first.entry.sha256) {
         let digest = |k: &Known| k.entry.sha256.map_or("no content".into(), |d| d.to_string());
-        bail!("{text} names several versions of {shown}: {} and {}; name one by more of its digest", digest(first), digest(other));
+        bail!(
+            "{text} names several versions of {shown}: {} and {}; name one by more of its digest",
+            digest(first),
+            digest(other)
+        );
     }
     Ok(found.swap_remove(0))
 }

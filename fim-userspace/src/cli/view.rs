@@ -95,7 +95,9 @@ impl View {
         let shown = escape(&watch.absolute(path));
         match (&approved, &now) {
             (None, None) => bail!("{shown} is not there and never was approved; check the name"),
-            (None, Some(now)) if watch.policy.exclude.excludes(path, now.entry.kind == FileType::Directory) => {
+            (None, Some(now))
+                if watch.policy.exclude.excludes(path, now.entry.kind == FileType::Directory) =>
+            {
                 bail!("{shown} is excluded from the watch; there is nothing to compare it with")
             }
             _ => {}
@@ -116,7 +118,11 @@ impl View {
         let job = Job { start: path, ..watch.scan(None, &|_| None, &progress) };
         let report = scan::walk(&job, &visit)?;
         if let Some((path, why)) = report.unreadable.first() {
-            bail!("{} could not be looked at ({why}); {} in all", escape(&watch.absolute(path)), report.unreadable.len());
+            bail!(
+                "{} could not be looked at ({why}); {} in all",
+                escape(&watch.absolute(path)),
+                report.unreadable.len()
+            );
         }
         for missing in approved.missing().into_iter().filter(|missing| missing.is_within(path)) {
             let was = approved.get(missing).map(|f| &f.entry);
@@ -133,13 +139,17 @@ impl View {
 
     /// Content that the vault has.
     pub fn kept(&self, entry: Option<&Entry>) -> Content {
-        let Some((entry, digest)) = entry.and_then(|e| e.sha256.map(|d| (e, d))) else { return Content::None };
+        let Some((entry, digest)) = entry.and_then(|e| e.sha256.map(|d| (e, d))) else {
+            return Content::None;
+        };
         if entry.size > LONGEST {
             return Content::Binary;
         }
         match self.vault.read(&digest) {
             Ok(content) => text(content),
-            Err(_) if !self.vault.contains(&digest) => Content::Away("its content is not in the vault".into()),
+            Err(_) if !self.vault.contains(&digest) => {
+                Content::Away("its content is not in the vault".into())
+            }
             Err(e) => Content::Away(e.to_string()),
         }
     }

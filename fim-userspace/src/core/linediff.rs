@@ -74,7 +74,8 @@ pub fn unified(old: &[u8], new: &[u8], deadline: Option<Instant>) -> Vec<Line> {
     let mut out = Vec::new();
     for group in group_diff_ops(ops, CONTEXT) {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
-        let (from, to) = (first.old_range().start..last.old_range().end, first.new_range().start..last.new_range().end);
+        let (from, to) =
+            (first.old_range().start..last.old_range().end, first.new_range().start..last.new_range().end);
         if group.iter().all(|op| op.tag() == DiffTag::Equal) {
             continue;
         }

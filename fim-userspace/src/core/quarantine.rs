@@ -110,9 +110,9 @@ pub fn group(pieces: &[Piece<'_>]) -> Vec<Vec<usize>> {
         let piece = pieces[i];
         let mut at = piece.path.parent();
         while let Some(path) = at {
-            let near = by_path.get(&(piece.watch, path.clone())).and_then(|known| {
-                known.iter().copied().min_by_key(|f| pieces[*f].time.abs_diff(piece.time))
-            });
+            let near = by_path
+                .get(&(piece.watch, path.clone()))
+                .and_then(|known| known.iter().copied().min_by_key(|f| pieces[*f].time.abs_diff(piece.time)));
             match near.filter(|f| pieces[*f].time.abs_diff(piece.time) <= TOGETHER as u64) {
                 Some(folder) => return Some(folder),
                 None => at = path.parent(),

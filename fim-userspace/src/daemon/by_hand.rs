@@ -15,7 +15,8 @@ impl Reconciler {
         // A client that went away hears nothing; what it asked for is done all the same.
         let mut tell = |answer: Answer| drop(job.reply.send(answer));
         if !self.journal.healthy() || self.journal.unwritten() > 0 {
-            let sentence = "the database cannot be written at present, so nothing can be decided; see `fim status`";
+            let sentence =
+                "the database cannot be written at present, so nothing can be decided; see `fim status`";
             return tell(Answer::Failed { sentence: sentence.into() });
         }
         let mut desk = Desk {

@@ -81,8 +81,16 @@ pub fn run(
             .context("the rolling scan cannot be started; raise the limits on processes and memory")?;
 
     let (control, jobs) = listen(&config.state.dir);
-    let parts =
-        Parts { jobs, store, vault, watches, sensors: sensors.clone(), scanner, announce, ready: Box::new(ready) };
+    let parts = Parts {
+        jobs,
+        store,
+        vault,
+        watches,
+        sensors: sensors.clone(),
+        scanner,
+        announce,
+        ready: Box::new(ready),
+    };
     let (stop, stopped) = bounded::<()>(1);
     let (reconciler, gone) = spawn(parts, inbox, stopped)?;
     let ended = wait(&runtime, gone);

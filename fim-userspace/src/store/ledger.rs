@@ -96,20 +96,21 @@ impl Store {
     /// What was found by the event `seq`.
     pub fn evidence_of(&self, seq: u64) -> Result<Vec<EvidenceRow>, StoreError> {
         self.run("reading the evidence", |db| {
-            db.prepare_cached("SELECT watch, path, sha256, found, reason FROM evidence WHERE seq = ?1 ORDER BY id")?
-                .query_map([signed(seq)], |row| {
-                    let watch: Vec<u8> = row.get(0)?;
-                    let digest: Option<String> = row.get(2)?;
-                    Ok(EvidenceRow {
-                        watch: PathBuf::from(std::ffi::OsStr::from_bytes(&watch)),
-                        path: RelPath::new(row.get::<_, Vec<u8>>(1)?).ok_or_else(|| bad_row("path"))?,
-                        digest: digest.and_then(|hex| Digest::from_hex(&hex)),
-                        found: serde_json::from_str(row.get_ref(3)?.as_str()?)
-                            .map_err(|_| bad_row("found"))?,
-                        reason: Reason::parse(row.get_ref(4)?.as_str()?).ok_or_else(|| bad_row("reason"))?,
-                    })
-                })?
-                .collect()
+            db.prepare_cached(
+                "SELECT watch, path, sha256, found, reason FROM evidence WHERE seq = ?1 ORDER BY id",
+            )?
+            .query_map([signed(seq)], |row| {
+                let watch: Vec<u8> = row.get(0)?;
+                let digest: Option<String> = row.get(2)?;
+                Ok(EvidenceRow {
+                    watch: PathBuf::from(std::ffi::OsStr::from_bytes(&watch)),
+                    path: RelPath::new(row.get::<_, Vec<u8>>(1)?).ok_or_else(|| bad_row("path"))?,
+                    digest: digest.and_then(|hex| Digest::from_hex(&hex)),
+                    found: serde_json::from_str(row.get_ref(3)?.as_str()?).map_err(|_| bad_row("found"))?,
+                    reason: Reason::parse(row.get_ref(4)?.as_str()?).ok_or_else(|| bad_row("reason"))?,
+                })
+            })?
+            .collect()
         })
     }
 
@@ -161,7 +162,8 @@ pub(super) fn chain(db: &Connection, events: &[Event]) -> rusqlite::Result<Vec<R
 
 pub(super) fn put_evidence(db: &Connection, seq: u64, row: &EvidenceRow) -> rusqlite::Result<()> {
     let found = serde_json::to_string(&row.found).map_err(|_| bad_row("found"))?;
-    let sql = "INSERT INTO evidence (seq, watch, path, sha256, found, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let sql =
+        "INSERT INTO evidence (seq, watch, path, sha256, found, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     db.prepare_cached(sql)?.execute(params![
         signed(seq),
         row.watch.as_os_str().as_bytes(),

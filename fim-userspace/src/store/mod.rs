@@ -10,8 +10,8 @@ mod error;
 mod intent;
 mod ledger;
 mod lock;
-mod schema;
 mod quarantine;
+mod schema;
 pub mod status;
 #[cfg(test)]
 mod tests;

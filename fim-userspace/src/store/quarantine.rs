@@ -110,9 +110,11 @@ impl Store {
     pub fn records_with_id(&self, prefix: &str) -> Result<Vec<Record>, StoreError> {
         let seqs: Vec<u64> = self.run("reading the ledger", |db| {
             // `g` follows every hexadecimal digit.
-            db.prepare_cached("SELECT seq FROM ledger WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY seq LIMIT 10")?
-                .query_map([prefix], |row| row.get(0).map(unsigned))?
-                .collect()
+            db.prepare_cached(
+                "SELECT seq FROM ledger WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY seq LIMIT 10",
+            )?
+            .query_map([prefix], |row| row.get(0).map(unsigned))?
+            .collect()
         })?;
         seqs.into_iter().filter_map(|seq| self.record(seq).transpose()).collect()
     }

@@ -26,9 +26,13 @@ pub fn run(config: &Config, id: i64, dir: &Path, as_json: bool) -> anyhow::Resul
     let store = Store::open_read_only(&config.state.dir)?;
     let vault = Vault::open(&config.state.dir.join("vault"))?;
     let tree = find(&store, id)?;
-    let real = dir.canonicalize().with_context(|| format!("{} cannot be used; name a folder that is there", display(dir)))?;
+    let real = dir
+        .canonicalize()
+        .with_context(|| format!("{} cannot be used; name a folder that is there", display(dir)))?;
     let mut inside = config.watches.iter().map(|w| &w.path).chain([&config.state.dir]);
-    if let Some(watch) = inside.find(|w| real.starts_with(w) || w.canonicalize().is_ok_and(|w| real.starts_with(w))) {
+    if let Some(watch) =
+        inside.find(|w| real.starts_with(w) || w.canonicalize().is_ok_and(|w| real.starts_with(w)))
+    {
         bail!("{} lies in {}, which fim guards; name a folder elsewhere", display(dir), display(watch));
     }
     let Some(top) = tree.top() else { bail!("nothing in quarantine has the number {id}") };
@@ -41,12 +45,15 @@ pub fn run(config: &Config, id: i64, dir: &Path, as_json: bool) -> anyhow::Resul
     }
     for held in latest.values() {
         let target = below(&held.path, &base).context("a path in the records is damaged")?;
-        write_one(&root, &target, held, &vault)
-            .with_context(|| format!("{} cannot be written below {}", escape(target.as_bytes()), display(dir)))?;
+        write_one(&root, &target, held, &vault).with_context(|| {
+            format!("{} cannot be written below {}", escape(target.as_bytes()), display(dir))
+        })?;
         written += 1;
         let copy = target.below(&real);
         match as_json {
-            true => println!("{}", json!({"id": held.id, "path": AbsPath(abs(held)), "copy": display(&copy)})),
+            true => {
+                println!("{}", json!({"id": held.id, "path": AbsPath(abs(held)), "copy": display(&copy)}))
+            }
             false => println!("{} ({})", display(&copy), describe(&held.found.entry)),
         }
     }
@@ -75,7 +82,9 @@ fn write_one(root: &Root, target: &RelPath, held: &Held, vault: &Vault) -> anyho
         .context("something has that name already, or it cannot be made")?;
     let mut file = File::from(fd);
     let filled = match (held.found.entry.kind, held.digest) {
-        (FileType::Regular, Some(digest)) => vault.copy_to(&digest, &mut file).map(drop).map_err(anyhow::Error::from),
+        (FileType::Regular, Some(digest)) => {
+            vault.copy_to(&digest, &mut file).map(drop).map_err(anyhow::Error::from)
+        }
         _ => writeln!(file, "{}", describe(&held.found.entry)).map_err(anyhow::Error::from),
     };
     if filled.is_err() {

@@ -18,7 +18,11 @@ pub fn run(store: &Store, all: bool, as_json: bool) -> anyhow::Result<ExitCode> 
     if !as_json {
         match trees.is_empty() {
             true => writeln!(out, "nothing is in quarantine")?,
-            false => writeln!(out, "{:>6}  {:<19}  {:<11}  {:>5}  {:>10}  PATH", "ID", "TIME (UTC)", "REASON", "FILES", "BYTES")?,
+            false => writeln!(
+                out,
+                "{:>6}  {:<19}  {:<11}  {:>5}  {:>10}  PATH",
+                "ID", "TIME (UTC)", "REASON", "FILES", "BYTES"
+            )?,
         }
     }
     for tree in &trees {
@@ -60,7 +64,10 @@ fn one(store: &Store, tree: &Tree, as_json: bool, out: &mut impl Write) -> anyho
         FileType::Socket => " (socket)",
         FileType::CharDevice | FileType::BlockDevice => " (device)",
     };
-    let who = record.and_then(|r| r.event.actor).and_then(|a| a.exe.or(a.comm)).map(|exe| format!(", {}", printable(&exe)));
+    let who = record
+        .and_then(|r| r.event.actor)
+        .and_then(|a| a.exe.or(a.comm))
+        .map(|exe| format!(", {}", printable(&exe)));
     let fate = top.fate.map(|fate| format!(" [{}]", fate.as_str())).unwrap_or_default();
     writeln!(
         out,

@@ -115,7 +115,8 @@ fn find(store: &Store, id: i64) -> anyhow::Result<Tree> {
         return Ok(tree);
     }
     let held = store.held_one(id)?.filter(|held| held.reason.is_away());
-    let held = held.with_context(|| format!("nothing in quarantine has the number {id}; see `fim quarantine list`"))?;
+    let held = held
+        .with_context(|| format!("nothing in quarantine has the number {id}; see `fim quarantine list`"))?;
     Ok(Tree(vec![held]))
 }
 
@@ -146,10 +147,7 @@ fn release(config: &Config, id: i64, reason: Option<&String>, as_json: bool) -> 
     for held in tree.kept() {
         latest.insert(held.path.clone(), held);
     }
-    let order = |held: &&Held| Approve {
-        path: AbsPath(abs(held)),
-        version: Version::Evidence(held.id),
-    };
+    let order = |held: &&Held| Approve { path: AbsPath(abs(held)), version: Version::Evidence(held.id) };
     let items: Vec<Approve> = latest.values().map(order).collect();
     let act = |items: &[Approve]| Act::Approve {
         items: items.to_vec(),

@@ -15,7 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub enum ClientError {
     #[error("the running daemon cannot be reached ({0}); see with `fim status` whether it works")]
     Broken(#[from] io::Error),
-    #[error("the running daemon answers in a way this fim does not know; restart it, so that both are of one version")]
+    #[error(
+        "the running daemon answers in a way this fim does not know; restart it, so that both are of one version"
+    )]
     Strange,
     #[error("the request is too long; name fewer paths at once")]
     TooLong,
@@ -37,14 +39,17 @@ impl Client {
                 stream.set_write_timeout(Some(PATIENCE))?;
                 Ok(Some(Self(stream)))
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
             Err(e) => Err(e.into()),
         }
     }
 
     /// Sends the request and gives each answer to `each`; the last one closes.
     pub fn ask(mut self, request: Request, each: &mut dyn FnMut(Answer)) -> Result<(), ClientError> {
-        let mut line = serde_json::to_vec(&Envelope { protocol: PROTOCOL, request }).map_err(io::Error::other)?;
+        let mut line =
+            serde_json::to_vec(&Envelope { protocol: PROTOCOL, request }).map_err(io::Error::other)?;
         line.push(b'\n');
         if line.len() > REQUEST_LIMIT {
             return Err(ClientError::TooLong);

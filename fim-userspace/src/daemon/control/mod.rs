@@ -100,7 +100,9 @@ fn serve(listener: &UnixListener, stop: &OwnedFd, jobs: &Sender<Job>) {
             [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return tracing::error!("the control socket is given up ({e}); restart fim to have it back"),
+            Err(e) => {
+                return tracing::error!("the control socket is given up ({e}); restart fim to have it back");
+            }
         }
         if !fds[1].revents().is_empty() {
             return;
@@ -110,7 +112,9 @@ fn serve(listener: &UnixListener, stop: &OwnedFd, jobs: &Sender<Job>) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => {
                 // Out of descriptors, most likely: the client that waits would make this loop spin.
-                tracing::warn!("a command could not be answered ({e}); raise the limit on open files (LimitNOFILE=)");
+                tracing::warn!(
+                    "a command could not be answered ({e}); raise the limit on open files (LimitNOFILE=)"
+                );
                 std::thread::park_timeout(std::time::Duration::from_millis(100));
             }
         }
@@ -135,7 +139,10 @@ impl Drop for Place {
 
 fn admit(stream: UnixStream, clients: &Arc<AtomicUsize>, jobs: &Sender<Job>) {
     let Some(place) = Place::take(clients) else {
-        return session::turn_away(stream, "too many commands talk to the daemon at once; try again in a moment");
+        return session::turn_away(
+            stream,
+            "too many commands talk to the daemon at once; try again in a moment",
+        );
     };
     let jobs = jobs.clone();
     let spawned = std::thread::Builder::new().name("fim-client".into()).spawn(move || {

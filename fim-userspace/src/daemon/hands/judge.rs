@@ -38,7 +38,9 @@ impl Desk<'_> {
         let Some(folder) = path.parent() else { return Ok(()) };
         match self.store.baseline_get(watch.path(), &folder)? {
             Some(found) if is_dir(&found.entry) => Ok(()),
-            _ => Err(Refused::one("the folder it is in is not approved; accept the folder first, or with --recursive")),
+            _ => Err(Refused::one(
+                "the folder it is in is not approved; accept the folder first, or with --recursive",
+            )),
         }
     }
 
@@ -61,7 +63,9 @@ impl Desk<'_> {
         if shown.kind != FileType::Regular || !watch.policy.keep_versions {
             return Ok(());
         }
-        let unreadable = |e: std::io::Error| Refused::one(format!("its content cannot be read ({e}); it could not be restored later"));
+        let unreadable = |e: std::io::Error| {
+            Refused::one(format!("its content cannot be read ({e}); it could not be restored later"))
+        };
         let Some(digest) = shown.sha256 else {
             return Err(Refused::one(
                 "its content cannot be read, so it could not be restored; make it readable, or exclude it",
@@ -94,9 +98,9 @@ impl Desk<'_> {
             ));
         }
         match (entry.kind, entry.sha256) {
-            (FileType::Socket, _) => {
-                Err(Refused::one("a socket can only be made by the program that listens on it; start that program"))
-            }
+            (FileType::Socket, _) => Err(Refused::one(
+                "a socket can only be made by the program that listens on it; start that program",
+            )),
             (FileType::Regular, Some(digest)) if !self.vault.contains(&digest) => Err(Refused::one(format!(
                 "its content ({digest}) is not in the vault any more, or never was (keep_versions = false)"
             ))),

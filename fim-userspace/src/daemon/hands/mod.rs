@@ -142,8 +142,7 @@ impl Desk<'_> {
         if steps.is_empty() {
             return Ok(Performed { evidence: Vec::new(), intent: None });
         }
-        let intent =
-            Intent { watch: watch.path().to_path_buf(), path: path.clone(), event: event.clone() };
+        let intent = Intent { watch: watch.path().to_path_buf(), path: path.clone(), event: event.clone() };
         let intent = self.store.intents_begin(&[intent])?.pop();
         let mut evidence = Vec::new();
         for step in steps {

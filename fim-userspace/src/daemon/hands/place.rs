@@ -21,8 +21,7 @@ pub fn locate(watches: &[Arc<Watch>], absolute: &[u8]) -> Result<(Arc<Watch>, Re
         within = true;
     }
     let shown = escape(absolute);
-    let roots: Vec<String> =
-        watches.iter().map(|w| display(&w.start.below(w.path()))).collect();
+    let roots: Vec<String> = watches.iter().map(|w| display(&w.start.below(w.path()))).collect();
     Err(match within {
         true => format!("{shown} is not watched: only single files of its folder are ({})", roots.join(", ")),
         false => format!("{shown} lies in no watch; these are watched: {}", roots.join(", ")),

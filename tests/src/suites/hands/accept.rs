@@ -35,7 +35,9 @@ pub fn present(setting: &Setting, daemon: bool) -> Outcome {
     fs::remove_file(&deleted).map_err(io)?;
     fs::write(&odd, "odd\x1b]0;x\x07\n").map_err(io)?;
     if daemon {
-        for (path, kind) in [(&modified, "modified"), (&new, "created"), (&deleted, "deleted"), (&odd, "created")] {
+        for (path, kind) in
+            [(&modified, "modified"), (&new, "created"), (&deleted, "deleted"), (&odd, "created")]
+        {
             world.recorded(path, kind, "none")?;
         }
     }
@@ -53,7 +55,9 @@ pub fn present(setting: &Setting, daemon: bool) -> Outcome {
     let log = world.words(&["log", "--json"])?.expect(0)?;
     has(&log, &["person: ", " from fim accept: new host key"])?;
     let (before, after) = (record.before.ok_or("no state before")?, record.after.ok_or("no state after")?);
-    if (before.mode.as_str(), after.mode.as_str(), record.verdict.as_deref()) != ("0644", "4751", Some("authorised")) {
+    if (before.mode.as_str(), after.mode.as_str(), record.verdict.as_deref())
+        != ("0644", "4751", Some("authorised"))
+    {
         return Err(format!("the record tells {before:?}, {after:?}, {:?}", record.verdict));
     }
     let gone = world.recorded(&deleted, "accepted", "none")?;
@@ -285,20 +289,30 @@ pub fn diff(setting: &Setting) -> Outcome {
     if !world.about(&["diff"], &world.fim.watched)?.expect(0)?.is_empty() {
         return Err("equal things are told of".into());
     }
-    let content = fs::read_to_string(&text).map_err(io)?.replace("line 20\n", "line \x1b[2J\u{202e}zwanzig\n");
+    let content =
+        fs::read_to_string(&text).map_err(io)?.replace("line 20\n", "line \x1b[2J\u{202e}zwanzig\n");
     fs::write(&text, content).map_err(io)?;
     fs::set_permissions(&text, fs::Permissions::from_mode(0o666)).map_err(io)?;
     chown(&text, Some(1234), Some(2345)).map_err(io)?;
     let said = world.about(&["diff"], &text)?.expect(1)?;
-    let expected =
-        ["@@ -17,7 +17,7 @@", "-line 20", "+line \\x1b[2J\\u{202e}zwanzig", "mode 0644 -> 0666", "owner 0 -> 1234", "group 0 -> 2345"];
+    let expected = [
+        "@@ -17,7 +17,7 @@",
+        "-line 20",
+        "+line \\x1b[2J\\u{202e}zwanzig",
+        "mode 0644 -> 0666",
+        "owner 0 -> 1234",
+        "group 0 -> 2345",
+    ];
     has(&said, &expected)?;
     fs::write(world.path("d/binary"), b"a\0c").map_err(io)?;
     fs::write(world.path("d/large"), "y".repeat(3 << 20)).map_err(io)?;
     fs::remove_file(world.path("link")).map_err(io)?;
     symlink("there", world.path("link")).map_err(io)?;
     fs::write(world.path(ODD), "odd\n").map_err(io)?;
-    has(&world.about(&["diff"], &dir)?.expect(1)?, &["d/text", "d/binary", "d/large", "binary files differ", "3145728 bytes"])?;
+    has(
+        &world.about(&["diff"], &dir)?.expect(1)?,
+        &["d/text", "d/binary", "d/large", "binary files differ", "3145728 bytes"],
+    )?;
     has(&world.about(&["diff"], &world.path("link"))?.expect(1)?, &["target here -> there"])?;
     has(&world.about(&["diff"], &world.path(ODD))?.expect(1)?, &["created", "\\x0a\\x1b", "+odd"])?;
     let json = world.about(&["diff", "--json"], &text)?.expect(1)?;

@@ -34,8 +34,10 @@ fn objects(world: &World<'_>) -> Result<usize, String> {
 /// A file, a symlink and a fifo with odd names: listed, shown, released, purged.
 pub fn each_type(setting: &Setting, daemon: bool) -> Outcome {
     let name = format!("hands-quarantine-{daemon}");
-    let mut world = World::new(setting, &name, Policy::Restore, |dir| fs::write(dir.join("approved"), "same\n"))?;
-    let (file, link, fifo, twin) = (world.path(ODD), world.path("link"), world.path("fifo"), world.path("twin"));
+    let mut world =
+        World::new(setting, &name, Policy::Restore, |dir| fs::write(dir.join("approved"), "same\n"))?;
+    let (file, link, fifo, twin) =
+        (world.path(ODD), world.path("link"), world.path("fifo"), world.path("twin"));
     let before = objects(&world)?;
     let outside = world.fim.outside.join("made");
     fs::write(&outside, "found\x1b[2J\n").map_err(io)?;
@@ -55,7 +57,10 @@ pub fn each_type(setting: &Setting, daemon: bool) -> Outcome {
         world.recorded(path, "created", "quarantined")?;
     }
     world.only_if(daemon)?;
-    has(&world.words(&["quarantine", "list"])?.expect(0)?, &[&shown(&file), "link (symlink)", "fifo (fifo)", "removed"])?;
+    has(
+        &world.words(&["quarantine", "list"])?.expect(0)?,
+        &[&shown(&file), "link (symlink)", "fifo (fifo)", "removed"],
+    )?;
     let numbers = [&file, &link, &fifo].map(|path| world.number(path));
     let [id, link_id, fifo_id] = numbers;
     let (id, link_id, fifo_id) = (id?, link_id?, fifo_id?);
@@ -65,7 +70,9 @@ pub fn each_type(setting: &Setting, daemon: bool) -> Outcome {
         return Err("the content is shown without being asked for".into());
     }
     has(&world.words(&["quarantine", "show", &link_id])?.expect(0)?, &["symlink to to\\x0anowhere"])?;
-    fs::write(&link, "in the way").map_err(io).and_then(|()| if daemon { gone(&world, &link) } else { Ok(()) })?;
+    fs::write(&link, "in the way")
+        .map_err(io)
+        .and_then(|()| if daemon { gone(&world, &link) } else { Ok(()) })?;
     if !daemon {
         world.words(&["quarantine", "release", &link_id])?.refused(&["in its place"])?;
         fs::remove_file(&link).map_err(io)?;
@@ -205,10 +212,17 @@ pub fn copy(setting: &Setting, daemon: bool) -> Outcome {
     }
     fs::remove_file(to.join("tree")).map_err(io)?;
     release(&to)?.expect(0)?;
-    for (name, mode) in [("tree/a", 0o600), ("tree/sub", 0o700), ("tree/sub/deep/file", 0o600), ("tree/sub/link", 0o600)] {
+    for (name, mode) in
+        [("tree/a", 0o600), ("tree/sub", 0o700), ("tree/sub/deep/file", 0o600), ("tree/sub/link", 0o600)]
+    {
         let meta = fs::symlink_metadata(to.join(name)).map_err(io)?;
         if (meta.mode() & 0o7777, meta.uid(), meta.gid()) != (mode, 0, 0) || meta.file_type().is_symlink() {
-            return Err(format!("{name} is a copy with mode {:o} of {}:{}", meta.mode(), meta.uid(), meta.gid()));
+            return Err(format!(
+                "{name} is a copy with mode {:o} of {}:{}",
+                meta.mode(),
+                meta.uid(),
+                meta.gid()
+            ));
         }
     }
     if fs::read(to.join("tree/sub/deep/file")).map_err(io)? != b"deep\n" {

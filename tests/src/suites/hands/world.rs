@@ -70,7 +70,8 @@ impl<'a> World<'a> {
         let shown = shown(path);
         wait::until(self.setting.patience, || {
             let records = self.fim.log_after(0)?;
-            let fits = |r: &&Record| r.path.as_deref() == Some(&shown) && r.kind == kind && r.response == response;
+            let fits =
+                |r: &&Record| r.path.as_deref() == Some(&shown) && r.kind == kind && r.response == response;
             records.iter().rev().find(fits).cloned().ok_or_else(|| {
                 let all: Vec<String> = records.iter().map(Record::brief).collect();
                 format!("no record {kind}/{response} of {shown} among {}", all.join(" "))
@@ -129,8 +130,10 @@ impl Answered {
         let what = what.join(" ");
         let code = output.status.code().ok_or_else(|| format!("fim {what} was killed"))?;
         let out = String::from_utf8(output.stdout).map_err(|_| format!("fim {what} printed no UTF-8"))?;
-        let err = String::from_utf8(output.stderr).map_err(|_| format!("fim {what} complained in no UTF-8"))?;
-        if let Some(c) = out.chars().chain(err.chars()).find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        let err =
+            String::from_utf8(output.stderr).map_err(|_| format!("fim {what} complained in no UTF-8"))?;
+        if let Some(c) = out.chars().chain(err.chars()).find(|c| c.is_control() && !matches!(c, '\n' | '\t'))
+        {
             return Err(format!("fim {what} printed the control character {c:?}"));
         }
         Ok(Self { what, code, out, err })
