@@ -1,16 +1,24 @@
 //! Arguments, printing, exit codes: 0 all is well, 1 there is something to report, 2 the work could not be done.
 
+mod accept;
 mod check;
+mod diff;
 mod doctor;
 mod explain;
 mod init;
 mod log;
+mod order;
+mod quarantine;
 mod report;
+mod restore;
 mod run;
+mod show;
 mod status;
 #[cfg(test)]
 mod tests;
 mod vault;
+mod versions;
+mod view;
 
 use std::io;
 use std::path::PathBuf;
@@ -51,6 +59,15 @@ enum Command {
     },
     /// Compare every watched file with the baseline, once; 1 when something differs
     Check,
+    /// Show what is approved against what is there, line by line; 1 when something differs
+    Diff(diff::Args),
+    /// Approve what is there now, or the version that an event saw; shows it and asks first
+    Accept(accept::Args),
+    /// Put the approved version back now, or make another one the approved one
+    Restore(restore::Args),
+    /// What was taken out of its place: look at it, put it back, remove it for good
+    #[command(subcommand)]
+    Quarantine(quarantine::Command),
     /// Show whether fim watches, with what means, and what is wrong
     Status,
     /// Show what holds for a path, and which line of the configuration says so; 1 when it is not watched
@@ -90,6 +107,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Init { replace } => init::run(&config, *replace, cli.json),
         Command::Run { dry_run } => run::run(&config, *dry_run, cli.json),
         Command::Check => check::run(&config, cli.json),
+        Command::Diff(args) => diff::run(&config, args, cli.json),
+        Command::Accept(args) => accept::run(&config, args, cli.json),
+        Command::Restore(args) => restore::run(&config, args, cli.json),
+        Command::Quarantine(command) => quarantine::run(&config, command, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Explain(args) => explain::run(&config, args, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),

@@ -8,7 +8,8 @@ use crate::core::event::{Event, Response};
 use crate::core::path::RelPath;
 use crate::core::plan::{ResponsePlan, Step, Unable};
 use crate::core::policy::PathPolicy;
-use crate::respond::{Evidence, Responder, ResponseError};
+use crate::core::quarantine::Reason;
+use crate::respond::{Evidence, Outcome, Responder, ResponseError};
 use crate::store::IntentId;
 
 use super::examine::Finding;
@@ -26,7 +27,7 @@ pub struct Act {
     pub done: Vec<Response>,
     /// When the last place was right again.
     pub righted: Option<Instant>,
-    pub evidence: Vec<Evidence>,
+    pub evidence: Vec<(Reason, Evidence)>,
     pub error: Option<String>,
     /// What was there was not what had been compared: it must be looked at again before anything is said.
     pub again: bool,
@@ -128,16 +129,11 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
     steps.sort_by(|(_, a), (_, b)| order(a, b));
     for (index, step) in steps {
         let act = &mut acts[index];
-        let going = taken_away(&step).map(|path| (path, sight.known(watch, path)));
-        match responder.carry_out(&watch.root, &step) {
+        match perform(responder, Some(sight), watch, &step) {
             Ok(outcome) => {
-                tell(sight, watch, &step);
-                if let Some((path, known)) = going {
-                    sight.directory_removed(watch, path, known);
-                }
                 act.done.push(outcome.response);
                 act.righted = act.righted.max(Some(outcome.righted));
-                act.evidence.extend(outcome.evidence);
+                act.evidence.extend(reasoned(&step, outcome.evidence));
             }
             Err(error) => {
                 match &error {
@@ -145,10 +141,33 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
                     ResponseError::NotEmpty { .. } => (act.again, act.filled) = (true, true),
                     ResponseError::Failed { .. } => act.error = Some(error.to_string()),
                 }
-                act.evidence.extend(error.into_evidence());
+                act.evidence.extend(reasoned(&step, error.into_evidence()));
             }
         }
     }
+}
+
+/// Carries out one step and makes known to the sensors, where there are any, what it did to directories.
+pub(super) fn perform(
+    responder: &Responder,
+    sight: Option<&Sight>,
+    watch: &Watch,
+    step: &Step,
+) -> Result<Outcome, ResponseError> {
+    let going = sight.zip(taken_away(step)).map(|(sight, path)| (path, sight.known(watch, path)));
+    let outcome = responder.carry_out(&watch.root, step)?;
+    if let Some(sight) = sight {
+        tell(sight, watch, step);
+        if let Some((path, known)) = going {
+            sight.directory_removed(watch, path, known);
+        }
+    }
+    Ok(outcome)
+}
+
+/// What `step` took out of its place, and why.
+fn reasoned(step: &Step, evidence: Vec<Evidence>) -> impl Iterator<Item = (Reason, Evidence)> {
+    evidence.into_iter().map(|e| (Reason::of(step, e.digest.is_some()), e))
 }
 
 /// The directory that this step takes away, if it does.

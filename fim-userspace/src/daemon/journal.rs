@@ -66,6 +66,14 @@ impl Journal {
         self.written
     }
 
+    /// Records that were written past the journal, together with what they are about.
+    pub fn written_elsewhere(&mut self, records: &[Record]) {
+        self.written += records.len() as u64;
+        if !records.is_empty() {
+            (self.announce)(records);
+        }
+    }
+
     /// Whether records can be written, as far as is known. While they cannot, nothing is acted on.
     pub fn healthy(&self) -> bool {
         self.blocked.is_none()

@@ -1,12 +1,15 @@
 //! The task graph: who feeds whom, start order, drain.
 
 pub mod clock;
+pub mod control;
+pub mod hands;
 pub mod limits;
 pub mod scanner;
 pub mod take;
 pub mod watch;
 
 mod act;
+mod by_hand;
 mod examine;
 mod journal;
 mod progress;

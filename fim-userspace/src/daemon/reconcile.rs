@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::{Receiver, never, select};
 
 use crate::core::correlate::{Correlator, Look};
 use crate::core::event::EventKind;
@@ -17,6 +17,7 @@ use crate::store::{Intent, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
 use super::clock::boottime_ns;
+use super::control::Job;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
 use super::progress::Progress;
@@ -67,6 +68,8 @@ pub struct Reconciler {
     /// Scans that failed: which watch, when again, and whether a gap waits for it.
     pub rescans: Vec<(WatchId, u64, bool)>,
     pub inbox: Receiver<Signal>,
+    /// What people ask for.
+    pub jobs: Receiver<Job>,
     /// Signals that came in while a round was examined and are no observations.
     pub held: Vec<Signal>,
     /// Called once, when changes are certain to be caught from then on.
@@ -88,6 +91,10 @@ impl Reconciler {
                     self.take(signal);
                     signals.try_iter().take(INTAKE).for_each(|signal| self.take(signal));
                 }
+                recv(self.jobs) -> job => match job {
+                    Ok(job) => self.by_hand(job),
+                    Err(_) => self.jobs = never(),
+                },
                 default(self.patience()) => {}
             }
             std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));

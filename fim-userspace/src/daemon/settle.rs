@@ -5,6 +5,7 @@ use crate::core::entry::{Entry, FileType, Found};
 use crate::core::event::Response;
 use crate::core::path::RelPath;
 use crate::core::plan::Step;
+use crate::core::quarantine::Reason;
 use crate::respond::Evidence;
 use crate::store::{EvidenceRow, StoreError, Upkeep};
 use crate::tree::inspect;
@@ -162,12 +163,13 @@ impl Reconciler {
     }
 }
 
-pub(super) fn evidence_rows(watch: &Watch, evidence: Vec<Evidence>) -> Vec<EvidenceRow> {
-    let row = |e: Evidence| EvidenceRow {
+pub(super) fn evidence_rows(watch: &Watch, evidence: Vec<(Reason, Evidence)>) -> Vec<EvidenceRow> {
+    let row = |(reason, e): (Reason, Evidence)| EvidenceRow {
         watch: watch.path().to_path_buf(),
         path: e.path,
         found: e.found,
         digest: e.digest,
+        reason,
     };
     evidence.into_iter().map(row).collect()
 }

@@ -14,6 +14,7 @@ use crate::core::correlate::Correlator;
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
+use crate::core::quarantine::Reason;
 use crate::core::repetition::Repetition;
 use crate::core::tier::Tier;
 use crate::respond::Responder;
@@ -22,6 +23,7 @@ use crate::store::{Lock, Store};
 use crate::tree::private::is_private_name;
 
 use super::clock::{boottime_ns, realtime_ns};
+use super::control::{Control, Job, WAITING};
 use super::journal::{Announce, Entry, Journal};
 use super::limits::Retention;
 use super::progress::Progress;
@@ -51,7 +53,7 @@ pub fn run(
     let store = Store::open(&config.state.dir)?;
     let vault = Arc::new(open_vault(config)?);
     let retention = Retention { max_age: config.vault.max_age, max_size: config.vault.max_size };
-    let watches = open_watches(config)?;
+    let watches = Watch::open_all(config)?;
     require_baseline(&store, &watches)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -82,7 +84,9 @@ pub fn run(
         Rolling::start(watches.clone(), config.state.dir.clone(), config.sensor.scan_period, out.clone())
             .context("the rolling scan cannot be started; raise the limits on processes and memory")?;
 
+    let (control, jobs) = listen(&config.state.dir);
     let parts = Parts {
+        jobs,
         store,
         vault,
         retention,
@@ -96,6 +100,7 @@ pub fn run(
     let (reconciler, gone) = spawn(parts, inbox, stopped)?;
     let ended = wait(&runtime, gone);
     rolling.stop();
+    drop(control);
     drop(sensors);
     drop(out);
     let _ = stop.send(());
@@ -109,6 +114,7 @@ pub fn run(
 }
 
 struct Parts {
+    jobs: Receiver<Job>,
     store: Store,
     vault: Arc<Vault>,
     retention: Retention,
@@ -119,8 +125,18 @@ struct Parts {
     ready: Box<dyn FnMut() + Send>,
 }
 
-fn open_watches(config: &Config) -> anyhow::Result<Vec<Arc<Watch>>> {
-    (0..).zip(&config.watches).map(|(id, watch)| Watch::open(id, watch).map(Arc::new)).collect()
+/// Opens the control socket. Without it the daemon does its work all the same; commands then say what is wrong.
+fn listen(dir: &std::path::Path) -> (Option<Control>, Receiver<Job>) {
+    let (out, jobs) = bounded(WAITING);
+    let control = Control::start(dir, out)
+        .inspect_err(|e| {
+            tracing::error!(
+                "the control socket in {} cannot be opened ({e}); accept, restore and quarantine work only while fim is stopped",
+                crate::core::path::display(dir)
+            );
+        })
+        .ok();
+    (control, jobs)
 }
 
 /// Puts the reconciler together and starts its thread.
@@ -129,7 +145,7 @@ fn spawn(
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let Parts { store, vault, retention, watches, sensors, scanner, announce, ready } = parts;
+    let Parts { jobs, store, vault, retention, watches, sensors, scanner, announce, ready } = parts;
     let blind = sensors.tier == Tier::Scan;
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
@@ -162,6 +178,7 @@ fn spawn(
         held: Vec::new(),
         rescans: Vec::new(),
         inbox,
+        jobs,
         on_ready: ready,
         reported: None,
         next_report: 0,
@@ -231,7 +248,10 @@ impl Reconciler {
         let mut rows = Vec::new();
         for entry in names.flatten().filter(|entry| is_private_name(entry.file_name().to_bytes())) {
             match self.responder.recover(&watch.root, folder, entry.file_name().to_bytes()) {
-                Ok(evidence) => rows.extend(super::settle::evidence_rows(watch, evidence)),
+                Ok(evidence) => {
+                    let evidence = evidence.into_iter().map(|e| (Reason::Interrupted, e)).collect();
+                    rows.extend(super::settle::evidence_rows(watch, evidence));
+                }
                 Err(error) => tracing::warn!("{error}"),
             }
         }

@@ -44,6 +44,10 @@ impl Watch {
         Ok(Self { id: WatchId(id), root, policy, interval: config.interval, start })
     }
 
+    pub fn open_all(config: &crate::config::Config) -> anyhow::Result<Vec<Arc<Self>>> {
+        (0..).zip(&config.watches).map(|(id, watch)| Self::open(id, watch).map(Arc::new)).collect()
+    }
+
     /// A scan of all that is watched, on every processor.
     pub fn scan<'a>(
         &'a self,

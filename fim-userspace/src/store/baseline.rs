@@ -14,7 +14,7 @@ use crate::core::path::RelPath;
 const COLUMNS: &str =
     "path, type, sha256, size, mode, uid, gid, mtime_ns, xattrs, target, rdev, dev, ino, ctime_ns, nlink";
 
-const OF_WATCH: &str = "watch = (SELECT id FROM watch WHERE root = ?1)";
+pub(super) const OF_WATCH: &str = "watch = (SELECT id FROM watch WHERE root = ?1)";
 
 /// Who took a baseline, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +29,7 @@ pub struct Taken {
 impl Store {
     /// The approved entry of `path`, with the identity the file had when last seen equal to it.
     pub fn baseline_get(&self, watch: &Path, path: &RelPath) -> Result<Option<Found>, StoreError> {
-        self.run("reading the baseline", |db| {
-            db.prepare_cached(&format!("SELECT {COLUMNS} FROM baseline WHERE {OF_WATCH} AND path = ?2"))?
-                .query_row(params![watch.as_os_str().as_bytes(), path.as_bytes()], read)
-                .optional()
-                .map(|row| row.map(|(_, found)| found))
-        })
+        self.run("reading the baseline", |db| get(db, watch, path))
     }
 
     /// Approves `entries`, over what was approved under the same paths. One transaction.
@@ -236,7 +231,7 @@ pub(super) fn touch(db: &Connection, watch: &Path, seen: &[(RelPath, Identity)])
     Ok(())
 }
 
-fn put(db: &Connection, watch: &Path, entries: &[(RelPath, Found)]) -> rusqlite::Result<()> {
+pub(super) fn put(db: &Connection, watch: &Path, entries: &[(RelPath, Found)]) -> rusqlite::Result<()> {
     let root = watch.as_os_str().as_bytes();
     db.prepare_cached("INSERT OR IGNORE INTO watch (root) VALUES (?1)")?.execute([root])?;
     let id: i64 =
@@ -247,6 +242,13 @@ fn put(db: &Connection, watch: &Path, entries: &[(RelPath, Found)]) -> rusqlite:
     );
     let mut insert = db.prepare_cached(&sql)?;
     entries.iter().try_for_each(|(path, found)| put_one(&mut insert, id, path, found))
+}
+
+pub(super) fn get(db: &Connection, watch: &Path, path: &RelPath) -> rusqlite::Result<Option<Found>> {
+    db.prepare_cached(&format!("SELECT {COLUMNS} FROM baseline WHERE {OF_WATCH} AND path = ?2"))?
+        .query_row(params![watch.as_os_str().as_bytes(), path.as_bytes()], read)
+        .optional()
+        .map(|row| row.map(|(_, found)| found))
 }
 
 fn put_one(insert: &mut Statement<'_>, watch: i64, path: &RelPath, found: &Found) -> rusqlite::Result<()> {

@@ -10,6 +10,7 @@ use super::{Store, StoreError, bad_row, signed, unsigned};
 use crate::core::entry::{Digest, Found};
 use crate::core::event::{Event, Record};
 use crate::core::path::RelPath;
+use crate::core::quarantine::Reason;
 
 /// What was found in the place of something approved, or where nothing should have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,7 @@ pub struct EvidenceRow {
     pub found: Found,
     /// In the vault; regular files only.
     pub digest: Option<Digest>,
+    pub reason: Reason,
 }
 
 /// How often an object of the vault is referred to.
@@ -38,19 +40,21 @@ impl Store {
     /// What was found by the event `seq`.
     pub fn evidence_of(&self, seq: u64) -> Result<Vec<EvidenceRow>, StoreError> {
         self.run("reading the evidence", |db| {
-            db.prepare_cached("SELECT watch, path, sha256, found FROM evidence WHERE seq = ?1 ORDER BY id")?
-                .query_map([signed(seq)], |row| {
-                    let watch: Vec<u8> = row.get(0)?;
-                    let digest: Option<String> = row.get(2)?;
-                    Ok(EvidenceRow {
-                        watch: PathBuf::from(std::ffi::OsStr::from_bytes(&watch)),
-                        path: RelPath::new(row.get::<_, Vec<u8>>(1)?).ok_or_else(|| bad_row("path"))?,
-                        digest: digest.and_then(|hex| Digest::from_hex(&hex)),
-                        found: serde_json::from_str(row.get_ref(3)?.as_str()?)
-                            .map_err(|_| bad_row("found"))?,
-                    })
-                })?
-                .collect()
+            db.prepare_cached(
+                "SELECT watch, path, sha256, found, reason FROM evidence WHERE seq = ?1 ORDER BY id",
+            )?
+            .query_map([signed(seq)], |row| {
+                let watch: Vec<u8> = row.get(0)?;
+                let digest: Option<String> = row.get(2)?;
+                Ok(EvidenceRow {
+                    watch: PathBuf::from(std::ffi::OsStr::from_bytes(&watch)),
+                    path: RelPath::new(row.get::<_, Vec<u8>>(1)?).ok_or_else(|| bad_row("path"))?,
+                    digest: digest.and_then(|hex| Digest::from_hex(&hex)),
+                    found: serde_json::from_str(row.get_ref(3)?.as_str()?).map_err(|_| bad_row("found"))?,
+                    reason: Reason::parse(row.get_ref(4)?.as_str()?).ok_or_else(|| bad_row("reason"))?,
+                })
+            })?
+            .collect()
         })
     }
 
@@ -120,13 +124,15 @@ impl Store {
 
 pub(super) fn put_evidence(db: &Connection, seq: u64, row: &EvidenceRow) -> rusqlite::Result<()> {
     let found = serde_json::to_string(&row.found).map_err(|_| bad_row("found"))?;
-    let sql = "INSERT INTO evidence (seq, watch, path, sha256, found) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql =
+        "INSERT INTO evidence (seq, watch, path, sha256, found, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     db.prepare_cached(sql)?.execute(params![
         signed(seq),
         row.watch.as_os_str().as_bytes(),
         row.path.as_bytes(),
         row.digest.map(|d| d.to_string()),
-        found
+        found,
+        row.reason.as_str()
     ])?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! One connection writes (the daemon's [`Store`]); sinks and the command line have connections of their own and never
 //! make it wait for longer than a cursor's update. `docs/database.md` says what lies where.
 
+mod approve;
 mod baseline;
 mod cursor;
 mod error;
@@ -10,6 +11,7 @@ mod evidence;
 mod intent;
 mod ledger;
 mod lock;
+mod quarantine;
 mod schema;
 pub mod status;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub use approve::{Approval, Baseline, Purge};
 pub use baseline::{Rebuild, Taken};
 pub use cursor::SinkState;
 pub use error::StoreError;
@@ -33,6 +36,7 @@ pub use evidence::{EvidenceRow, References};
 pub use intent::{Intent, IntentId};
 pub use ledger::Head;
 pub use lock::Lock;
+pub use quarantine::{Former, Held};
 pub use upkeep::Upkeep;
 pub use verify::{Fault, VerifyReport};
 

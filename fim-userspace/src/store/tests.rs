@@ -221,8 +221,13 @@ fn intents_survive_until_their_outcome_is_recorded() {
     drop(store);
     let mut store = Store::open(dir.path()).expect("opens again");
     assert_eq!(store.intents_open().expect("read"), [(ids[0], intent(b"a\xff")), (ids[1], intent(b"b"))]);
-    let row =
-        EvidenceRow { watch: ETC.into(), path: rel("a"), found: found(4), digest: found(4).entry.sha256 };
+    let row = EvidenceRow {
+        watch: ETC.into(),
+        path: rel("a"),
+        found: found(4),
+        digest: found(4).entry.sha256,
+        reason: crate::core::quarantine::Reason::Removed,
+    };
     let bad = store.append_with(&events(1, 1), &ids, &[(1, row.clone())]);
     assert!(bad.is_err(), "evidence of an event that is not there");
     assert_eq!(store.intents_open().expect("read").len(), 2, "a failed batch leaves no half");
@@ -319,4 +324,77 @@ fn ledger_rows_are_written_fast_enough() {
         .query_row("SELECT count(*) FROM ledger WHERE seq <= ?1", params![20_000], |r| r.get(0))
         .expect("counted");
     assert_eq!(rows, 20_000);
+}
+
+#[test]
+fn a_decision_is_written_whole_and_the_former_version_is_remembered() {
+    use crate::core::quarantine::{Fate, Reason};
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let (etc, path) = (Path::new(ETC), rel(&b"a\n\xff"[..]));
+    store.baseline_put_many(etc, &[(path.clone(), found(1)), (rel("b"), found(1))]).expect("written");
+    let open = Upkeep { open: vec![(path.clone(), None)], ..Upkeep::default() };
+    store.keep_up(etc, &open).expect("noted");
+    let row = EvidenceRow {
+        watch: ETC.into(),
+        path: path.clone(),
+        found: found(2),
+        digest: found(2).entry.sha256,
+        reason: Reason::Altered,
+    };
+    let seq = store.append_with(&events(1, 1), &[], &[(0, row)]).expect("appended")[0].seq;
+    let held = store.held_of(etc, &path).expect("read").pop().expect("a row");
+    assert_eq!(
+        (held.seq, held.reason, held.fate, held.entry()),
+        (seq, Reason::Altered, None, found(2).entry)
+    );
+    let approval = Approval {
+        watch: ETC.into(),
+        path: path.clone(),
+        baseline: Baseline::Put(found(2)),
+        event: event(9),
+        evidence: Vec::new(),
+        closes: None,
+        released: Some(held.id),
+    };
+    let record = store.approve(&approval).expect("approved");
+    assert_eq!(store.record(record.seq).expect("read"), Some(record.clone()));
+    assert_eq!(store.records_with_id(&record.id[..9]).expect("read"), [record.clone()]);
+    assert_eq!(store.baseline_get(etc, &path).expect("read"), Some(found(2)));
+    assert_eq!(store.open_change(etc, &path).expect("read"), None);
+    let former = store.former_of(etc, &path).expect("read").pop().expect("a row");
+    assert_eq!((former.entry.clone(), former.seq), (found(1).entry, Some(record.seq)));
+    assert_eq!(store.former_one(former.id).expect("read"), Some(former));
+    assert_eq!(store.held_one(held.id).expect("read").and_then(|h| h.fate), Some(Fate::Released));
+    assert!(store.held(false).expect("read").is_empty() && store.held(true).expect("read").len() == 1);
+    // The other entry with the same content stays, the path below its name as well.
+    store.approve(&Approval { baseline: Baseline::Remove, released: None, ..approval }).expect("approved");
+    assert_eq!(store.baseline_get(etc, &path).expect("read"), None);
+    assert_eq!(store.baseline_count(etc).expect("read"), 1);
+    assert_eq!(store.former_of(etc, &path).expect("read").len(), 2);
+    store.verify_chain().expect("the chain holds");
+}
+
+#[test]
+fn content_is_needed_until_the_last_row_that_names_it_is_purged() {
+    use crate::core::quarantine::Reason;
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let digest = found(4).entry.sha256.expect("a digest");
+    assert!(!store.needs(&digest).expect("read"));
+    let row = |name: &str| EvidenceRow {
+        watch: ETC.into(),
+        path: rel(name),
+        found: found(4),
+        digest: Some(digest),
+        reason: Reason::Removed,
+    };
+    store.append_with(&events(1, 2), &[], &[(0, row("a")), (1, row("b"))]).expect("appended");
+    let ids: Vec<i64> = store.held(false).expect("read").iter().map(|held| held.id).collect();
+    for (id, needed) in ids.into_iter().zip([true, false]) {
+        let records = store.purge(&[Purge { id, event: event(7) }]).expect("purged");
+        assert_eq!((records.len(), store.needs(&digest).expect("read")), (1, needed));
+    }
+    store.baseline_put_many(Path::new(ETC), &[(rel("c"), found(4))]).expect("written");
+    assert!(store.needs(&digest).expect("read"), "approved");
 }

@@ -109,20 +109,6 @@ impl Store {
             db.prepare_cached(&sql)?.query_map([digest.to_string()], read)?.collect()
         })
     }
-
-    /// Versions of `path` that are not approved any more, also those whose content is gone; the newest first.
-    pub fn former_of(&self, watch: &Path, path: &RelPath) -> Result<Vec<(String, Entry)>, StoreError> {
-        self.run("reading former versions", |db| {
-            db.prepare_cached(
-                "SELECT until, entry FROM former WHERE watch = ?1 AND path = ?2 ORDER BY until DESC, id DESC",
-            )?
-            .query_map(params![watch.as_os_str().as_bytes(), path.as_bytes()], |row| {
-                let entry = serde_json::from_str(row.get_ref(1)?.as_str()?).map_err(|_| bad_row("entry"))?;
-                Ok((row.get(0)?, entry))
-            })?
-            .collect()
-        })
-    }
 }
 
 /// Notes a version that is not approved any more since `until`; `seq` is the record that ended it.

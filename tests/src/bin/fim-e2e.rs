@@ -16,6 +16,7 @@ enum Suite {
     Crash,
     BadInput,
     Silent,
+    Hands,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,7 +46,7 @@ struct Args {
     /// Run only cases whose name (`suite/…/case`) contains this.
     #[arg(long)]
     case: Option<String>,
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "table,flood,crash,bad-input")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "table,flood,crash,bad-input,hands")]
     suite: Vec<Suite>,
     #[arg(long, value_enum, default_value = "quick")]
     scale: Scale,
@@ -89,6 +90,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Crash => suites::crash::run(&setting, report, args.seed),
             Suite::BadInput => suites::bad_input::run(&setting, report),
             Suite::Silent => suites::silent::run(&setting, report),
+            Suite::Hands => suites::hands::run(&setting, report),
         }
     }
     say("");

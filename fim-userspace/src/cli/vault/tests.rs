@@ -31,7 +31,13 @@ impl World {
         };
         let path = RelPath::new(&b"odd\nname"[..]).expect("sound");
         store.baseline_put_many(Path::new("/w"), &[(path.clone(), found(approved))]).expect("written");
-        let row = EvidenceRow { watch: "/w".into(), path, found: found(altered), digest: Some(altered) };
+        let row = EvidenceRow {
+            watch: "/w".into(),
+            path,
+            found: found(altered),
+            digest: Some(altered),
+            reason: crate::core::quarantine::Reason::Replaced,
+        };
         let event = Event::about_fim(EventKind::Modified, "h", "lsm", 5_000, "m".into());
         store.append_with(&[event], &[], &[(0, row)]).expect("written");
         Self { dir, config, approved, altered }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::entry::Digest;
+use crate::core::quarantine::Reason;
 use crate::store::versions::{NoVersion, choose};
 
 fn evidence(path: &str, content: u8) -> EvidenceRow {
@@ -10,6 +11,7 @@ fn evidence(path: &str, content: u8) -> EvidenceRow {
         path: rel(path),
         found: found(content),
         digest: Some(Digest([content; 32])),
+        reason: Reason::Replaced,
     }
 }
 
@@ -44,7 +46,8 @@ fn what_a_new_baseline_approves_no_more_stays_known() {
     assert_eq!(reasons(&store, "changes"), [("approved".into(), 5), formerly(4), formerly(2)]);
     assert_eq!(reasons(&store, "goes"), [formerly(3)]);
     let former = store.former_of(etc, &rel("changes")).expect("read");
-    assert_eq!(former[0], ("2026-11-22T02:00:00Z".into(), found(4).entry));
+    let last = former.last().map(|f| (f.until.as_str(), &f.entry));
+    assert_eq!(last, Some(("2026-11-22T02:00:00Z", &found(4).entry)));
     assert_eq!(store.baseline_contents(etc).expect("read").len(), 2);
 }
 

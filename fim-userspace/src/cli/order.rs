@@ -1,0 +1,106 @@
+//! Giving an order: to the daemon that runs, or carried out here where none does.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use super::FAILED;
+use crate::config::Config;
+use crate::control::{Act, Answer, Request};
+use crate::core::path::escape;
+use crate::daemon::control::Client;
+use crate::daemon::hands::{self, Alone, Person};
+use crate::store::Lock;
+
+/// Items of one request: the daemon restores nothing while it carries one out.
+pub const AT_ONCE: usize = 64;
+
+/// What became of all of it.
+#[derive(Default)]
+struct Tally {
+    refused: bool,
+    failed: Option<String>,
+}
+
+impl Tally {
+    fn hear(&mut self, answer: &Answer, as_json: bool) {
+        if as_json && let Ok(text) = serde_json::to_string(answer) {
+            println!("{text}");
+        }
+        match answer {
+            Answer::Item { path, outcome, seq, .. } if !as_json => {
+                println!("{} {} (event {seq})", outcome.as_str(), escape(&path.0));
+            }
+            Answer::Same { path } if !as_json => println!("{}: nothing differs", escape(&path.0)),
+            Answer::Refused { path, sentence } => {
+                self.refused = true;
+                match path.0.is_empty() {
+                    true => eprintln!("fim: {}", crate::sink::line::printable(sentence)),
+                    false => {
+                        eprintln!("fim: {}: {}", escape(&path.0), crate::sink::line::printable(sentence))
+                    }
+                }
+            }
+            Answer::Failed { sentence } => self.failed = Some(sentence.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// Carries the orders out one after the other. Exit codes: 0 all done, 2 something was refused.
+pub fn give(config: &Config, acts: Vec<Act>, as_json: bool) -> anyhow::Result<ExitCode> {
+    let mut tally = Tally::default();
+    let mut acts = acts.into_iter();
+    let mut next = acts.next();
+    while let Some(act) = next.take() {
+        let Some(client) = Client::connect(&config.state.dir)? else {
+            alone(config, std::iter::once(act).chain(acts.by_ref()), as_json, &mut tally)?;
+            break;
+        };
+        client.ask(Request::Act(act), &mut |answer| tally.hear(&answer, as_json))?;
+        if tally.failed.is_some() {
+            break;
+        }
+        next = acts.next();
+    }
+    match tally {
+        Tally { failed: Some(sentence), .. } => bail!(sentence),
+        Tally { refused: true, .. } => Ok(ExitCode::from(FAILED)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn alone(
+    config: &Config,
+    acts: impl Iterator<Item = Act>,
+    as_json: bool,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    let lock = Lock::acquire(&config.state.dir)
+        .context("no daemon answers on the control socket, and the work cannot be done without it")?;
+    let mut alone = Alone::open(config, lock)?;
+    let person = Person::behind(std::process::id(), nix::unistd::getuid().as_raw());
+    for act in acts {
+        hands::carry_out(&mut alone.desk(), &act, &person, &mut |answer| tally.hear(&answer, as_json));
+        if tally.failed.is_some() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Asks on the terminal; without one, or in scripts, `--yes` is needed.
+pub fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("nobody can be asked, since standard input is no terminal; add --yes if this is what you want");
+    }
+    let mut out = std::io::stderr().lock();
+    write!(out, "{question} [y/N] ").and_then(|()| out.flush()).context("the terminal cannot be written")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("the terminal cannot be read")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,183 @@
+//! What the commands say to a running daemon over `<state.dir>/control`, and what it answers: JSON, one object a line.
+//!
+//! The client sends one [`Envelope`]. The daemon answers with any number of [`Answer::Item`] and [`Answer::Refused`] and
+//! closes with [`Answer::Done`] or [`Answer::Failed`]. The same requests are carried out without a daemon, see
+//! [`daemon::hands`](crate::daemon::hands).
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::entry::Entry;
+use crate::core::path::escaped;
+
+/// Raised when an older daemon could take a request for something else.
+pub const PROTOCOL: u32 = 1;
+/// Bytes of a request, newline included.
+pub const REQUEST_LIMIT: usize = 1 << 20;
+/// The socket's name in the state directory.
+pub const SOCKET: &str = "control";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub protocol: u32,
+    pub request: Request,
+}
+
+/// Apart, since some may read who may not act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    Read(Read),
+    Act(Act),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Read {
+    /// Which daemon is it?
+    Hello,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// Make versions the approved ones, and put those there that are not.
+    Approve { items: Vec<Approve>, way: Way, reason: Option<String> },
+    /// Put the approved versions back.
+    Restore { paths: Vec<AbsPath>, reason: Option<String> },
+    /// Remove evidence for good; row ids.
+    Purge { evidence: Vec<i64>, reason: Option<String> },
+}
+
+/// By which command something is approved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    Accept,
+    Restore,
+    /// Only where nothing is.
+    Release,
+}
+
+impl Way {
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Accept => "fim accept",
+            Self::Restore => "fim restore",
+            Self::Release => "fim quarantine release",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approve {
+    pub path: AbsPath,
+    pub version: Version,
+}
+
+/// An absolute path, as bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AbsPath(#[serde(with = "escaped")] pub Vec<u8>);
+
+/// Which state of a path is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Version {
+    /// What is there now, and is still what the person was shown.
+    Present(Box<Entry>),
+    /// Nothing is there now, and nothing is to be.
+    Absent,
+    /// Nothing is to be there, as the event with this number saw it; what is there is taken away.
+    Gone(u64),
+    /// A row of `evidence`.
+    Evidence(i64),
+    /// A row of `former`.
+    Former(i64),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    Hello {
+        protocol: u32,
+        version: String,
+        pid: u32,
+    },
+    /// Done, and recorded under this number.
+    Item {
+        path: AbsPath,
+        outcome: Outcome,
+        seq: u64,
+        id: String,
+    },
+    /// Already as it was to be: nothing done, nothing recorded.
+    Same {
+        path: AbsPath,
+    },
+    /// Not done, for this reason. The others go on.
+    Refused {
+        path: AbsPath,
+        sentence: String,
+    },
+    Done {
+        done: u64,
+        refused: u64,
+    },
+    /// Nothing was done at all, or nothing from here on.
+    Failed {
+        sentence: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Accepted,
+    Restored,
+    Released,
+    Purged,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Restored => "restored",
+            Self::Released => "released",
+            Self::Purged => "purged",
+        }
+    }
+}
+
+impl Answer {
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Hello { .. } | Self::Done { .. } | Self::Failed { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_survives_the_way_and_stays_on_one_line() {
+        let path = AbsPath(b"/w/new\nline\xff\\".to_vec());
+        let act = Act::Approve {
+            items: vec![Approve { path, version: Version::Evidence(7) }],
+            way: Way::Accept,
+            reason: Some("because\nof".into()),
+        };
+        let envelope = Envelope { protocol: PROTOCOL, request: Request::Act(act) };
+        let text = serde_json::to_string(&envelope).expect("serialises");
+        assert!(!text.contains('\n'));
+        assert_eq!(serde_json::from_str::<Envelope>(&text).expect("reads back"), envelope);
+    }
+
+    #[test]
+    fn only_the_closing_answers_close() {
+        let path = AbsPath(b"/w/f".to_vec());
+        assert!(!Answer::Refused { path: path.clone(), sentence: String::new() }.is_last());
+        assert!(!Answer::Same { path }.is_last());
+        assert!(Answer::Done { done: 1, refused: 2 }.is_last());
+    }
+}

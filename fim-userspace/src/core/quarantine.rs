@@ -1,0 +1,175 @@
+//! What was taken out of its place: why, what became of it, and which of it belongs together.
+
+use super::path::RelPath;
+use super::plan::Step;
+
+/// Why something became evidence. The words stand in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It stood in the place of something approved.
+    Altered,
+    /// Nothing should have been there.
+    Removed,
+    /// Only its attributes were put back; the file itself is where it was.
+    Attributes,
+    /// It was only renamed, and has its name back.
+    Renamed,
+    /// A response that died left it under a private name.
+    Interrupted,
+    /// A person put another version in its place.
+    Replaced,
+}
+
+impl Reason {
+    pub const ALL: [Self; 6] =
+        [Self::Altered, Self::Removed, Self::Attributes, Self::Renamed, Self::Interrupted, Self::Replaced];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Altered => "altered",
+            Self::Removed => "removed",
+            Self::Attributes => "attributes",
+            Self::Renamed => "renamed",
+            Self::Interrupted => "interrupted",
+            Self::Replaced => "replaced",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
+    /// Why what this step takes out of its place is evidence. `content`: it holds content of its own.
+    pub fn of(step: &Step, content: bool) -> Self {
+        match step {
+            Step::Reattribute { .. } if !content => Self::Attributes,
+            Step::Replace { .. } | Step::Reattribute { .. } => Self::Altered,
+            Step::MoveBack { .. } => Self::Renamed,
+            Step::Quarantine { .. } | Step::Delete { .. } => Self::Removed,
+        }
+    }
+
+    /// Whether the thing itself was taken away, rather than told of and left.
+    pub fn is_away(self) -> bool {
+        !matches!(self, Self::Attributes | Self::Renamed)
+    }
+}
+
+/// What became of evidence; while it is kept, nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// A person put it back.
+    Released,
+    /// A person had its content removed.
+    Purged,
+    /// A limit had its content removed.
+    Evicted,
+}
+
+impl Fate {
+    pub const ALL: [Self; 3] = [Self::Released, Self::Purged, Self::Evicted];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Purged => "purged",
+            Self::Evicted => "evicted",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fate| fate.as_str() == text)
+    }
+}
+
+/// What grouping needs to know of one piece of evidence.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    pub watch: &'a std::path::Path,
+    pub path: &'a RelPath,
+    pub directory: bool,
+    /// Seconds since the epoch, when it was taken away.
+    pub time: i64,
+}
+
+/// Seconds within which a folder and what was in it are taken away.
+const TOGETHER: i64 = 60;
+
+/// Puts whole trees together: indexes of `pieces`, the top of each tree first, in the order of the tops. What was in a
+/// folder belongs to the one that was taken away closest to it in time.
+pub fn group(pieces: &[Piece<'_>]) -> Vec<Vec<usize>> {
+    let mut folders: Vec<usize> = (0..pieces.len()).filter(|i| pieces[*i].directory).collect();
+    folders.sort_by(|a, b| pieces[*a].path.cmp(pieces[*b].path));
+    let by_path: std::collections::HashMap<_, Vec<usize>> =
+        folders.into_iter().fold(Default::default(), |mut map, i| {
+            let entry: &mut Vec<usize> = map.entry((pieces[i].watch, pieces[i].path.clone())).or_default();
+            entry.push(i);
+            map
+        });
+    let above = |i: usize| {
+        let piece = pieces[i];
+        let mut at = piece.path.parent();
+        while let Some(path) = at {
+            let near = by_path
+                .get(&(piece.watch, path.clone()))
+                .and_then(|known| known.iter().copied().min_by_key(|f| pieces[*f].time.abs_diff(piece.time)));
+            match near.filter(|f| pieces[*f].time.abs_diff(piece.time) <= TOGETHER as u64) {
+                Some(folder) => return Some(folder),
+                None => at = path.parent(),
+            }
+        }
+        None
+    };
+    let mut groups: std::collections::BTreeMap<usize, Vec<usize>> = Default::default();
+    for i in 0..pieces.len() {
+        // Each step leads to a shorter path, so this ends.
+        let top = std::iter::successors(Some(i), |at| above(*at)).last().unwrap_or(i);
+        groups.entry(top).or_default().push(i);
+    }
+    let tree = |(top, mut members): (usize, Vec<usize>)| {
+        members.sort_by_key(|i| (*i != top, pieces[*i].path.clone(), *i));
+        members
+    };
+    groups.into_iter().map(tree).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn words_read_back() {
+        assert!(Reason::ALL.into_iter().all(|r| Reason::parse(r.as_str()) == Some(r)));
+        assert!(Fate::ALL.into_iter().all(|f| Fate::parse(f.as_str()) == Some(f)));
+        assert_eq!((Reason::parse("x"), Fate::parse("")), (None, None));
+    }
+
+    #[test]
+    fn a_tree_is_one_group_and_its_next_incarnation_another() {
+        let rows = [
+            ("d/f", false, 100),
+            ("d", true, 101),
+            ("d/s", true, 101),
+            ("d/s/g", false, 101),
+            ("other", false, 101),
+            ("d", true, 500),
+            ("d/f", false, 501),
+            ("d/late", false, 900),
+            ("dx", false, 101),
+        ];
+        let paths: Vec<RelPath> = rows.iter().map(|r| RelPath::new(r.0).expect("sound")).collect();
+        let piece = |(row, path): (&(&str, bool, i64), _)| Piece {
+            watch: Path::new("/w"),
+            path,
+            directory: row.1,
+            time: row.2,
+        };
+        let pieces: Vec<Piece<'_>> = rows.iter().zip(&paths).map(|(r, p)| piece((r, p))).collect();
+        assert_eq!(group(&pieces), vec![vec![1, 0, 2, 3], vec![4], vec![5, 6], vec![7], vec![8]]);
+        let mut elsewhere = pieces.clone();
+        elsewhere[0].watch = Path::new("/v");
+        assert_eq!(group(&elsewhere)[0], [0]);
+    }
+}

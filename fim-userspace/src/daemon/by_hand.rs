@@ -1,0 +1,48 @@
+//! The reconciler's turn with what a person asked for.
+
+use crate::control::Answer;
+use crate::core::correlate::{Deeds, Look};
+
+use super::clock::boottime_ns;
+use super::control::Job;
+use super::hands::{self, Desk};
+use super::reconcile::Reconciler;
+
+impl Reconciler {
+    /// Carries a request out between two rounds: nobody else writes meanwhile.
+    pub(super) fn by_hand(&mut self, job: Job) {
+        self.write();
+        // A client that went away hears nothing; what it asked for is done all the same.
+        let mut tell = |answer: Answer| drop(job.reply.send(answer));
+        if !self.journal.healthy() || self.journal.unwritten() > 0 {
+            let sentence =
+                "the database cannot be written at present, so nothing can be decided; see `fim status`";
+            return tell(Answer::Failed { sentence: sentence.into() });
+        }
+        let mut desk = Desk {
+            store: &mut self.store,
+            vault: &self.vault,
+            watches: &self.watches,
+            responder: &self.responder,
+            stamp: &self.stamp,
+            sight: Some(&self.sight),
+            records: Vec::new(),
+            looks: Vec::new(),
+        };
+        hands::carry_out(&mut desk, &job.act, &job.person, &mut tell);
+        let Desk { records, looks, .. } = desk;
+        self.journal.written_elsewhere(&records);
+        let now = boottime_ns();
+        for (watch, path, directory) in looks {
+            self.look_again(Look::new(watch, path, now), directory);
+        }
+    }
+
+    fn look_again(&mut self, mut look: Look, directory: bool) {
+        look.directory = directory;
+        if directory {
+            look.deeds = Deeds::CREATED;
+        }
+        self.correlator.schedule(look, boottime_ns());
+    }
+}

@@ -1,0 +1,110 @@
+//! What a person decides, as one transaction each: the baseline, what was approved before, the record.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rusqlite::{Connection, params};
+
+use super::evidence::put_evidence;
+use super::ledger::chain;
+use super::versions::put_former;
+use super::{EvidenceRow, IntentId, Store, StoreError, bad_row, baseline};
+use crate::core::entry::Found;
+use crate::core::event::{Event, Record};
+use crate::core::path::RelPath;
+use crate::core::quarantine::Fate;
+
+/// What becomes of the baseline entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Baseline {
+    Keep,
+    Put(Found),
+    /// This very path; what is below it has approvals of its own.
+    Remove,
+}
+
+/// One decision about one path.
+#[derive(Clone, Debug)]
+pub struct Approval {
+    pub watch: PathBuf,
+    pub path: RelPath,
+    pub baseline: Baseline,
+    pub event: Event,
+    /// What was taken out of the place on the way.
+    pub evidence: Vec<EvidenceRow>,
+    pub closes: Option<IntentId>,
+    /// The row of `evidence` that was put back.
+    pub released: Option<i64>,
+}
+
+/// A row of `evidence` whose content goes, and the record of it.
+#[derive(Clone, Debug)]
+pub struct Purge {
+    pub id: i64,
+    pub event: Event,
+}
+
+impl Store {
+    /// Carries out a decision: the baseline entry, the former one among the former, the record with its evidence; what was
+    /// open about the path no longer is. All of it or nothing.
+    pub fn approve(&mut self, approval: &Approval) -> Result<Record, StoreError> {
+        self.transact("writing what was approved", |db| {
+            let record = one_record(db, &approval.event)?;
+            rewrite(db, approval, &record)?;
+            approval.evidence.iter().try_for_each(|row| put_evidence(db, record.seq, row))?;
+            let root = approval.watch.as_os_str().as_bytes();
+            db.prepare_cached("DELETE FROM open_change WHERE watch = ?1 AND path = ?2")?
+                .execute(params![root, approval.path.as_bytes()])?;
+            if let Some(id) = approval.released {
+                decide(db, id, Fate::Released, &record.event.time)?;
+            }
+            if let Some(intent) = approval.closes {
+                db.prepare_cached("DELETE FROM intent WHERE id = ?1")?.execute([intent.0])?;
+            }
+            Ok(record)
+        })
+    }
+
+    /// Notes that the content of these rows goes, each with a record. The content itself is removed afterwards.
+    pub fn purge(&mut self, purges: &[Purge]) -> Result<Vec<Record>, StoreError> {
+        self.transact("writing what was purged", |db| {
+            purges
+                .iter()
+                .map(|purge| {
+                    let record = one_record(db, &purge.event)?;
+                    decide(db, purge.id, Fate::Purged, &record.event.time)?;
+                    Ok(record)
+                })
+                .collect()
+        })
+    }
+}
+
+fn one_record(db: &Connection, event: &Event) -> rusqlite::Result<Record> {
+    chain(db, std::slice::from_ref(event))?.pop().ok_or_else(|| bad_row("seq"))
+}
+
+fn decide(db: &Connection, id: i64, fate: Fate, time: &str) -> rusqlite::Result<()> {
+    let sql = "UPDATE evidence SET fate = ?2, fate_time = ?3 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute(params![id, fate.as_str(), time]).map(drop)
+}
+
+fn rewrite(db: &Connection, approval: &Approval, record: &Record) -> rusqlite::Result<()> {
+    let Approval { watch, path, .. } = approval;
+    let root = watch.as_os_str().as_bytes();
+    let before = baseline::get(db, watch, path)?;
+    let entry = match &approval.baseline {
+        Baseline::Keep => return Ok(()),
+        Baseline::Put(found) => {
+            baseline::put(db, watch, &[(path.clone(), found.clone())])?;
+            Some(&found.entry)
+        }
+        Baseline::Remove => {
+            let sql = format!("DELETE FROM baseline WHERE {} AND path = ?2", baseline::OF_WATCH);
+            db.prepare_cached(&sql)?.execute(params![root, path.as_bytes()])?;
+            None
+        }
+    };
+    let Some(before) = before.map(|b| b.entry).filter(|b| Some(b) != entry) else { return Ok(()) };
+    put_former(db, watch, path, &before, &record.event.time, Some(record.seq))
+}
