@@ -32,7 +32,7 @@ pub struct Report {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum PruneError {
+pub enum UpkeepError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub fn look(
     vault: &Vault,
     retention: &Retention,
     now_ns: i64,
-) -> Result<Decision, PruneError> {
+) -> Result<Decision, UpkeepError> {
     let objects = vault.objects()?;
     let references = store.references()?;
     let candidates = objects.into_iter().map(|object| {
@@ -77,7 +77,7 @@ pub fn prune(
     retention: &Retention,
     now_ns: i64,
     event: impl FnOnce(String) -> Event,
-) -> Result<Report, PruneError> {
+) -> Result<Report, UpkeepError> {
     let decision = look(store, vault, retention, now_ns)?;
     carry_out(store, vault, decision, event)
 }
@@ -88,7 +88,7 @@ pub fn carry_out(
     vault: &Vault,
     decision: Decision,
     event: impl FnOnce(String) -> Event,
-) -> Result<Report, PruneError> {
+) -> Result<Report, UpkeepError> {
     let mut report = Report { decision, removed: 0, freed: 0, failed: Vec::new(), record: None };
     if report.decision.remove.is_empty() {
         return Ok(report);

@@ -7,10 +7,11 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::core::entry::Digest;
 use crate::core::path::{RelPath, display};
+use crate::store::Store;
 use crate::store::vault::Vault;
-use crate::store::{Store, StoreError};
 use crate::tree::inspect;
 
+use super::limits::UpkeepError;
 use super::take::keep;
 use super::watch::Watch;
 
@@ -59,15 +60,17 @@ fn all_failed(work: impl FnOnce() -> anyhow::Result<()>) -> Option<String> {
     work().err().map(|error| format!("{error:#}"))
 }
 
-fn one_watch(store: &Store, watch: &Watch, vault: &Vault, out: &mut Refilled) -> Result<(), StoreError> {
+fn one_watch(store: &Store, watch: &Watch, vault: &Vault, out: &mut Refilled) -> Result<(), UpkeepError> {
+    let mut pending = 0;
     for (path, digest, size) in store.baseline_contents(watch.path())? {
         if !watch.policy.of(&path, false).keeps(size) || vault.contains(&digest) {
             continue;
         }
         if again(watch, vault, &path, digest) {
-            out.again += 1;
-            if out.again % BATCH == 0 && vault.commit_batch().is_err() {
-                out.gone += 1;
+            (out.again, pending) = (out.again + 1, pending + 1);
+            if pending == BATCH {
+                vault.commit_batch()?;
+                pending = 0;
             }
         } else {
             out.gone += 1;

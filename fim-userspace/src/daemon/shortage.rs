@@ -22,7 +22,7 @@ use crate::store::vault::Vault;
 use super::act::{Act, unable};
 use super::clock::{boottime_ns, realtime_ns};
 use super::journal::Entry;
-use super::limits::{self, PruneError, Retention};
+use super::limits::{self, Retention, UpkeepError};
 use super::reconcile::Reconciler;
 use super::refill::{self, Refilled};
 use super::watch::Watch;
@@ -331,18 +331,18 @@ impl Reconciler {
         let retention = Retention { max_size, max_age: self.trusted_age() };
         match self.prune_to(&retention, enough) {
             Ok(least) => least,
-            Err(PruneError::Store(error)) => {
+            Err(UpkeepError::Store(error)) => {
                 self.journal.failed(&error);
                 None
             }
-            Err(PruneError::Vault(error)) => {
+            Err(UpkeepError::Vault(error)) => {
                 tracing::warn!("the vault could not be pruned: {error}");
                 None
             }
         }
     }
 
-    fn prune_to(&mut self, retention: &Retention, enough: bool) -> Result<Option<u64>, PruneError> {
+    fn prune_to(&mut self, retention: &Retention, enough: bool) -> Result<Option<u64>, UpkeepError> {
         let decision = limits::look(&self.store, &self.vault, retention, realtime_ns())?;
         let least = (decision.over > 0).then_some(decision.after);
         if enough && least.is_some() {

@@ -36,6 +36,9 @@ pub struct References {
     pub newest: Option<String>,
 }
 
+/// The count of one kind of reference.
+type Count = fn(&mut References) -> &mut u64;
+
 impl Store {
     /// What was found by the event `seq`.
     pub fn evidence_of(&self, seq: u64) -> Result<Vec<EvidenceRow>, StoreError> {
@@ -62,7 +65,7 @@ impl Store {
     pub fn references(&self) -> Result<HashMap<Digest, References>, StoreError> {
         self.run("reading what needs the vault", |db| {
             let mut all: HashMap<Digest, References> = HashMap::new();
-            let kinds: [(&str, fn(&mut References) -> &mut u64); 3] = [
+            let kinds: [(&str, Count); 3] = [
                 (
                     "SELECT sha256, count(*), NULL FROM baseline WHERE sha256 IS NOT NULL GROUP BY sha256",
                     |r| &mut r.baseline,
