@@ -7,7 +7,7 @@ use crate::core::entry::{FileType, Found};
 use crate::core::event::{Event, Response};
 use crate::core::path::RelPath;
 use crate::core::plan::{ResponsePlan, Step, Unable};
-use crate::respond::{Evidence, Responder, ResponseError};
+use crate::respond::{Evidence, Pending, Responder, ResponseError};
 use crate::store::IntentId;
 
 use super::examine::Finding;
@@ -24,6 +24,8 @@ pub struct Act {
     /// When the last place was right again.
     pub righted: Option<Instant>,
     pub evidence: Vec<Evidence>,
+    /// What was taken out of its place is removed only after this act's record.
+    pub unreleased: bool,
     pub error: Option<String>,
     /// What was there was not what had been compared: it must be looked at again before anything is said.
     pub again: bool,
@@ -42,6 +44,7 @@ impl Act {
             done: Vec::new(),
             righted: None,
             evidence: Vec::new(),
+            unreleased: false,
             error,
             again: false,
             filled: false,
@@ -97,17 +100,21 @@ fn order(a: &Step, b: &Step) -> Ordering {
     class_a.cmp(&class_b).then(by_path)
 }
 
-/// Carries out every step of `acts`; each act learns how its own steps ended.
-pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut [Act]) {
+/// Carries out every step of `acts`; each act learns how its own steps ended. First every place is made right, then the
+/// disk is waited for. What is returned is to be released once the acts are recorded.
+pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut [Act]) -> Vec<Pending> {
     let mut steps: Vec<(usize, Step)> = Vec::new();
     for (index, act) in acts.iter().enumerate() {
         steps.extend(act.plan.steps.iter().cloned().map(|step| (index, step)));
     }
     steps.sort_by(|(_, a), (_, b)| order(a, b));
+    let mut unfinished = Unfinished::default();
+    let at_once = super::limits::steps_at_once();
     for (index, step) in steps {
         let act = &mut acts[index];
         let going = taken_away(&step).map(|path| (path, sight.known(watch, path)));
-        match responder.carry_out(&watch.root, &step) {
+        let mut left = Vec::new();
+        match responder.begin(&watch.root, &step, &mut left) {
             Ok(outcome) => {
                 tell(sight, watch, &step);
                 if let Some((path, known)) = going {
@@ -116,6 +123,7 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
                 act.done.push(outcome.response);
                 act.righted = act.righted.max(Some(outcome.righted));
                 act.evidence.extend(outcome.evidence);
+                act.event.method = outcome.method.map(str::to_owned).or(act.event.method.take());
             }
             Err(error) => {
                 match &error {
@@ -125,6 +133,40 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
                 }
                 act.evidence.extend(error.into_evidence());
             }
+        }
+        unfinished.add(index, left);
+        if unfinished.insecure.len() >= at_once {
+            unfinished.secure(responder, watch, acts);
+        }
+    }
+    unfinished.secure(responder, watch, acts);
+    unfinished.secured
+}
+
+/// Steps whose places are right and whose rest waits, with the act that each belongs to.
+#[derive(Default)]
+struct Unfinished {
+    acts: Vec<usize>,
+    insecure: Vec<Pending>,
+    secured: Vec<Pending>,
+}
+
+impl Unfinished {
+    fn add(&mut self, act: usize, left: Vec<Pending>) {
+        self.acts.extend(left.iter().map(|_| act));
+        self.insecure.extend(left);
+    }
+
+    fn secure(&mut self, responder: &Responder, watch: &Watch, acts: &mut [Act]) {
+        responder.secure(&watch.root, &mut self.insecure);
+        for (index, mut pending) in self.acts.drain(..).zip(self.insecure.drain(..)) {
+            let act = &mut acts[index];
+            act.unreleased = true;
+            act.evidence.extend(pending.take_evidence());
+            if let Some(why) = pending.failure() {
+                act.error = Some(why.to_owned());
+            }
+            self.secured.push(pending);
         }
     }
 }

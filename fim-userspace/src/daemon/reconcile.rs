@@ -10,7 +10,7 @@ use crate::core::event::EventKind;
 use crate::core::observation::{Deed, Signal, Source, WatchId};
 use crate::core::path::display;
 use crate::core::plan::plan;
-use crate::respond::Responder;
+use crate::respond::{Pending, Responder};
 use crate::store::vault::Vault;
 use crate::store::{Intent, Store, StoreError, Upkeep};
 
@@ -38,6 +38,8 @@ pub(super) const RESTLESS: u32 = 8;
 /// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
 const COVER_NS: u64 = 30 * SECOND_NS;
 const SECOND_NS: u64 = 1_000_000_000;
+/// Nanoseconds until what could not be stored or removed is looked at again.
+const LEFTOVER_NS: u64 = 5 * SECOND_NS;
 /// With nothing to come, the next signal wakes the reconciler.
 const FOREVER: Duration = Duration::from_secs(3600);
 /// Nanoseconds between two writings of the status file.
@@ -55,6 +57,8 @@ pub struct Reconciler {
     pub journal: Journal,
     pub recent: Recent,
     pub progress: Arc<Progress>,
+    /// What was taken out of its place, secured; removed once the records are in.
+    pub unreleased: Vec<(WatchId, Vec<Pending>)>,
     /// What the database is to note once the records are in.
     pub upkeep: Vec<(WatchId, Upkeep)>,
     pub reporter: Reporter,
@@ -343,7 +347,8 @@ impl Reconciler {
             acts.push(Act::new(finding, plan, event));
         }
         self.announce_intents(watch, &mut acts)?;
-        carry_out(&self.responder, &self.sight, watch, &mut acts);
+        let pendings = carry_out(&self.responder, &self.sight, watch, &mut acts);
+        self.unreleased.push((watch.id, pendings));
         let mut upkeep = Upkeep::default();
         for act in acts {
             self.settle(watch, act, &mut upkeep);
@@ -400,9 +405,17 @@ impl Reconciler {
 
     /// Records first, notes about them after: a crash in between repeats a record and loses none.
     fn write(&mut self) {
-        self.journal.write(&mut self.store, &self.progress);
+        let evidence = self.unreleased.iter().any(|(_, pendings)| !pendings.is_empty());
+        self.journal.write(&mut self.store, &self.progress, evidence);
         if !self.journal.healthy() {
             return;
+        }
+        for (id, pendings) in std::mem::take(&mut self.unreleased) {
+            // A name that could not be removed is something that should not be there.
+            for leftover in self.responder.release(pendings) {
+                let at = boottime_ns() + LEFTOVER_NS;
+                self.correlator.schedule(Look::new(id, leftover.path, at), at);
+            }
         }
         for (id, upkeep) in std::mem::take(&mut self.upkeep) {
             let Some(watch) = self.watch(id) else { continue };

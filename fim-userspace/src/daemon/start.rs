@@ -44,6 +44,7 @@ pub fn run(
     super::require_privilege("watch and restore files")?;
     // Whoever started fim may have blocked the signals that end it.
     SigSet::all().thread_unblock().context("the signals that end fim cannot be unblocked")?;
+    super::limits::raise_descriptors();
     let _lock = Lock::acquire(&config.state.dir)?;
     let store = Store::open(&config.state.dir)?;
     let vault = Arc::new(Vault::open(&config.state.dir.join("vault"))?);
@@ -145,6 +146,7 @@ fn spawn(
         correlator: Correlator::new(),
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
+        unreleased: Vec::new(),
         upkeep: Vec::new(),
         held: Vec::new(),
         rescans: Vec::new(),
@@ -206,7 +208,7 @@ impl Reconciler {
             }
             self.journal.add(Entry { event, closes: Some(id), evidence });
         }
-        self.journal.write(&mut self.store, &self.progress);
+        self.journal.write(&mut self.store, &self.progress, true);
         Ok(())
     }
 

@@ -158,6 +158,24 @@ impl Store {
         Ok(())
     }
 
+    /// Runs `work`; with `durably` each of its transactions waits for the disk.
+    pub fn durably<T>(
+        &mut self,
+        durably: bool,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let level = |store: &Self, level| {
+            store.run("setting when to sync", |db| db.pragma_update(None, "synchronous", level))
+        };
+        if !durably {
+            return work(self);
+        }
+        level(self, "full")?;
+        let out = work(self);
+        level(self, "normal")?;
+        out
+    }
+
     fn run<T>(
         &self,
         doing: &'static str,
