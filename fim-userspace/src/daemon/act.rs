@@ -53,7 +53,11 @@ impl Act {
 
     /// Nothing has been done, and what is there now is something else: the next look begins anew.
     pub fn void(&self) -> bool {
-        self.again && self.done.is_empty() && self.error.is_none() && self.evidence.is_empty()
+        self.again
+            && self.done.is_empty()
+            && self.error.is_none()
+            && self.evidence.is_empty()
+            && !self.unreleased
     }
 
     /// How the response as a whole ended.
@@ -100,9 +104,9 @@ fn order(a: &Step, b: &Step) -> Ordering {
     class_a.cmp(&class_b).then(by_path)
 }
 
-/// Carries out every step of `acts`; each act learns how its own steps ended. First every place is made right, then the
-/// disk is waited for. What is returned is to be released once the acts are recorded.
-pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut [Act]) -> Vec<Pending> {
+/// Makes every place right that `acts` are about; each act learns how its own steps ended. The disk is not waited for:
+/// what is returned is to be secured, and released once the acts are recorded.
+pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut [Act]) -> Unfinished {
     let mut steps: Vec<(usize, Step)> = Vec::new();
     for (index, act) in acts.iter().enumerate() {
         steps.extend(act.plan.steps.iter().cloned().map(|step| (index, step)));
@@ -134,34 +138,38 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
                 act.evidence.extend(error.into_evidence());
             }
         }
-        unfinished.add(index, left);
+        unfinished.add(act, index, left);
         if unfinished.insecure.len() >= at_once {
             unfinished.secure(responder, watch, acts);
         }
     }
-    unfinished.secure(responder, watch, acts);
-    unfinished.secured
+    unfinished
 }
 
 /// Steps whose places are right and whose rest waits, with the act that each belongs to.
 #[derive(Default)]
-struct Unfinished {
+pub struct Unfinished {
     acts: Vec<usize>,
     insecure: Vec<Pending>,
     secured: Vec<Pending>,
 }
 
 impl Unfinished {
-    fn add(&mut self, act: usize, left: Vec<Pending>) {
-        self.acts.extend(left.iter().map(|_| act));
+    fn add(&mut self, act: &mut Act, index: usize, left: Vec<Pending>) {
+        act.unreleased |= !left.is_empty();
+        self.acts.extend(left.iter().map(|_| index));
         self.insecure.extend(left);
     }
 
-    fn secure(&mut self, responder: &Responder, watch: &Watch, acts: &mut [Act]) {
+    pub fn secured(self) -> Vec<Pending> {
+        self.secured
+    }
+
+    /// Waits for the disk.
+    pub fn secure(&mut self, responder: &Responder, watch: &Watch, acts: &mut [Act]) {
         responder.secure(&watch.root, &mut self.insecure);
         for (index, mut pending) in self.acts.drain(..).zip(self.insecure.drain(..)) {
             let act = &mut acts[index];
-            act.unreleased = true;
             act.evidence.extend(pending.take_evidence());
             if let Some(why) = pending.failure() {
                 act.error = Some(why.to_owned());

@@ -6,6 +6,7 @@ pub mod take;
 pub mod watch;
 
 mod act;
+mod conclude;
 mod examine;
 mod journal;
 mod limits;

@@ -16,6 +16,7 @@ use crate::store::{Intent, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
 use super::clock::boottime_ns;
+use super::conclude::Begun;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
 use super::progress::Progress;
@@ -57,6 +58,8 @@ pub struct Reconciler {
     pub journal: Journal,
     pub recent: Recent,
     pub progress: Arc<Progress>,
+    /// Places that are right while the disk has not been waited for.
+    pub begun: Begun,
     /// What was taken out of its place, secured; removed once the records are in.
     pub unreleased: Vec<(WatchId, Vec<Pending>)>,
     /// What the database is to note once the records are in.
@@ -92,6 +95,10 @@ impl Reconciler {
             }
             std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
             self.turn();
+            // As long as more is known to be wrong, putting it right comes first.
+            if signals.is_empty() || self.begun.is_full() {
+                self.conclude();
+            }
             self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
             self.housekeeping();
         }
@@ -102,6 +109,7 @@ impl Reconciler {
         // What is known is put right before the end; what does not keep still is found at the next start.
         for _ in 0..RESTLESS {
             self.work(u64::MAX);
+            self.conclude();
         }
         self.journal
             .add(Entry::plain(self.stamp.about_fim(EventKind::Stopped, "fim was told to stop".into())));
@@ -311,12 +319,15 @@ impl Reconciler {
                 self.rescans.push((id, retry, true));
                 return false;
             }
+            if self.begun.is_full() {
+                self.conclude();
+            }
             self.write();
         }
         true
     }
 
-    fn round(&mut self, watch: &Watch, looks: Vec<Look>) -> Result<(), StoreError> {
+    fn round(&mut self, watch: &Arc<Watch>, looks: Vec<Look>) -> Result<(), StoreError> {
         let (sight, inbox, held) = (&self.sight, &self.inbox, &mut self.held);
         // A sensor that is far behind is not waited for again and again.
         let mut in_time = true;
@@ -347,12 +358,13 @@ impl Reconciler {
             acts.push(Act::new(finding, plan, event));
         }
         self.announce_intents(watch, &mut acts)?;
-        let pendings = carry_out(&self.responder, &self.sight, watch, &mut acts);
-        self.unreleased.push((watch.id, pendings));
-        let mut upkeep = Upkeep::default();
-        for act in acts {
-            self.settle(watch, act, &mut upkeep);
+        let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts);
+        let now = boottime_ns();
+        for act in acts.iter().filter(|act| !act.done.is_empty()) {
+            self.recent.note(watch.id, &act.finding.change.path, now);
         }
+        self.begun.add(watch, acts, unfinished);
+        let mut upkeep = Upkeep::default();
         for (look, found) in right {
             self.right(watch, look, found, &mut upkeep)?;
         }
@@ -404,7 +416,7 @@ impl Reconciler {
     }
 
     /// Records first, notes about them after: a crash in between repeats a record and loses none.
-    fn write(&mut self) {
+    pub(super) fn write(&mut self) {
         let evidence = self.unreleased.iter().any(|(_, pendings)| !pendings.is_empty());
         self.journal.write(&mut self.store, &self.progress, evidence);
         if !self.journal.healthy() {

@@ -21,6 +21,7 @@ use crate::store::{Lock, Store};
 use crate::tree::private::is_private_name;
 
 use super::clock::{boottime_ns, realtime_ns};
+use super::conclude::Begun;
 use super::journal::{Announce, Entry, Journal};
 use super::progress::Progress;
 use super::recent::Recent;
@@ -146,6 +147,7 @@ fn spawn(
         correlator: Correlator::new(),
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
+        begun: Begun::default(),
         unreleased: Vec::new(),
         upkeep: Vec::new(),
         held: Vec::new(),

@@ -140,7 +140,8 @@ pub fn apply(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
         chmod(fd, &path, approved.mode).map_err(not_applied("mode"))?;
     }
     // What chown dropped has to be looked at again.
-    let held = read_xattrs(fd).map_err(io_error)?;
+    let held =
+        if approved.xattrs.0.is_empty() { Xattrs::default() } else { read_xattrs(fd).map_err(io_error)? };
     for (name, value) in approved.xattrs.0.iter().filter(|(n, v)| held.0.get(n) != Some(v)) {
         rustix::fs::setxattr(&path, &*name.0, &value.0, XattrFlags::empty())
             .map_err(not_applied(xattr_label(name)))?;
