@@ -224,6 +224,7 @@ mod tests {
             xattrs: Xattrs::default(),
             target: None,
             rdev: 0,
+            flags: crate::core::entry::Flags::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use super::evidence::{look, remove};
 use super::object::{Built, Id};
 use super::pending::{Aside, Pending};
 use super::{Evidence, flags};
-use crate::core::entry::{Aspect, Entry, FileType, Found, XattrName};
+use crate::core::entry::{Aspect, Entry, FileType, Flags, Found, XattrName};
 use crate::core::path::RelPath;
 use crate::store::vault::{Vault, VaultError};
 use crate::tree::attributes::{self, NotApplied};
@@ -30,6 +30,8 @@ pub enum Failure {
         source: io::Error,
     },
     Vault(VaultError),
+    /// What is there can be neither exchanged nor renamed: it is a mount point, or the file system forbids it.
+    InPlace(io::Error),
     /// A reason, and what to do about it.
     Other(String),
 }
@@ -45,6 +47,7 @@ impl Failure {
             Self::ParentMissing => "a folder above it is missing".into(),
             Self::NotEmpty => "the folder is not empty".into(),
             Self::Io { what, source } => format!("{what} failed ({source}); {}", advice(source)),
+            Self::InPlace(source) => format!("it can be neither exchanged nor renamed ({source})"),
             Self::Vault(e) => e.to_string(),
             Self::Other(reason) => reason.clone(),
         }
@@ -155,6 +158,9 @@ impl<'a> Act<'a> {
         if self.id_of(&name)? != expected.map(Id::expected) {
             return Err(Failure::Moved);
         }
+        if let Some(found) = expected {
+            not_mounted_over(approved.flags, found)?;
+        }
         if let Some(found) = expected
             && approved.kind == FileType::Directory
             && found.entry.kind == FileType::Directory
@@ -167,12 +173,25 @@ impl<'a> Act<'a> {
             None => self.place(&built),
             Some(found) => self.exchange(&built, Id::expected(found)),
         };
-        if result.is_ok() {
-            self.fresh = Some(built.held).filter(|_| approved.kind == FileType::Regular);
-        } else {
-            self.discard(&built);
+        match result {
+            Ok(()) => {
+                let flagged = attributes::apply_flags(built.held.as_fd(), approved);
+                self.fresh = Some(built.held).filter(|_| approved.kind == FileType::Regular);
+                flagged.map_err(Failure::attribute)
+            }
+            Err(Failure::InPlace(_)) if expected.is_some_and(|found| may_be_in_place(approved, found)) => {
+                self.discard(&built);
+                self.write_over(approved, expected)
+            }
+            Err(Failure::InPlace(source)) => {
+                self.discard(&built);
+                Err(Failure::io("exchanging it with the approved version", source))
+            }
+            Err(failure) => {
+                self.discard(&built);
+                Err(failure)
+            }
         }
-        result
     }
 
     /// Puts the attributes back on the file that is there.
@@ -227,6 +246,22 @@ impl<'a> Act<'a> {
     }
 }
 
+/// Something that was mounted since is no change of the file below it: it is neither altered nor removed.
+pub fn not_mounted_over(approved: Flags, found: &Found) -> Result<(), Failure> {
+    if found.entry.flags.has(Flags::MOUNT) && !approved.has(Flags::MOUNT) {
+        return Err(Failure::Other(
+            "something is mounted over it, which fim neither alters nor removes; look at it with findmnt, and unmount it"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Regular files on both sides: anything else has no content that could be written over.
+fn may_be_in_place(approved: &Entry, found: &Found) -> bool {
+    approved.kind == FileType::Regular && found.entry.kind == FileType::Regular
+}
+
 fn is_privileged(entry: &Entry) -> bool {
     entry.mode & 0o6000 != 0 || entry.xattrs.0.contains_key(&XattrName(b"security.capability".to_vec()))
 }
@@ -240,6 +275,7 @@ pub fn put_attributes(
     path: &RelPath,
 ) -> Result<Evidence, Failure> {
     let before = inspect_fd(fd.as_fd(), Some(expected)).map_err(|e| Failure::io("reading it", e))?;
+    not_mounted_over(approved.flags, &before)?;
     let same = Id::expected(&before) == Id::expected(expected);
     let content = approved.differences(&before.entry).iter().all(|a| !is_content(*a));
     if !same || !content {
@@ -251,6 +287,7 @@ pub fn put_attributes(
         }
         other => other.map_err(Failure::attribute)?,
     }
+    attributes::apply_flags(fd.as_fd(), approved).map_err(Failure::attribute)?;
     Ok(Evidence { path: path.clone(), found: before, digest: None })
 }
 

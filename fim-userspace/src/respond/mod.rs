@@ -8,6 +8,7 @@ mod act;
 mod build;
 mod evidence;
 mod flags;
+mod in_place;
 mod move_back;
 mod object;
 mod pending;

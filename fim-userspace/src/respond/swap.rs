@@ -7,11 +7,11 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::act::{Act, Failure};
+use super::act::{Act, Failure, not_mounted_over};
 use super::evidence::look;
 use super::flags::insist;
 use super::object::{Built, Id};
-use crate::core::entry::{FileType, Found};
+use crate::core::entry::{FileType, Flags, Found};
 use crate::tree::private::PrivateName;
 
 impl Act<'_> {
@@ -32,6 +32,7 @@ impl Act<'_> {
             Err(Errno::NOENT) => return Err(Failure::Moved),
             // No such flag on this file system, or not for these two kinds.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => return self.displace(built, expected),
+            Err(e @ (Errno::BUSY | Errno::XDEV)) => return Err(Failure::InPlace(e.into())),
             Err(e) => return Err(Failure::io("exchanging it with the approved version", e)),
         }
         match self.look(built.name.bytes())? {
@@ -64,6 +65,7 @@ impl Act<'_> {
     /// Takes what should not be there out of its place. It goes once the vault has it, or comes back.
     pub fn take_away(&mut self, expected: &Found) -> Result<(), Failure> {
         let id = Id::expected(expected);
+        not_mounted_over(Flags::default(), expected)?;
         let (fd, actual) = self.look(&self.name)?.ok_or(Failure::Moved)?;
         if actual != id {
             return Err(Failure::Moved);

@@ -148,6 +148,14 @@ impl Store {
         })
     }
 
+    /// When the newest record was made, RFC 3339.
+    pub fn last_record_time(&self) -> Result<Option<String>, StoreError> {
+        use rusqlite::OptionalExtension;
+        self.run("reading the ledger", |db| {
+            db.query_row("SELECT time FROM ledger ORDER BY seq DESC LIMIT 1", [], |row| row.get(0)).optional()
+        })
+    }
+
     pub fn meta_set(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
         self.run("writing its notes", |db| {
             db.prepare_cached(
