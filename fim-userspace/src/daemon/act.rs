@@ -161,6 +161,13 @@ impl Unfinished {
         self.insecure.extend(left);
     }
 
+    /// The acts have other places now, by their old ones.
+    pub fn renumber(&mut self, places: &[usize]) {
+        for act in &mut self.acts {
+            *act = places[*act];
+        }
+    }
+
     pub fn secured(self) -> Vec<Pending> {
         self.secured
     }

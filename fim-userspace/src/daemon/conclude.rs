@@ -28,15 +28,23 @@ pub struct Begun {
 }
 
 impl Begun {
-    pub fn add(&mut self, watch: &Arc<Watch>, acts: Vec<Act>, unfinished: Unfinished) {
-        if acts.is_empty() {
-            return;
+    /// Takes the acts that have something to wait for; gives the others back, to be settled at once.
+    pub fn add(&mut self, watch: &Arc<Watch>, acts: Vec<Act>, mut unfinished: Unfinished) -> Vec<Act> {
+        let (mut waiting, mut others) = (Vec::new(), Vec::new());
+        let mut places = Vec::with_capacity(acts.len());
+        for act in acts {
+            places.push(waiting.len());
+            if act.unreleased { waiting.push(act) } else { others.push(act) }
         }
-        if self.rounds.is_empty() {
-            self.since_ns = boottime_ns();
+        if !waiting.is_empty() {
+            unfinished.renumber(&places);
+            if self.rounds.is_empty() {
+                self.since_ns = boottime_ns();
+            }
+            self.acts += waiting.len();
+            self.rounds.push(Round { watch: watch.clone(), acts: waiting, unfinished });
         }
-        self.acts += acts.len();
-        self.rounds.push(Round { watch: watch.clone(), acts, unfinished });
+        others
     }
 
     /// Too much to go on with, in number or time.

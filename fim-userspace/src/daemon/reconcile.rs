@@ -363,8 +363,10 @@ impl Reconciler {
         for act in acts.iter().filter(|act| !act.done.is_empty()) {
             self.recent.note(watch.id, &act.finding.change.path, now);
         }
-        self.begun.add(watch, acts, unfinished);
         let mut upkeep = Upkeep::default();
+        for act in self.begun.add(watch, acts, unfinished) {
+            self.settle(watch, act, &mut upkeep);
+        }
         for (look, found) in right {
             self.right(watch, look, found, &mut upkeep)?;
         }

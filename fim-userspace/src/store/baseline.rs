@@ -10,8 +10,7 @@ use super::{Store, StoreError, bad_row, signed, unsigned};
 use crate::core::entry::{Digest, Entry, FileType, Flags, Found, Identity, Xattrs};
 use crate::core::path::RelPath;
 
-const COLUMNS: &str =
-    "path, type, sha256, size, mode, uid, gid, mtime_ns, xattrs, target, rdev, dev, ino, ctime_ns, nlink, flags";
+const COLUMNS: &str = "path, type, sha256, size, mode, uid, gid, mtime_ns, xattrs, target, rdev, dev, ino, ctime_ns, nlink, flags";
 
 const OF_WATCH: &str = "watch = (SELECT id FROM watch WHERE root = ?1)";
 

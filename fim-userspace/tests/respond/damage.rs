@@ -41,7 +41,12 @@ enum Damage {
     Write(Vec<u8>),
     Remove,
     Become(Make),
-    Attributes { uid: u32, mode: u32, xattr: Option<Vec<u8>>, acl: bool },
+    Attributes {
+        uid: u32,
+        mode: u32,
+        xattr: Option<Vec<u8>>,
+        acl: bool,
+    },
     Touch(i64),
     Create(Make),
     Rename(usize),
