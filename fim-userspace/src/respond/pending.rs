@@ -168,29 +168,26 @@ impl Pending {
     fn give_up(&self, root: &Root, failure: &Failure) -> String {
         let path = display(&self.path.below(root.path()));
         let reason = failure.reason();
+        let mut first = None;
         for aside in &self.asides {
+            let name = &aside.name;
             let returned = aside.back.as_deref().map(|back| {
                 let _unlocked = flags::unlock_dir(self.dir.as_fd());
-                rename_to_free(self.dir.as_fd(), aside.name.bytes(), back)
+                rename_to_free(self.dir.as_fd(), name.bytes(), back)
             });
-            match returned {
-                Some(Ok(())) => return format!("{path} could not be put right: {reason}"),
-                Some(Err(_)) => {
-                    return format!(
-                        "{path} was taken out of its place, but is not in the vault yet and lies there as {}: {reason}",
-                        aside.name
-                    );
-                }
-                None => {
-                    return format!(
-                        "{path} is right again, but what was there is not in the vault yet and lies beside it as {}: \
-                         {reason}",
-                        aside.name
-                    );
-                }
-            }
+            let told = match returned {
+                Some(Ok(())) => format!("{path} could not be put right: {reason}"),
+                Some(Err(_)) => format!(
+                    "{path} was taken out of its place, but is not in the vault yet and lies there as {name}: {reason}"
+                ),
+                None => format!(
+                    "{path} is right again, but what was there is not in the vault yet and lies beside it as {name}: \
+                     {reason}"
+                ),
+            };
+            first.get_or_insert(told);
         }
-        format!("{path} is right again, but not durably: {reason}")
+        first.unwrap_or_else(|| format!("{path} is right again, but not durably: {reason}"))
     }
 
     /// Drops every descriptor that is not needed any more; folders are shared.

@@ -233,3 +233,36 @@ fn a_renamed_file_gets_its_name_back_but_never_over_another() {
     assert!(matches!(error, ResponseError::Moved { .. }), "{error}");
     assert_eq!((world.content().as_str(), world.names().len()), ("another", 2));
 }
+
+#[test]
+fn what_was_there_stays_until_it_is_released() {
+    let world = World::new();
+    let responder = Responder::new(world.vault.clone());
+    fs::write(world.tree().join("new"), "planted").expect("written");
+    let planted = RelPath::new("new").expect("sound");
+    let new = inspect(&world.root, &planted, None).expect("works").expect("there");
+    let steps = [
+        Step::Replace { path: path(), approved: world.approved.clone(), expected: Some(world.found()) },
+        Step::Quarantine { path: planted, expected: new },
+    ];
+    let mut pendings = Vec::new();
+    for step in &steps {
+        let outcome = responder.begin(&world.root, step, &mut pendings).expect("begun");
+        assert!(outcome.evidence.is_empty());
+    }
+    let right = (world.content(), world.tree().join("new").exists());
+    assert_eq!((right.0.as_str(), right.1), ("approved", false), "right before anything is durable");
+    assert_eq!((world.names().len(), pendings.len()), (3, 2));
+    // The writer may remove the private names: their content is held.
+    let left: Vec<_> = world.names().into_iter().filter(|name| name != "file").collect();
+    fs::remove_file(world.tree().join(&left[0])).expect("removed");
+
+    responder.secure(&world.root, &mut pendings);
+    assert!(world.tree().join(&left[1]).exists(), "recorded first");
+    let evidence: Vec<_> = pendings.iter_mut().flat_map(Pending::take_evidence).collect();
+    let mut held = world.evidence(&evidence);
+    held.sort();
+    assert_eq!(held, ["altered", "planted"]);
+    assert_eq!(responder.release(pendings), []);
+    assert_eq!(world.names(), ["file"]);
+}
