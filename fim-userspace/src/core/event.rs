@@ -132,6 +132,9 @@ pub struct State {
     pub mtime: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Names of chattr(1) flags; only where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<String>,
 }
 
 impl From<&Entry> for State {
@@ -145,6 +148,7 @@ impl From<&Entry> for State {
             gid: e.gid,
             mtime: (e.kind != FileType::Directory).then(|| rfc3339(e.mtime_ns)),
             target: e.target.as_deref().map(escape),
+            flags: (!e.flags.is_empty()).then(|| e.flags.to_string()),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::core::path::RelPath;
 use crate::core::plan::{ResponsePlan, Step, Unable};
 use crate::core::policy::PathPolicy;
 use crate::core::quarantine::Reason;
-use crate::respond::{Evidence, Outcome, Responder, ResponseError};
+use crate::respond::{Evidence, Outcome, Pending, Responder, ResponseError};
 use crate::store::IntentId;
 
 use super::examine::Finding;
@@ -28,6 +28,8 @@ pub struct Act {
     /// When the last place was right again.
     pub righted: Option<Instant>,
     pub evidence: Vec<(Reason, Evidence)>,
+    /// What was taken out of its place is removed only after this act's record.
+    pub unreleased: bool,
     pub error: Option<String>,
     /// What was there was not what had been compared: it must be looked at again before anything is said.
     pub again: bool,
@@ -53,6 +55,7 @@ impl Act {
             done: Vec::new(),
             righted: None,
             evidence: Vec::new(),
+            unreleased: false,
             error,
             again: false,
             filled: false,
@@ -61,7 +64,11 @@ impl Act {
 
     /// Nothing has been done, and what is there now is something else: the next look begins anew.
     pub fn void(&self) -> bool {
-        self.again && self.done.is_empty() && self.error.is_none() && self.evidence.is_empty()
+        self.again
+            && self.done.is_empty()
+            && self.error.is_none()
+            && self.evidence.is_empty()
+            && !self.unreleased
     }
 
     /// How the response as a whole ended.
@@ -120,20 +127,26 @@ fn order(a: &Step, b: &Step) -> Ordering {
     class_a.cmp(&class_b).then(by_path)
 }
 
-/// Carries out every step of `acts`; each act learns how its own steps ended.
-pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut [Act]) {
+/// Makes every place right that `acts` are about; each act learns how its own steps ended. The disk is not waited for:
+/// what is returned is to be secured, and released once the acts are recorded.
+pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut [Act]) -> Unfinished {
     let mut steps: Vec<(usize, Step)> = Vec::new();
     for (index, act) in acts.iter().enumerate() {
         steps.extend(act.plan.steps.iter().cloned().map(|step| (index, step)));
     }
     steps.sort_by(|(_, a), (_, b)| order(a, b));
+    let mut unfinished = Unfinished::default();
+    let at_once = super::descriptors::steps_at_once();
     for (index, step) in steps {
         let act = &mut acts[index];
-        match perform(responder, Some(sight), watch, &step) {
+        let mut left = Vec::new();
+        let begun = seen(Some(sight), watch, &step, || responder.begin(&watch.root, &step, &mut left));
+        match begun {
             Ok(outcome) => {
                 act.done.push(outcome.response);
                 act.righted = act.righted.max(Some(outcome.righted));
                 act.evidence.extend(reasoned(&step, outcome.evidence));
+                act.event.method = outcome.method.map(str::to_owned).or(act.event.method.take());
             }
             Err(error) => {
                 match &error {
@@ -143,6 +156,51 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
                 }
                 act.evidence.extend(reasoned(&step, error.into_evidence()));
             }
+        }
+        unfinished.add(act, index, &step, left);
+        if unfinished.insecure.len() >= at_once {
+            unfinished.secure(responder, watch, acts);
+        }
+    }
+    unfinished
+}
+
+/// Steps whose places are right and whose rest waits, with the act that each belongs to.
+#[derive(Default)]
+pub struct Unfinished {
+    acts: Vec<(usize, Step)>,
+    insecure: Vec<Pending>,
+    secured: Vec<Pending>,
+}
+
+impl Unfinished {
+    fn add(&mut self, act: &mut Act, index: usize, step: &Step, left: Vec<Pending>) {
+        act.unreleased |= !left.is_empty();
+        self.acts.extend(left.iter().map(|_| (index, step.clone())));
+        self.insecure.extend(left);
+    }
+
+    /// The acts have other places now, by their old ones.
+    pub fn renumber(&mut self, places: &[usize]) {
+        for (act, _) in &mut self.acts {
+            *act = places[*act];
+        }
+    }
+
+    pub fn secured(self) -> Vec<Pending> {
+        self.secured
+    }
+
+    /// Waits for the disk.
+    pub fn secure(&mut self, responder: &Responder, watch: &Watch, acts: &mut [Act]) {
+        responder.secure(&watch.root, &mut self.insecure);
+        for ((index, step), mut pending) in self.acts.drain(..).zip(self.insecure.drain(..)) {
+            let act = &mut acts[index];
+            act.evidence.extend(reasoned(&step, pending.take_evidence()));
+            if let Some(why) = pending.failure() {
+                act.error = Some(why.to_owned());
+            }
+            self.secured.push(pending);
         }
     }
 }
@@ -154,15 +212,25 @@ pub(super) fn perform(
     watch: &Watch,
     step: &Step,
 ) -> Result<Outcome, ResponseError> {
+    seen(sight, watch, step, || responder.carry_out(&watch.root, step))
+}
+
+/// Does `work`, which carries `step` out, and makes known to the sensors what it did to directories.
+fn seen<T>(
+    sight: Option<&Sight>,
+    watch: &Watch,
+    step: &Step,
+    work: impl FnOnce() -> Result<T, ResponseError>,
+) -> Result<T, ResponseError> {
     let going = sight.zip(taken_away(step)).map(|(sight, path)| (path, sight.known(watch, path)));
-    let outcome = responder.carry_out(&watch.root, step)?;
+    let done = work()?;
     if let Some(sight) = sight {
         tell(sight, watch, step);
         if let Some((path, known)) = going {
             sight.directory_removed(watch, path, known);
         }
     }
-    Ok(outcome)
+    Ok(done)
 }
 
 /// What `step` took out of its place, and why.
@@ -215,6 +283,7 @@ mod tests {
             xattrs: Xattrs::default(),
             target: None,
             rdev: 0,
+            flags: crate::core::entry::Flags::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::core::correlate::{Correlator, Deeds, Look};
 use crate::core::entry::{Aspect, FileType, Found};
 use crate::core::path::RelPath;
 use crate::store::{Store, StoreError};
+use crate::tree::private::is_in_flight;
 use crate::tree::{TreeError, inspect};
 
 use super::sight::Sight;
@@ -152,7 +153,8 @@ impl Examiner<'_> {
         queue: &mut BTreeMap<RelPath, Look>,
         round: &mut Round,
     ) -> Result<(), StoreError> {
-        if !round.seen.insert(look.path.clone()) {
+        // What a response has set aside is fim's own until it is released.
+        if look.path.name().is_some_and(is_in_flight) || !round.seen.insert(look.path.clone()) {
             return Ok(());
         }
         let approved = self.store.baseline_get(self.watch.path(), &look.path)?;

@@ -125,8 +125,9 @@ impl Journal {
         }
     }
 
-    /// Writes what has gathered, as one transaction.
-    pub fn write(&mut self, store: &mut Store, progress: &Progress) {
+    /// Writes what has gathered, as one transaction. With `durably` it outlasts a power cut from then on: what the records
+    /// tell of is about to be removed.
+    pub fn write(&mut self, store: &mut Store, progress: &Progress, durably: bool) {
         if self.blocked.as_ref().is_some_and(|blocked| boottime_ns() < blocked.until_ns) {
             return;
         }
@@ -142,7 +143,8 @@ impl Journal {
             .enumerate()
             .flat_map(|(index, e)| e.evidence.iter().map(move |row| (index, row.clone())))
             .collect();
-        match store.append_with(&events, &closes, &evidence) {
+        let appended = store.durably(durably, |store| store.append_with(&events, &closes, &evidence));
+        match appended {
             Ok(records) => {
                 if self.blocked.take().is_some() {
                     self.accounted_ns = Some(boottime_ns());

@@ -10,6 +10,8 @@ pub mod watch;
 
 mod act;
 mod by_hand;
+mod conclude;
+mod descriptors;
 mod examine;
 mod journal;
 mod progress;

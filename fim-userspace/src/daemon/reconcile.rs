@@ -11,12 +11,13 @@ use crate::core::observation::{Deed, Signal, Source, WatchId};
 use crate::core::path::{RelPath, display};
 use crate::core::plan::plan;
 use crate::core::repetition::Repetition;
-use crate::respond::Responder;
+use crate::respond::{Pending, Responder};
 use crate::store::vault::Vault;
 use crate::store::{Intent, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
 use super::clock::boottime_ns;
+use super::conclude::Begun;
 use super::control::Job;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
@@ -41,6 +42,8 @@ pub(super) const RESTLESS: u32 = 8;
 /// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
 const COVER_NS: u64 = 30 * SECOND_NS;
 const SECOND_NS: u64 = 1_000_000_000;
+/// Nanoseconds until what could not be stored or removed is looked at again.
+const LEFTOVER_NS: u64 = 5 * SECOND_NS;
 /// With nothing to come, the next signal wakes the reconciler.
 const FOREVER: Duration = Duration::from_secs(3600);
 /// Nanoseconds between two writings of the status file.
@@ -60,6 +63,10 @@ pub struct Reconciler {
     pub recent: Recent,
     pub repetition: Repetition<(WatchId, RelPath)>,
     pub progress: Arc<Progress>,
+    /// Places that are right while the disk has not been waited for.
+    pub begun: Begun,
+    /// What was taken out of its place, secured; removed once the records are in.
+    pub unreleased: Vec<(WatchId, Vec<Pending>)>,
     /// What the database is to note once the records are in.
     pub upkeep: Vec<(WatchId, Upkeep)>,
     pub reporter: Reporter,
@@ -99,6 +106,10 @@ impl Reconciler {
             }
             std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
             self.turn();
+            // As long as more is known to be wrong, putting it right comes first.
+            if signals.is_empty() || self.begun.is_full() {
+                self.conclude();
+            }
             self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
             self.housekeeping();
         }
@@ -109,6 +120,7 @@ impl Reconciler {
         // What is known is put right before the end; what does not keep still is found at the next start.
         for _ in 0..RESTLESS {
             self.work(u64::MAX);
+            self.conclude();
         }
         self.tell_of_end();
         self.journal
@@ -324,12 +336,15 @@ impl Reconciler {
                 self.rescans.push((id, retry, true));
                 return false;
             }
+            if self.begun.is_full() {
+                self.conclude();
+            }
             self.write();
         }
         true
     }
 
-    fn round(&mut self, watch: &Watch, looks: Vec<Look>) -> Result<(), StoreError> {
+    fn round(&mut self, watch: &Arc<Watch>, looks: Vec<Look>) -> Result<(), StoreError> {
         let (sight, inbox, held) = (&self.sight, &self.inbox, &mut self.held);
         // A sensor that is far behind is not waited for again and again.
         let mut in_time = true;
@@ -365,10 +380,14 @@ impl Reconciler {
         }
         self.admit(watch, &mut acts);
         self.announce_intents(watch, &mut acts)?;
-        carry_out(&self.responder, &self.sight, watch, &mut acts);
+        let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts);
         self.after_storing(watch);
+        let now = boottime_ns();
+        for act in acts.iter().filter(|act| !act.done.is_empty()) {
+            self.recent.note(watch.id, &act.finding.change.path, now);
+        }
         let mut upkeep = Upkeep::default();
-        for act in acts {
+        for act in self.begun.add(watch, acts, unfinished) {
             self.settle(watch, act, &mut upkeep);
         }
         for (look, found) in right {
@@ -425,9 +444,17 @@ impl Reconciler {
 
     /// Records first, notes about them after: a crash in between repeats a record and loses none.
     pub(super) fn write(&mut self) {
-        self.journal.write(&mut self.store, &self.progress);
+        let evidence = self.unreleased.iter().any(|(_, pendings)| !pendings.is_empty());
+        self.journal.write(&mut self.store, &self.progress, evidence);
         if !self.journal.healthy() {
             return;
+        }
+        for (id, pendings) in std::mem::take(&mut self.unreleased) {
+            // A name that could not be removed is something that should not be there.
+            for leftover in self.responder.release(pendings) {
+                let at = boottime_ns() + LEFTOVER_NS;
+                self.correlator.schedule(Look::new(id, leftover.path, at), at);
+            }
         }
         for (id, upkeep) in std::mem::take(&mut self.upkeep) {
             let Some(watch) = self.watch(id) else { continue };

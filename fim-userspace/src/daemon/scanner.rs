@@ -1,6 +1,6 @@
 //! Whole watches compared in the background: at the start, after a gap, and by interval.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,6 +47,9 @@ pub struct Context {
     pub state_dir: PathBuf,
     pub marks: Option<Arc<dyn Marks>>,
     pub out: Sender<Signal>,
+    /// After a restart of the machine: what changed after this moment (nanoseconds since the epoch) may not have reached
+    /// the disk, so the first scan reads it, whatever its identity says.
+    pub distrust_from_ns: Option<i64>,
 }
 
 impl Scanner {
@@ -123,6 +126,7 @@ impl Scanner {
 
 fn serve(context: &Context, inbox: &Receiver<WatchId>, progress: &ScanProgress) {
     let stop = &progress.stop;
+    let mut scanned = HashSet::new();
     for id in inbox {
         if stop.load(Ordering::Relaxed) {
             return;
@@ -130,8 +134,10 @@ fn serve(context: &Context, inbox: &Receiver<WatchId>, progress: &ScanProgress) 
         let Some(watch) = context.watches.get(id.0 as usize) else {
             continue;
         };
-        let ended = match compare_watch(context, watch, progress) {
+        let distrust = context.distrust_from_ns.filter(|_| !scanned.contains(&id));
+        let ended = match compare_watch(context, watch, progress, distrust) {
             Ok(Report { files, different, unreadable, unmarked, unmarked_why }) => {
+                scanned.insert(id);
                 Signal::Scanned { watch: id, files, different, unreadable, unmarked, unmarked_why }
             }
             Err(reason) => Signal::ScanFailed { watch: id, reason },
@@ -191,7 +197,12 @@ impl Approved {
     }
 }
 
-fn compare_watch(context: &Context, watch: &Watch, progress: &ScanProgress) -> Result<Report, String> {
+fn compare_watch(
+    context: &Context,
+    watch: &Watch,
+    progress: &ScanProgress,
+    distrust_from_ns: Option<i64>,
+) -> Result<Report, String> {
     let store = Store::open_read_only(&context.state_dir).map_err(|e| e.to_string())?;
     let approved = Approved::load(&store, watch.path()).map_err(|e| e.to_string())?;
     let different = AtomicU64::new(0);
@@ -199,7 +210,8 @@ fn compare_watch(context: &Context, watch: &Watch, progress: &ScanProgress) -> R
         different.fetch_add(1, Ordering::Relaxed);
         send(&context.out, found_different(watch.id, path), &progress.stop);
     };
-    let known = |path: &RelPath| approved.get(path).cloned();
+    let trusted = |found: &&Found| distrust_from_ns.is_none_or(|from| found.identity.ctime_ns < from);
+    let known = |path: &RelPath| approved.get(path).filter(trusted).cloned();
     let job = watch.scan(context.marks.as_deref(), &known, progress);
     let visit = |path: RelPath, found: Found| match approved.meet(&path) {
         Some(was) if watch.satisfied(&path, &was.entry, &found.entry) => {}

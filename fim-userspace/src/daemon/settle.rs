@@ -74,7 +74,9 @@ impl Reconciler {
         if act.again || (response == Response::Failed && !act.plan.steps.is_empty()) {
             self.retry(act.finding.look.clone(), now);
         }
-        let closes = act.intent;
+        // Its intent stays open until what was taken out of its place is gone: a crash before is healed at the next start.
+        let closes = act.intent.filter(|_| !act.unreleased);
+        upkeep.closed_intents.extend(act.intent.filter(|_| act.unreleased));
         if told && act.evidence.is_empty() {
             upkeep.closed_intents.extend(closes);
         } else {

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::core::correlate::Correlator;
+use crate::core::correlate::{Correlator, Deeds, Look};
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
@@ -23,6 +23,7 @@ use crate::store::{Lock, Store};
 use crate::tree::private::is_private_name;
 
 use super::clock::{boottime_ns, realtime_ns};
+use super::conclude::Begun;
 use super::control::{Control, Job, WAITING};
 use super::journal::{Announce, Entry, Journal};
 use super::limits::Retention;
@@ -49,8 +50,10 @@ pub fn run(
     super::require_privilege("watch and restore files")?;
     // Whoever started fim may have blocked the signals that end it.
     SigSet::all().thread_unblock().context("the signals that end fim cannot be unblocked")?;
+    super::descriptors::raise_descriptors();
     let _lock = Lock::acquire(&config.state.dir)?;
-    let store = Store::open(&config.state.dir)?;
+    let mut store = Store::open(&config.state.dir)?;
+    let distrust_from_ns = not_surely_on_disk(&mut store)?;
     let vault = Arc::new(open_vault(config)?);
     let retention = Retention { max_age: config.vault.max_age, max_size: config.vault.max_size };
     let watches = Watch::open_all(config)?;
@@ -77,6 +80,7 @@ pub fn run(
         state_dir: config.state.dir.clone(),
         marks: sensors.marks(),
         out: out.clone(),
+        distrust_from_ns,
     })
     .context("the scanning thread cannot be started; raise the limits on processes and memory")?;
     watches.iter().for_each(|watch| scanner.first(watch.id));
@@ -111,6 +115,22 @@ pub fn run(
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(_) => anyhow::bail!("the reconciler failed; its records are safe, restart fim and report this"),
     }
+}
+
+/// After a restart of the machine, which may have been a power cut: from when on a file's identity says nothing about its
+/// content, nanoseconds since the epoch. The kernel writes back within a minute; the last record is from before the end.
+fn not_surely_on_disk(store: &mut Store) -> anyhow::Result<Option<i64>> {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .context("which boot this is cannot be read; mount /proc")?;
+    let before = store.meta_get("boot_id")?;
+    if before.as_deref() == Some(boot.trim()) {
+        return Ok(None);
+    }
+    store.meta_set("boot_id", boot.trim())?;
+    let last = store.last_record_time()?.and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    let last_ns = last.map_or(0, |t| i64::try_from(t.as_nanosecond()).unwrap_or(i64::MAX));
+    Ok(before.map(|_| last_ns.saturating_sub(HOUR_NS)))
 }
 
 struct Parts {
@@ -174,6 +194,8 @@ fn spawn(
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
         repetition: Repetition::default(),
+        begun: Begun::default(),
+        unreleased: Vec::new(),
         upkeep: Vec::new(),
         held: Vec::new(),
         rescans: Vec::new(),
@@ -233,12 +255,17 @@ impl Reconciler {
             event.message = Some("fim died during its response; the file is compared again".into());
             let mut evidence = Vec::new();
             let watch = self.watches.iter().find(|w| w.path() == intent.watch).cloned();
-            if let Some((watch, folder)) = watch.zip(intent.path.parent()) {
-                evidence = self.recover(&watch, &folder);
+            if let Some(watch) = watch {
+                evidence = intent.path.parent().map(|at| self.recover(&watch, &at)).unwrap_or_default();
+                // Read whole: what the response had built may not have reached the disk.
+                let now = boottime_ns();
+                let mut look = Look::new(watch.id, intent.path.clone(), now);
+                look.deeds = Deeds::SCANNED;
+                self.correlator.schedule(look, now);
             }
             self.journal.add(Entry { event, closes: Some(id), evidence });
         }
-        self.journal.write(&mut self.store, &self.progress);
+        self.journal.write(&mut self.store, &self.progress, true);
         Ok(())
     }
 

@@ -2,19 +2,22 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::evidence::{look, remove};
 use super::object::{Built, Id};
+use super::pending::{Aside, Pending};
 use super::{Evidence, flags};
-use crate::core::entry::{Aspect, Entry, FileType, Found, XattrName};
+use crate::core::entry::{Aspect, Entry, FileType, Flags, Found, XattrName};
 use crate::core::path::RelPath;
 use crate::store::vault::{Vault, VaultError};
 use crate::tree::attributes::{self, NotApplied};
 use crate::tree::inspect::inspect_fd;
 use crate::tree::private::PrivateName;
-use crate::tree::root::{Root, is_absent, open_name};
+use crate::tree::root::{Root, is_absent};
 
 #[derive(Debug)]
 pub enum Failure {
@@ -27,11 +30,8 @@ pub enum Failure {
         source: io::Error,
     },
     Vault(VaultError),
-    /// The place is right, but what was there is not in the vault and stays beside it under a private name.
-    Kept {
-        name: String,
-        why: Box<Failure>,
-    },
+    /// What is there can be neither exchanged nor renamed: it is a mount point, or the file system forbids it.
+    InPlace(io::Error),
     /// A reason, and what to do about it.
     Other(String),
 }
@@ -41,22 +41,14 @@ impl Failure {
         Self::Io { what: what.into(), source: source.into() }
     }
 
-    /// For failures after the approved version has its place.
-    pub fn kept(self, name: &PrivateName) -> Self {
-        match self {
-            Self::Moved => Self::Moved,
-            why => Self::Kept { name: name.to_string(), why: Box::new(why) },
-        }
-    }
-
     pub fn reason(&self) -> String {
         match self {
             Self::Moved => "it changed again".into(),
             Self::ParentMissing => "a folder above it is missing".into(),
             Self::NotEmpty => "the folder is not empty".into(),
             Self::Io { what, source } => format!("{what} failed ({source}); {}", advice(source)),
+            Self::InPlace(source) => format!("it can be neither exchanged nor renamed ({source})"),
             Self::Vault(e) => e.to_string(),
-            Self::Kept { why, .. } => why.reason(),
             Self::Other(reason) => reason.clone(),
         }
     }
@@ -80,6 +72,14 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// What became of a step.
+pub struct Ended {
+    pub evidence: Vec<Evidence>,
+    pub righted: Instant,
+    pub method: Option<&'static str>,
+    pub pending: Option<Pending>,
+}
+
 pub struct Act<'a> {
     vault: &'a Vault,
     dir: OwnedFd,
@@ -88,6 +88,11 @@ pub struct Act<'a> {
     pub evidence: Vec<Evidence>,
     /// When the place was right again.
     pub righted: Option<Instant>,
+    /// A new file in its place, not durable yet.
+    pub fresh: Option<OwnedFd>,
+    pub asides: Vec<Aside>,
+    /// How it was done, where not in the usual way.
+    pub method: Option<&'static str>,
     // Declared after `dir`, and restored when the step has ended, however it ended.
     _unlocked: Option<flags::Unlocked>,
 }
@@ -106,11 +111,24 @@ impl<'a> Act<'a> {
         })?;
         let unlocked = flags::unlock_dir(dir.as_fd())
             .map_err(|e| Failure::io("clearing the immutable flag of its folder", e))?;
-        Ok(Self { vault, dir, name, path, evidence: Vec::new(), righted: None, _unlocked: unlocked })
+        Ok(Self {
+            vault,
+            dir,
+            name,
+            path,
+            evidence: Vec::new(),
+            righted: None,
+            fresh: None,
+            asides: Vec::new(),
+            method: None,
+            _unlocked: unlocked,
+        })
     }
 
-    pub fn end(self) -> (Vec<Evidence>, Instant) {
-        (self.evidence, self.righted.unwrap_or_else(Instant::now))
+    pub fn end(self) -> Ended {
+        let righted = self.righted.unwrap_or_else(Instant::now);
+        let pending = Pending::new(self.path, self.dir, self.fresh, self.asides);
+        Ended { evidence: self.evidence, righted, method: self.method, pending }
     }
 
     /// Whether the folder has no name any more (inode(7): `st_nlink` 0).
@@ -126,16 +144,8 @@ impl<'a> Act<'a> {
         self.vault
     }
 
-    /// The object under a name in the folder, and which one it is.
     pub fn look(&self, name: &[u8]) -> Result<Option<(OwnedFd, Id)>, Failure> {
-        let fd = match open_name(self.dir(), name) {
-            Ok(fd) => fd,
-            Err(e) if is_absent(&e) => return Ok(None),
-            Err(e) => return Err(Failure::io("looking at it", e)),
-        };
-        let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
-        let id = Id::of(&stat);
-        Ok(Some((fd, id)))
+        look(self.dir(), name)
     }
 
     pub fn id_of(&self, name: &[u8]) -> Result<Option<Id>, Failure> {
@@ -147,6 +157,9 @@ impl<'a> Act<'a> {
         let name = self.name.clone();
         if self.id_of(&name)? != expected.map(Id::expected) {
             return Err(Failure::Moved);
+        }
+        if let Some(found) = expected {
+            not_mounted_over(approved.flags, found)?;
         }
         if let Some(found) = expected
             && approved.kind == FileType::Directory
@@ -160,10 +173,25 @@ impl<'a> Act<'a> {
             None => self.place(&built),
             Some(found) => self.exchange(&built, Id::expected(found)),
         };
-        if !matches!(result, Ok(()) | Err(Failure::Kept { .. })) {
-            self.discard(&built);
+        match result {
+            Ok(()) => {
+                let flagged = attributes::apply_flags(built.held.as_fd(), approved);
+                self.fresh = Some(built.held).filter(|_| approved.kind == FileType::Regular);
+                flagged.map_err(Failure::attribute)
+            }
+            Err(Failure::InPlace(_)) if expected.is_some_and(|found| may_be_in_place(approved, found)) => {
+                self.discard(&built);
+                self.write_over(approved, expected)
+            }
+            Err(Failure::InPlace(source)) => {
+                self.discard(&built);
+                Err(Failure::io("exchanging it with the approved version", source))
+            }
+            Err(failure) => {
+                self.discard(&built);
+                Err(failure)
+            }
         }
-        result
     }
 
     /// Puts the attributes back on the file that is there.
@@ -186,10 +214,16 @@ impl<'a> Act<'a> {
     /// Removes a half-finished version. Should something else stand under its name, that becomes evidence.
     pub fn discard(&mut self, built: &Built) {
         let name = built.name.bytes();
-        let result = match self.id_of(name) {
+        let result = match self.look(name) {
             Ok(None) => Ok(()),
-            Ok(Some(id)) if id == built.id => self.unlink(name, id),
-            Ok(Some(_)) => self.preserve(name, self.path),
+            Ok(Some((_, id))) if id == built.id => remove(self.dir(), name, id),
+            Ok(Some((object, id))) => {
+                // After a failure behind the exchange it is set aside already.
+                if !self.asides.iter().any(|aside| aside.name.bytes() == name) {
+                    self.set_aside(built.name.clone(), object, id, None);
+                }
+                Ok(())
+            }
             Err(e) => Err(e),
         };
         if let Err(failure) = result {
@@ -197,14 +231,35 @@ impl<'a> Act<'a> {
         }
     }
 
+    /// What stands under a private name now becomes evidence, and then goes.
+    pub fn set_aside(&mut self, name: Arc<PrivateName>, object: OwnedFd, id: Id, back: Option<Vec<u8>>) {
+        let path = self.path.clone();
+        self.asides.push(Aside { name, object: Some(object), id, path, back });
+    }
+
     /// Takes everything under a leftover's private name into the vault and away.
     pub fn clear_private(&mut self, name: &[u8]) -> Result<(), Failure> {
-        let _in_flight = PrivateName::adopt(name);
-        match self.id_of(name)? {
-            None => Ok(()),
-            Some(_) => self.preserve(name, self.path),
+        if let Some((object, id)) = self.look(name)? {
+            self.set_aside(Arc::new(PrivateName::adopt(name)), object, id, None);
         }
+        Ok(())
     }
+}
+
+/// Something that was mounted since is no change of the file below it: it is neither altered nor removed.
+pub fn not_mounted_over(approved: Flags, found: &Found) -> Result<(), Failure> {
+    if found.entry.flags.has(Flags::MOUNT) && !approved.has(Flags::MOUNT) {
+        return Err(Failure::Other(
+            "something is mounted over it, which fim neither alters nor removes; look at it with findmnt, and unmount it"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Regular files on both sides: anything else has no content that could be written over.
+fn may_be_in_place(approved: &Entry, found: &Found) -> bool {
+    approved.kind == FileType::Regular && found.entry.kind == FileType::Regular
 }
 
 fn is_privileged(entry: &Entry) -> bool {
@@ -220,6 +275,7 @@ pub fn put_attributes(
     path: &RelPath,
 ) -> Result<Evidence, Failure> {
     let before = inspect_fd(fd.as_fd(), Some(expected)).map_err(|e| Failure::io("reading it", e))?;
+    not_mounted_over(approved.flags, &before)?;
     let same = Id::expected(&before) == Id::expected(expected);
     let content = approved.differences(&before.entry).iter().all(|a| !is_content(*a));
     if !same || !content {
@@ -231,6 +287,7 @@ pub fn put_attributes(
         }
         other => other.map_err(Failure::attribute)?,
     }
+    attributes::apply_flags(fd.as_fd(), approved).map_err(Failure::attribute)?;
     Ok(Evidence { path: path.clone(), found: before, digest: None })
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType as Kind, Mode, OFlags};
 use rustix::io::Errno;
@@ -50,7 +51,7 @@ impl Act<'_> {
         {
             return Err(Failure::Moved);
         }
-        let built = Built { name, id: Id::of(&stat), held: fd };
+        let built = Built { name: Arc::new(name), id: Id::of(&stat), held: fd };
         if let Err(e) = attributes::apply(built.held.as_fd(), approved) {
             self.discard(&built);
             return Err(Failure::attribute(e));
@@ -93,7 +94,6 @@ impl Act<'_> {
             self.vault().copy_to(&digest, &mut out).map_err(Failure::Vault)?;
             let file = out.finish().map_err(|e| Failure::io("writing the approved version", e))?;
             attributes::apply(file.as_fd(), approved).map_err(Failure::attribute)?;
-            rustix::fs::fsync(&file).map_err(|e| Failure::io("syncing the approved version", e))?;
             // A program cannot be executed while a descriptor for writing is open on it (ETXTBSY).
             let path_only = OFlags::PATH | OFlags::CLOEXEC;
             let fd = rustix::fs::open(proc_path(file.as_fd()), path_only, Mode::empty())
@@ -102,7 +102,7 @@ impl Act<'_> {
             Ok((fd, Id::of(&stat)))
         };
         match fill() {
-            Ok((fd, id)) => Ok(Built { name, id, held: fd }),
+            Ok((fd, id)) => Ok(Built { name: Arc::new(name), id, held: fd }),
             Err(failure) => {
                 // Half of a copy; the whole is in the vault, or was damaged there.
                 let _ = rustix::fs::unlinkat(self.dir(), name.bytes(), AtFlags::empty());

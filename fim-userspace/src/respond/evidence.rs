@@ -1,4 +1,4 @@
-//! Taking what was out of place into the vault, and only then away.
+//! Taking what was out of place into the vault.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,15 +9,16 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::Evidence;
-use super::act::{Act, Failure};
+use super::act::Failure;
 use super::flags::insist;
 use super::object::Id;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
+use crate::store::vault::Vault;
 use crate::tree::attributes;
 use crate::tree::inspect::{inspect_fd, open_content};
-use crate::tree::private::PrivateName;
-use crate::tree::root::{open_name, reopen};
+use crate::tree::private::{PrivateName, is_in_flight};
+use crate::tree::root::{is_absent, open_name, reopen};
 
 /// How often content that a writer still holding the file changes meanwhile is stored again, and a folder that
 /// somebody keeps filling is emptied again.
@@ -26,93 +27,99 @@ const ATTEMPTS: u32 = 3;
 /// How far beyond its first size a file that is still being written is followed.
 const GROWTH: u64 = 64 << 20;
 
-impl Act<'_> {
-    /// Stores what stands under a name of this folder, whatever it is, and removes it. `path` is where it was found.
-    pub fn preserve(&mut self, name: &[u8], path: &RelPath) -> Result<(), Failure> {
-        let (fd, id) = self.look(name)?.ok_or(Failure::Moved)?;
-        let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
-        if attributes::file_type(&stat) == FileType::Directory {
-            return self.preserve_tree(PrivateName::adopt(name), path);
-        }
-        let evidence = self.store(fd.as_fd(), path)?;
-        self.evidence.push(evidence);
-        self.unlink(name, id)
+/// Puts what stands in one folder under private names into the vault.
+pub struct Keeper<'a> {
+    vault: &'a Vault,
+    dir: BorrowedFd<'a>,
+    /// Content is durable only once the vault's batch is committed.
+    batch: bool,
+    pub evidence: Vec<Evidence>,
+}
+
+impl<'a> Keeper<'a> {
+    pub fn new(vault: &'a Vault, dir: BorrowedFd<'a>, batch: bool) -> Self {
+        Self { vault, dir, batch, evidence: Vec::new() }
     }
 
-    /// As `preserve`, for a folder that has to be empty.
-    pub fn preserve_empty_dir(&mut self, name: &[u8], path: &RelPath) -> Result<(), Failure> {
-        let (fd, id) = self.look(name)?.ok_or(Failure::Moved)?;
-        let found = inspect_fd(fd.as_fd(), None).map_err(|e| Failure::io("reading it", e))?;
-        self.unlink(name, id)?;
-        self.evidence.push(Evidence { path: path.clone(), found, digest: None });
+    /// Makes evidence of an object that is no folder.
+    pub fn store(&mut self, fd: BorrowedFd<'_>, path: &RelPath) -> Result<(), Failure> {
+        let evidence = self.stored(fd, path, self.batch)?;
+        self.evidence.push(evidence);
         Ok(())
     }
 
-    /// Removes a name of this folder if it still stands for that object.
-    pub fn unlink(&self, name: &[u8], id: Id) -> Result<(), Failure> {
-        remove(self.dir(), name, id)
+    /// Takes everything below a folder into the vault and away, and the folder itself. `path` is where it was found.
+    ///
+    /// Never goes down: each folder inside one is first renamed to a private name beside it. So neither depth nor a
+    /// folder moved elsewhere meanwhile matters.
+    pub fn empty(
+        &mut self,
+        top: &PrivateName,
+        fd: BorrowedFd<'_>,
+        id: Id,
+        path: &RelPath,
+    ) -> Result<(), Failure> {
+        let mut queue = VecDeque::new();
+        self.empty_one(top.bytes(), fd, id, path, &mut queue)?;
+        while let Some((name, path)) = queue.pop_front() {
+            let (fd, id) = look(self.dir, name.bytes())?.ok_or(Failure::Moved)?;
+            self.empty_one(name.bytes(), fd.as_fd(), id, &path, &mut queue)?;
+        }
+        Ok(())
     }
 
-    /// Empties folders without ever going down: each folder inside one is first renamed to a private name beside it.
-    /// So neither depth nor a folder moved elsewhere meanwhile matters.
-    fn preserve_tree(&mut self, top: PrivateName, path: &RelPath) -> Result<(), Failure> {
-        let mut queue = VecDeque::from([(top, path.clone())]);
-        while let Some((name, path)) = queue.pop_front() {
-            let (fd, id) = self.look(name.bytes())?.ok_or(Failure::Moved)?;
-            let found = inspect_fd(fd.as_fd(), None).map_err(|e| Failure::io("reading a folder", e))?;
-            self.evidence.push(Evidence { path: path.clone(), found, digest: None });
-            let dir = reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)
-                .map_err(|e| Failure::io("opening a folder", e))?;
-            super::flags::clear(fd.as_fd());
-            let mut attempt = 1;
-            loop {
-                for child in names(dir.as_fd())? {
-                    let path = path.join(&child).unwrap_or_else(|| path.clone());
-                    if let Some(below) = self.preserve_child(dir.as_fd(), &child, &path)? {
-                        queue.push_back((below, path));
-                    }
-                }
-                match self.unlink(name.bytes(), id) {
-                    Err(Failure::NotEmpty) if attempt < ATTEMPTS => attempt += 1,
-                    Err(Failure::NotEmpty) => {
-                        return Err(Failure::Other(
-                            "somebody keeps making files in the folder found there".into(),
-                        ));
-                    }
-                    other => break other?,
+    fn empty_one(
+        &mut self,
+        name: &[u8],
+        fd: BorrowedFd<'_>,
+        id: Id,
+        path: &RelPath,
+        queue: &mut VecDeque<(PrivateName, RelPath)>,
+    ) -> Result<(), Failure> {
+        let found = inspect_fd(fd, None).map_err(|e| Failure::io("reading a folder", e))?;
+        self.evidence.push(Evidence { path: path.clone(), found, digest: None });
+        let dir =
+            reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Failure::io("opening a folder", e))?;
+        super::flags::clear(fd);
+        for _ in 0..ATTEMPTS {
+            for child in names(dir.as_fd())? {
+                let path = path.join(&child).unwrap_or_else(|| path.clone());
+                if let Some(below) = self.empty_child(dir.as_fd(), &child, &path)? {
+                    queue.push_back((below, path));
                 }
             }
+            match remove(self.dir, name, id) {
+                Err(Failure::NotEmpty) => {}
+                other => return other,
+            }
         }
-        Ok(())
+        Err(Failure::Other("somebody keeps making files in the folder found there".into()))
     }
 
     /// Stores and removes one object inside a folder that is being emptied; a folder becomes a private name beside it.
-    fn preserve_child(
+    fn empty_child(
         &mut self,
         dir: BorrowedFd<'_>,
         child: &[u8],
         path: &RelPath,
     ) -> Result<Option<PrivateName>, Failure> {
-        let fd = match open_name(dir, child) {
-            Ok(fd) => fd,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Failure::io("looking into a folder", e)),
+        let Some((fd, id)) = look(dir, child)? else {
+            return Ok(None);
         };
-        let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
-        if attributes::file_type(&stat) == FileType::Directory {
+        if id.kind() == FileType::Directory {
             let name = PrivateName::fresh();
-            insist(fd.as_fd(), || rustix::fs::renameat(dir, child, self.dir(), name.bytes()))
+            insist(fd.as_fd(), || rustix::fs::renameat(dir, child, self.dir, name.bytes()))
                 .map_err(|e| Failure::io("emptying a folder", e))?;
             return Ok(Some(name));
         }
-        let evidence = self.store(fd.as_fd(), path)?;
+        let evidence = self.stored(fd.as_fd(), path, false)?;
         self.evidence.push(evidence);
-        remove(dir, child, Id::of(&stat))?;
+        remove(dir, child, id)?;
         Ok(None)
     }
 
-    /// Makes evidence of an object: its content in the vault, durably, and its state.
-    fn store(&self, fd: BorrowedFd<'_>, path: &RelPath) -> Result<Evidence, Failure> {
+    /// Content to the vault, durably or with its batch, and the state.
+    fn stored(&self, fd: BorrowedFd<'_>, path: &RelPath, batch: bool) -> Result<Evidence, Failure> {
         let io = |e| Failure::io("reading what was there", e);
         let (entry, _) = attributes::read(fd).map_err(io)?;
         if entry.kind != FileType::Regular {
@@ -124,7 +131,9 @@ impl Act<'_> {
             let (mut entry, identity) = attributes::read(fd).map_err(io)?;
             let file = File::from(open_content(fd).map_err(io)?);
             let mut content = file.take(entry.size.saturating_add(GROWTH));
-            let digest = self.vault().put(&mut content).map_err(Failure::Vault)?;
+            let stored =
+                if batch { self.vault.put_deferred(&mut content) } else { self.vault.put(&mut content) };
+            let digest = stored.map_err(Failure::Vault)?;
             let now = rustix::fs::fstat(fd).map_err(|e| io(e.into()))?;
             if attributes::identity(&now).ctime_ns == identity.ctime_ns || attempt == ATTEMPTS {
                 entry.sha256 = Some(digest);
@@ -140,7 +149,24 @@ impl Act<'_> {
     }
 }
 
-fn remove(dir: BorrowedFd<'_>, name: &[u8], id: Id) -> Result<(), Failure> {
+/// The object under a name of a folder, and which one it is.
+pub fn look(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<(OwnedFd, Id)>, Failure> {
+    let fd = match open_name(dir, name) {
+        Ok(fd) => fd,
+        Err(e) if is_absent(&e) => return Ok(None),
+        Err(e) => return Err(Failure::io("looking at it", e)),
+    };
+    let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
+    let id = Id::of(&stat);
+    Ok(Some((fd, id)))
+}
+
+/// Removes a name if it still stands for that object.
+///
+/// Between the check and the removal somebody who may write in the folder can put another file under the name. Who may
+/// do that may remove that file as well (the kernel asks the same of rename and unlink), so it gains him nothing, and
+/// what was found is in the vault by then.
+pub fn remove(dir: BorrowedFd<'_>, name: &[u8], id: Id) -> Result<(), Failure> {
     let fd = match open_name(dir, name) {
         Ok(fd) => fd,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -173,9 +199,9 @@ fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Failure> {
     Ok(out)
 }
 
-/// Whether the folder of an `O_PATH` descriptor is empty.
+/// Whether the folder of an `O_PATH` descriptor holds nothing but what is about to be removed.
 pub fn is_empty_dir(fd: BorrowedFd<'_>) -> Result<bool, Failure> {
     let dir: OwnedFd =
         reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Failure::io("opening a folder", e))?;
-    Ok(names(dir.as_fd())?.is_empty())
+    Ok(names(dir.as_fd())?.iter().all(|name| is_in_flight(name)))
 }

@@ -2,14 +2,16 @@
 //!
 //! Somebody may be writing to the same folder at the same moment. So everything is done on descriptors, what is taken
 //! out of its place is compared with what was expected by device and inode, and nothing is removed before the vault
-//! holds it durably.
+//! holds it durably. The place is put right first, and the disk is waited for afterwards.
 
 mod act;
 mod build;
 mod evidence;
 mod flags;
+mod in_place;
 mod move_back;
 mod object;
+mod pending;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -23,9 +25,9 @@ use crate::core::path::{RelPath, display};
 use crate::core::plan::Step;
 use crate::store::vault::Vault;
 use crate::tree::Root;
-use act::{Act, Failure};
-
 use crate::tree::private::{is_in_flight, is_private_name};
+use act::{Act, Ended, Failure};
+pub use pending::{Leftover, Pending};
 
 /// What was taken out of its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +43,10 @@ pub struct Outcome {
     pub response: Response,
     /// When the place was right again; storing the evidence came after.
     pub righted: Instant,
+    /// Known already; what was taken out of its place follows from [`Pending::take_evidence`].
     pub evidence: Vec<Evidence>,
+    /// How it was done where the usual way was not open.
+    pub method: Option<&'static str>,
 }
 
 /// Why a step was not carried out to its end. What had become evidence by then is told all the same.
@@ -58,6 +63,16 @@ pub enum ResponseError {
 }
 
 impl ResponseError {
+    fn with(mut self, more: Vec<Evidence>) -> Self {
+        match &mut self {
+            Self::Moved { evidence, .. }
+            | Self::Failed { evidence, .. }
+            | Self::ParentMissing { evidence, .. }
+            | Self::NotEmpty { evidence, .. } => evidence.extend(more),
+        }
+        self
+    }
+
     pub fn into_evidence(self) -> Vec<Evidence> {
         match self {
             Self::Moved { evidence, .. }
@@ -78,25 +93,65 @@ impl Responder {
         Self { vault }
     }
 
-    /// Carries out one step. It may be repeated after any error and after a crash at any point.
+    /// Carries out one step to its very end. It may be repeated after any error and after a crash at any point.
     pub fn carry_out(&self, root: &Root, step: &Step) -> Result<Outcome, ResponseError> {
+        let mut pendings = Vec::new();
+        let outcome = self.begin(root, step, &mut pendings);
+        self.finish(root, outcome, pendings)
+    }
+
+    /// Makes the place right; what remains to be done is added to `pendings`, also when it fails. They are to be given to
+    /// [`secure`](Self::secure) and, once the evidence is recorded, to [`release`](Self::release).
+    pub fn begin(
+        &self,
+        root: &Root,
+        step: &Step,
+        pendings: &mut Vec<Pending>,
+    ) -> Result<Outcome, ResponseError> {
+        let mut act = |path, response, work: &mut dyn FnMut(&mut Act<'_>) -> Result<(), Failure>| {
+            self.act(root, path, response, pendings, work)
+        };
         match step {
             Step::Replace { path, approved, expected } => {
-                self.act(root, path, Response::Restored, |act| act.replace(approved, expected.as_ref()))
+                act(path, Response::Restored, &mut |act| act.replace(approved, expected.as_ref()))
             }
             Step::Reattribute { path, approved, expected } if path.is_root() => {
                 self.reattribute_root(root, approved, expected)
             }
             Step::Reattribute { path, approved, expected } => {
-                self.act(root, path, Response::Restored, |act| act.reattribute(approved, expected))
+                act(path, Response::Restored, &mut |act| act.reattribute(approved, expected))
             }
             Step::MoveBack { from, to, expected } => self.move_back(root, from, to, expected),
             Step::Quarantine { path, expected } => {
-                self.act(root, path, Response::Quarantined, |act| act.take_away(expected))
+                act(path, Response::Quarantined, &mut |act| act.take_away(expected))
             }
             Step::Delete { path, expected } => {
-                self.act(root, path, Response::Deleted, |act| act.take_away(expected))
+                act(path, Response::Deleted, &mut |act| act.take_away(expected))
             }
+        }
+    }
+
+    /// Secures and removes what one step left, and adds its evidence to the step's own.
+    fn finish(
+        &self,
+        root: &Root,
+        outcome: Result<Outcome, ResponseError>,
+        mut pendings: Vec<Pending>,
+    ) -> Result<Outcome, ResponseError> {
+        self.secure(root, &mut pendings);
+        let evidence: Vec<Evidence> = pendings.iter_mut().flat_map(Pending::take_evidence).collect();
+        let failed = pendings.iter().find_map(|p| p.failure().map(str::to_owned));
+        self.release(pendings);
+        match (outcome, failed) {
+            (Ok(mut outcome), None) => {
+                outcome.evidence.extend(evidence);
+                Ok(outcome)
+            }
+            (Ok(outcome), Some(sentence)) => {
+                let evidence = outcome.evidence.into_iter().chain(evidence).collect();
+                Err(ResponseError::Failed { sentence, evidence })
+            }
+            (Err(error), _) => Err(error.with(evidence)),
         }
     }
 
@@ -112,6 +167,7 @@ impl Responder {
                 response: Response::Restored,
                 evidence: vec![evidence],
                 righted: Instant::now(),
+                method: None,
             }),
             Err(failure) => Err(explain(root, to, failure, Vec::new())),
         }
@@ -127,8 +183,10 @@ impl Responder {
         if is_in_flight(name) {
             return Ok(Vec::new());
         }
-        let outcome = self.act(root, &path, Response::Quarantined, |act| act.clear_private(name));
-        outcome.map(|o| o.evidence)
+        let mut pendings = Vec::new();
+        let outcome =
+            self.act(root, &path, Response::Quarantined, &mut pendings, &mut |act| act.clear_private(name));
+        self.finish(root, outcome, pendings).map(|o| o.evidence)
     }
 
     fn act(
@@ -136,15 +194,17 @@ impl Responder {
         root: &Root,
         path: &RelPath,
         response: Response,
-        work: impl FnOnce(&mut Act<'_>) -> Result<(), Failure>,
+        pendings: &mut Vec<Pending>,
+        work: &mut dyn FnMut(&mut Act<'_>) -> Result<(), Failure>,
     ) -> Result<Outcome, ResponseError> {
         let mut act = Act::begin(&self.vault, root, path).map_err(|f| explain(root, path, f, Vec::new()))?;
         // The folder may have been removed while it was held open: nothing can be made in it any more.
         let result =
             work(&mut act).map_err(|f| if act.folder_is_gone() { Failure::ParentMissing } else { f });
-        let (evidence, righted) = act.end();
+        let Ended { evidence, righted, method, pending } = act.end();
+        pendings.extend(pending);
         match result {
-            Ok(()) => Ok(Outcome { response, righted, evidence }),
+            Ok(()) => Ok(Outcome { response, righted, evidence, method }),
             Err(failure) => Err(explain(root, path, failure, evidence)),
         }
     }
@@ -163,7 +223,7 @@ impl Responder {
         match work() {
             Ok(evidence) => {
                 let (response, righted) = (Response::Restored, Instant::now());
-                Ok(Outcome { response, righted, evidence: vec![evidence] })
+                Ok(Outcome { response, righted, evidence: vec![evidence], method: None })
             }
             Err(failure) => Err(explain(root, &path, failure, Vec::new())),
         }
@@ -176,10 +236,6 @@ fn explain(root: &Root, path: &RelPath, failure: Failure, evidence: Vec<Evidence
         Failure::Moved => return ResponseError::Moved { path, evidence },
         Failure::ParentMissing => return ResponseError::ParentMissing { path, evidence },
         Failure::NotEmpty => return ResponseError::NotEmpty { path, evidence },
-        Failure::Kept { name, why } => format!(
-            "{path} is right again, but what was there is not in the vault yet and lies beside it as {name}: {}",
-            why.reason()
-        ),
         other => format!("{path} could not be put right: {}", other.reason()),
     };
     ResponseError::Failed { sentence, evidence }

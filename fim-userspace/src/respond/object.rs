@@ -1,6 +1,7 @@
 //! Objects under names of the folder that a step works in.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::Stat;
 
@@ -22,6 +23,10 @@ impl Id {
         Self { dev: stat.st_dev, ino: stat.st_ino, kind: attributes::file_type(stat) }
     }
 
+    pub fn kind(self) -> FileType {
+        self.kind
+    }
+
     pub fn expected(found: &Found) -> Self {
         Self { dev: found.identity.dev, ino: found.identity.ino, kind: found.entry.kind }
     }
@@ -29,7 +34,7 @@ impl Id {
 
 /// A finished object. The `O_PATH` descriptor keeps its inode number from being given to anything else.
 pub struct Built {
-    pub name: PrivateName,
+    pub name: Arc<PrivateName>,
     pub id: Id,
     pub held: OwnedFd,
 }

@@ -1,21 +1,23 @@
 //! Giving up a place and taking it, by renames within one folder.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::act::{Act, Failure};
+use super::act::{Act, Failure, not_mounted_over};
+use super::evidence::look;
 use super::flags::insist;
 use super::object::{Built, Id};
-use crate::core::entry::{FileType, Found};
+use crate::core::entry::{FileType, Flags, Found};
 use crate::tree::private::PrivateName;
 
 impl Act<'_> {
     /// Gives a built object the name, where nothing is.
     pub fn place(&mut self, built: &Built) -> Result<(), Failure> {
-        match self.rename_to_free(built.name.bytes(), &self.name) {
+        match rename_to_free(self.dir(), built.name.bytes(), &self.name) {
             Ok(()) => {}
             Err(Errno::EXIST | Errno::NOENT | Errno::NOTEMPTY) => return Err(Failure::Moved),
             Err(e) => return Err(Failure::io("giving the approved version its name", e)),
@@ -30,10 +32,11 @@ impl Act<'_> {
             Err(Errno::NOENT) => return Err(Failure::Moved),
             // No such flag on this file system, or not for these two kinds.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => return self.displace(built, expected),
+            Err(e @ (Errno::BUSY | Errno::XDEV)) => return Err(Failure::InPlace(e.into())),
             Err(e) => return Err(Failure::io("exchanging it with the approved version", e)),
         }
-        match self.id_of(built.name.bytes())? {
-            Some(id) if id == expected => {}
+        match self.look(built.name.bytes())? {
+            Some((object, id)) if id == expected => self.set_aside(built.name.clone(), object, id, None),
             Some(_) => {
                 // Something else had come there meanwhile; it gets its place back and is looked at by itself. What
                 // comes out of this second exchange is removed, or kept, by `discard`.
@@ -43,68 +46,69 @@ impl Act<'_> {
             None => return Err(Failure::Moved),
         }
         self.righted = Some(Instant::now());
-        self.preserve(built.name.bytes(), self.path).map_err(|f| f.kept(&built.name))?;
         self.stands(built)
     }
 
     /// The way for file systems that cannot exchange: for a moment there is no file, but nothing is ever lost.
     pub fn displace(&mut self, built: &Built, expected: Id) -> Result<(), Failure> {
-        let aside = PrivateName::fresh();
-        self.move_aside(&aside, expected)?;
+        let aside = Arc::new(PrivateName::fresh());
+        let object = self.move_aside(&aside, expected)?;
         if let Err(failure) = self.place(built) {
             self.put_back(&aside)?;
             return Err(failure);
         }
         self.righted = Some(Instant::now());
-        self.preserve(aside.bytes(), self.path).map_err(|f| f.kept(&aside))
+        self.set_aside(aside, object, expected, None);
+        Ok(())
     }
 
-    /// Takes what should not be there out of its place, into the vault, and away.
+    /// Takes what should not be there out of its place. It goes once the vault has it, or comes back.
     pub fn take_away(&mut self, expected: &Found) -> Result<(), Failure> {
         let id = Id::expected(expected);
+        not_mounted_over(Flags::default(), expected)?;
         let (fd, actual) = self.look(&self.name)?.ok_or(Failure::Moved)?;
         if actual != id {
             return Err(Failure::Moved);
         }
-        let directory = expected.entry.kind == FileType::Directory;
-        if directory && !super::evidence::is_empty_dir(fd.as_fd())? {
+        if expected.entry.kind == FileType::Directory && !super::evidence::is_empty_dir(fd.as_fd())? {
             return Err(Failure::NotEmpty);
         }
-        let aside = PrivateName::fresh();
-        self.move_aside(&aside, id)?;
+        let aside = Arc::new(PrivateName::fresh());
+        let object = self.move_aside(&aside, id)?;
         self.righted = Some(Instant::now());
-        let result = match directory {
-            true => self.preserve_empty_dir(aside.bytes(), self.path),
-            false => self.preserve(aside.bytes(), self.path),
-        };
-        if result.is_err() {
-            self.put_back(&aside)?;
-        }
-        result
+        self.set_aside(aside, object, id, Some(self.name.clone()));
+        Ok(())
     }
 
     /// Renames what has the name to a private one. If it is not the expected object, it goes back.
-    fn move_aside(&mut self, aside: &PrivateName, expected: Id) -> Result<(), Failure> {
+    fn move_aside(&mut self, aside: &Arc<PrivateName>, expected: Id) -> Result<OwnedFd, Failure> {
         let Some((fd, _)) = self.look(&self.name)? else {
             return Err(Failure::Moved);
         };
-        match insist(fd.as_fd(), || self.rename_to_free(&self.name, aside.bytes())) {
+        match insist(fd.as_fd(), || rename_to_free(self.dir(), &self.name, aside.bytes())) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Err(Failure::Moved),
             Err(e) => return Err(Failure::io("taking it out of its place", e)),
         }
-        if self.id_of(aside.bytes())? == Some(expected) {
-            return Ok(());
+        if let Some((object, id)) = self.look(aside.bytes())?
+            && id == expected
+        {
+            return Ok(object);
         }
         self.put_back(aside)?;
         Err(Failure::Moved)
     }
 
     /// Undoes `move_aside`. If the place is taken by now, what was there before becomes evidence instead.
-    fn put_back(&mut self, aside: &PrivateName) -> Result<(), Failure> {
-        match self.rename_to_free(aside.bytes(), &self.name) {
+    fn put_back(&mut self, aside: &Arc<PrivateName>) -> Result<(), Failure> {
+        match rename_to_free(self.dir(), aside.bytes(), &self.name) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::EXIST | Errno::NOTEMPTY) => self.preserve(aside.bytes(), self.path),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => {
+                if let Some((object, id)) = self.look(aside.bytes())? {
+                    self.set_aside(aside.clone(), object, id, None);
+                }
+                Ok(())
+            }
             Err(e) => Err(Failure::io(format!("giving it back its place (it is beside it, as {aside})"), e)),
         }
     }
@@ -122,36 +126,32 @@ impl Act<'_> {
         }
     }
 
-    /// Renames within the folder and never over anything.
-    fn rename_to_free(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
-        let dir = self.dir();
-        match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename_without_flags(from, to),
-            other => other,
-        }
-    }
-
-    /// A plain rename replaces silently, a link does not; folders cannot be linked, but a folder only ever replaces an
-    /// empty one.
-    pub(super) fn rename_without_flags(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
-        let dir = self.dir();
-        match rustix::fs::linkat(dir, from, dir, to, AtFlags::empty()) {
-            Ok(()) => rustix::fs::unlinkat(dir, from, AtFlags::empty()),
-            Err(Errno::PERM | Errno::NOTSUP) if self.is_free(to) => rustix::fs::renameat(dir, from, dir, to),
-            Err(Errno::PERM | Errno::NOTSUP) => Err(Errno::EXIST),
-            other => other,
-        }
-    }
-
-    fn is_free(&self, name: &[u8]) -> bool {
-        matches!(self.look(name), Ok(None))
-    }
-
     /// The name must now stand for what was built; otherwise somebody exchanged it under its private name.
     fn stands(&self, built: &Built) -> Result<(), Failure> {
         match self.id_of(&self.name)? {
             Some(id) if id == built.id => Ok(()),
             _ => Err(Failure::Moved),
         }
+    }
+}
+
+/// Renames within a folder and never over anything.
+pub fn rename_to_free(dir: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename_without_flags(dir, from, to),
+        other => other,
+    }
+}
+
+/// A plain rename replaces silently, a link does not; folders cannot be linked, but a folder only ever replaces an
+/// empty one.
+pub fn rename_without_flags(dir: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::linkat(dir, from, dir, to, AtFlags::empty()) {
+        Ok(()) => rustix::fs::unlinkat(dir, from, AtFlags::empty()),
+        Err(Errno::PERM | Errno::NOTSUP) if matches!(look(dir, to), Ok(None)) => {
+            rustix::fs::renameat(dir, from, dir, to)
+        }
+        Err(Errno::PERM | Errno::NOTSUP) => Err(Errno::EXIST),
+        other => other,
     }
 }

@@ -56,6 +56,17 @@ impl World {
         evidence.iter().filter_map(|e| e.digest).map(text).collect()
     }
 
+    /// What the step left is done; its evidence.
+    fn end(&self, act: Act<'_>) -> Vec<Evidence> {
+        let responder = Responder::new(self.vault.clone());
+        let Ended { mut evidence, pending, .. } = act.end();
+        let mut pendings: Vec<Pending> = pending.into_iter().collect();
+        responder.secure(&self.root, &mut pendings);
+        evidence.extend(pendings.iter_mut().flat_map(Pending::take_evidence));
+        assert_eq!(responder.release(pendings), []);
+        evidence
+    }
+
     /// The vault cannot take anything any more.
     fn break_vault(&self) {
         fs::remove_dir(self.vault.path().join("tmp")).expect("removed");
@@ -74,7 +85,7 @@ fn without_exchange_the_altered_file_is_moved_aside() {
     let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
     let built = act.build(&world.approved).expect("built");
     act.displace(&built, Id::expected(&world.found())).expect("displaced");
-    assert_eq!(world.evidence(&act.end().0), ["altered"]);
+    assert_eq!(world.evidence(&world.end(act)), ["altered"]);
     assert_eq!(world.found().entry, world.approved);
     assert_eq!(world.names(), ["file"]);
 }
@@ -86,7 +97,7 @@ fn without_rename_flags_nothing_is_replaced() {
     let act = Act::begin(&world.vault, &world.root, &path).expect("begins");
     fs::write(world.tree().join("other"), "other").expect("written");
     fs::create_dir(world.tree().join("dir")).expect("made");
-    let rename = |from: &str, to: &str| act.rename_without_flags(from.as_bytes(), to.as_bytes());
+    let rename = |from: &str, to: &str| swap::rename_without_flags(act.dir(), from.as_bytes(), to.as_bytes());
     assert!(rename("other", "file").is_err());
     assert!(rename("dir", "file").is_err());
     assert_eq!(world.content(), "altered");
@@ -110,6 +121,7 @@ fn what_came_meanwhile_gets_its_place_back() {
         let result = if displace { act.displace(&built, expected) } else { act.exchange(&built, expected) };
         assert!(matches!(result, Err(Failure::Moved)), "{result:?}");
         act.discard(&built);
+        world.end(act);
         assert_eq!((world.content().as_str(), world.names().len()), ("meanwhile", 1), "displace: {displace}");
     }
 }
@@ -127,7 +139,7 @@ fn a_forgery_under_the_private_name_is_noticed_and_loses_nothing() {
     let result = act.exchange(&built, expected);
     assert!(matches!(result, Err(Failure::Moved)), "{result:?}");
     assert_eq!(world.content(), "forged", "looked at again, and found to differ");
-    assert_eq!(world.evidence(&act.end().0), ["altered"]);
+    assert_eq!(world.evidence(&world.end(act)), ["altered"]);
 
     let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
     let built = act.build(&world.approved).expect("built");
@@ -135,7 +147,7 @@ fn a_forgery_under_the_private_name_is_noticed_and_loses_nothing() {
     fs::remove_file(&private).expect("removed");
     fs::write(&private, "planted").expect("written");
     act.discard(&built);
-    assert_eq!(world.evidence(&act.end().0), ["planted"], "never removed without evidence");
+    assert_eq!(world.evidence(&world.end(act)), ["planted"], "never removed without evidence");
 }
 
 #[test]
@@ -220,4 +232,37 @@ fn a_renamed_file_gets_its_name_back_but_never_over_another() {
     let error = responder.carry_out(&world.root, &step).expect_err("the name is taken");
     assert!(matches!(error, ResponseError::Moved { .. }), "{error}");
     assert_eq!((world.content().as_str(), world.names().len()), ("another", 2));
+}
+
+#[test]
+fn what_was_there_stays_until_it_is_released() {
+    let world = World::new();
+    let responder = Responder::new(world.vault.clone());
+    fs::write(world.tree().join("new"), "planted").expect("written");
+    let planted = RelPath::new("new").expect("sound");
+    let new = inspect(&world.root, &planted, None).expect("works").expect("there");
+    let steps = [
+        Step::Replace { path: path(), approved: world.approved.clone(), expected: Some(world.found()) },
+        Step::Quarantine { path: planted, expected: new },
+    ];
+    let mut pendings = Vec::new();
+    for step in &steps {
+        let outcome = responder.begin(&world.root, step, &mut pendings).expect("begun");
+        assert!(outcome.evidence.is_empty());
+    }
+    let right = (world.content(), world.tree().join("new").exists());
+    assert_eq!((right.0.as_str(), right.1), ("approved", false), "right before anything is durable");
+    assert_eq!((world.names().len(), pendings.len()), (3, 2));
+    // The writer may remove the private names: their content is held.
+    let left: Vec<_> = world.names().into_iter().filter(|name| name != "file").collect();
+    fs::remove_file(world.tree().join(&left[0])).expect("removed");
+
+    responder.secure(&world.root, &mut pendings);
+    assert!(world.tree().join(&left[1]).exists(), "recorded first");
+    let evidence: Vec<_> = pendings.iter_mut().flat_map(Pending::take_evidence).collect();
+    let mut held = world.evidence(&evidence);
+    held.sort();
+    assert_eq!(held, ["altered", "planted"]);
+    assert_eq!(responder.release(pendings), []);
+    assert_eq!(world.names(), ["file"]);
 }

@@ -8,11 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use super::error::explain;
 use super::versions::put_former;
 use super::{Store, StoreError, bad_row, signed, unsigned};
-use crate::core::entry::{Digest, Entry, FileType, Found, Identity, Xattrs};
+use crate::core::entry::{Digest, Entry, FileType, Flags, Found, Identity, Xattrs};
 use crate::core::path::RelPath;
 
-const COLUMNS: &str =
-    "path, type, sha256, size, mode, uid, gid, mtime_ns, xattrs, target, rdev, dev, ino, ctime_ns, nlink";
+const COLUMNS: &str = "path, type, sha256, size, mode, uid, gid, mtime_ns, xattrs, target, rdev, dev, ino, ctime_ns, nlink, flags";
 
 pub(super) const OF_WATCH: &str = "watch = (SELECT id FROM watch WHERE root = ?1)";
 
@@ -238,7 +237,7 @@ pub(super) fn put(db: &Connection, watch: &Path, entries: &[(RelPath, Found)]) -
         db.prepare_cached("SELECT id FROM watch WHERE root = ?1")?.query_row([root], |row| row.get(0))?;
     let sql = format!(
         "INSERT OR REPLACE INTO baseline (watch, {COLUMNS})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
     );
     let mut insert = db.prepare_cached(&sql)?;
     entries.iter().try_for_each(|(path, found)| put_one(&mut insert, id, path, found))
@@ -273,7 +272,8 @@ fn put_one(insert: &mut Statement<'_>, watch: i64, path: &RelPath, found: &Found
         signed(i.dev),
         signed(i.ino),
         i.ctime_ns,
-        signed(i.nlink)
+        signed(i.nlink),
+        e.flags.0
     ])?;
     Ok(())
 }
@@ -322,6 +322,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(RelPath, Found)> {
         xattrs,
         target: row.get(9)?,
         rdev: unsigned(row.get(10)?),
+        flags: Flags(row.get(15)?),
     };
     let identity = Identity {
         dev: unsigned(row.get(11)?),

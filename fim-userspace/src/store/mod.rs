@@ -155,6 +155,14 @@ impl Store {
         })
     }
 
+    /// When the newest record was made, RFC 3339.
+    pub fn last_record_time(&self) -> Result<Option<String>, StoreError> {
+        use rusqlite::OptionalExtension;
+        self.run("reading the ledger", |db| {
+            db.query_row("SELECT time FROM ledger ORDER BY seq DESC LIMIT 1", [], |row| row.get(0)).optional()
+        })
+    }
+
     pub fn meta_set(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
         self.run("writing its notes", |db| {
             db.prepare_cached(
@@ -163,6 +171,24 @@ impl Store {
             .execute([key, value])
         })?;
         Ok(())
+    }
+
+    /// Runs `work`; with `durably` each of its transactions waits for the disk.
+    pub fn durably<T>(
+        &mut self,
+        durably: bool,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let level = |store: &Self, level| {
+            store.run("setting when to sync", |db| db.pragma_update(None, "synchronous", level))
+        };
+        if !durably {
+            return work(self);
+        }
+        level(self, "full")?;
+        let out = work(self);
+        level(self, "normal")?;
+        out
     }
 
     fn run<T>(

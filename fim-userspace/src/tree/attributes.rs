@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, FileType as Kind, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType as Kind, IFlags, Mode, OFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
+    UTIME_OMIT, XattrFlags,
+};
 use rustix::io::Errno;
 
-use super::root::proc_path;
-use crate::core::entry::{Entry, FileType, Identity, XattrName, XattrValue, Xattrs};
+use super::root::{proc_path, reopen};
+use crate::core::entry::{Entry, FileType, Flags, Identity, XattrName, XattrValue, Xattrs};
 
 /// Longest list of names and longest value the kernel gives (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`, linux/limits.h).
 const XATTR_MAX: usize = 65536;
@@ -36,6 +39,10 @@ pub fn read(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
         xattrs: read_xattrs(fd)?,
         target,
         rdev: if matches!(kind, FileType::CharDevice | FileType::BlockDevice) { stat.st_rdev } else { 0 },
+        flags: match kind {
+            FileType::Regular | FileType::Directory => read_flags(fd),
+            _ => Flags::default(),
+        },
     };
     Ok((entry, identity(&stat)))
 }
@@ -65,6 +72,35 @@ pub fn file_type(stat: &Stat) -> FileType {
 fn ns(seconds: impl Into<i64>, nanoseconds: impl TryInto<i64>) -> i64 {
     let nanoseconds = nanoseconds.try_into().unwrap_or(0);
     seconds.into().saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// Needs no descriptor that is open for reading. A file system without flags has none set.
+fn read_flags(fd: BorrowedFd<'_>) -> Flags {
+    let Ok(stat) = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()) else {
+        return Flags::default();
+    };
+    let has = |attribute| stat.stx_attributes.contains(attribute);
+    Flags::default()
+        .with(Flags::IMMUTABLE, has(StatxAttributes::IMMUTABLE))
+        .with(Flags::APPEND, has(StatxAttributes::APPEND))
+        .with(Flags::NODUMP, has(StatxAttributes::NODUMP))
+        .with(Flags::MOUNT, has(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Sets the chattr(1) flags. To be called last: an immutable file takes nothing else.
+pub fn apply_flags(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
+    let settable = IFlags::from_bits_retain(Flags::SETTABLE.0);
+    let wanted = IFlags::from_bits_retain(approved.flags.0) & settable;
+    let now = IFlags::from_bits_retain(read_flags(fd).0) & settable;
+    if !matches!(approved.kind, FileType::Regular | FileType::Directory) || now == wanted {
+        return Ok(());
+    }
+    let set = || -> io::Result<()> {
+        let file = reopen(fd, OFlags::RDONLY)?;
+        let all = rustix::fs::ioctl_getflags(&file)?;
+        Ok(rustix::fs::ioctl_setflags(&file, (all - settable) | wanted)?)
+    };
+    set().map_err(|source| NotApplied { what: "chattr flags".into(), source })
 }
 
 fn read_xattrs(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
@@ -140,7 +176,8 @@ pub fn apply(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
         chmod(fd, &path, approved.mode).map_err(not_applied("mode"))?;
     }
     // What chown dropped has to be looked at again.
-    let held = read_xattrs(fd).map_err(io_error)?;
+    let held =
+        if approved.xattrs.0.is_empty() { Xattrs::default() } else { read_xattrs(fd).map_err(io_error)? };
     for (name, value) in approved.xattrs.0.iter().filter(|(n, v)| held.0.get(n) != Some(v)) {
         rustix::fs::setxattr(&path, &*name.0, &value.0, XattrFlags::empty())
             .map_err(not_applied(xattr_label(name)))?;

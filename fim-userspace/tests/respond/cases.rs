@@ -232,7 +232,7 @@ pub fn everything_can_be_quarantined(world: &World) {
 }
 
 /// Sets flags; `false` where the file system has none.
-fn set_flags(path: &std::path::Path, flags: IFlags) -> bool {
+pub fn set_flags(path: &std::path::Path, flags: IFlags) -> bool {
     let file = fs::File::open(path).expect("opens");
     let Ok(before) = rustix::fs::ioctl_getflags(&file) else {
         return false;
@@ -262,11 +262,76 @@ pub fn flags_do_not_stop_it(world: &World) {
     let evidence = world.reconcile(&baseline);
     world.assert_evidence(&evidence, "dir/content", b"forged");
     world.assert_evidence(&evidence, "dir/new", b"new");
-    let file = fs::File::open(&dir).expect("opens");
-    let flags = rustix::fs::ioctl_getflags(&file).expect("read");
-    assert!(flags.contains(IFlags::IMMUTABLE), "the folder's flag is set again");
-    assert!(set_flags(&dir, IFlags::empty()));
     world.assert_equals(&baseline);
+
+    // Approved flags come back as well, on content that is replaced and on a folder whose content is.
+    for (name, flag) in [("mode", IFlags::IMMUTABLE), ("gone", IFlags::APPEND), ("content", IFlags::NODUMP)] {
+        assert!(set_flags(&dir.join(name), flag), "{name}");
+    }
+    assert!(set_flags(&dir, IFlags::IMMUTABLE));
+    let flagged = world.approve();
+    assert_ne!(flagged, baseline, "flags are part of the approved state");
+    for name in ["", "mode", "gone", "content"] {
+        assert!(set_flags(&dir.join(name), IFlags::empty()), "{name}");
+    }
+    fs::write(dir.join("mode"), "forged").expect("written");
+    fs::remove_file(dir.join("gone")).expect("removed");
+    world.reconcile(&flagged);
+    world.assert_equals(&flagged);
+    // The temporary folder has to be removable.
+    for name in ["", "mode", "gone", "content"] {
+        assert!(set_flags(&dir.join(name), IFlags::empty()), "{name}");
+    }
+}
+
+/// A file that was a mount of its own when it was approved is written over where it is; what is mounted later is let be.
+pub fn mount_points(world: &World) {
+    use std::process::Command;
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT TESTED: mounts need root");
+        return;
+    }
+    let (file, source) = (world.tree.join("file"), world.outside.join("source"));
+    fs::write(&file, "below").expect("written");
+    fs::write(&source, "approved and long").expect("written");
+    fs::create_dir(world.tree.join("dir")).expect("made");
+    let bind = |from: &std::path::Path, to: &std::path::Path| {
+        let status = Command::new("mount").arg("--bind").arg(from).arg(to).status();
+        assert!(status.expect("mount runs").success());
+    };
+    bind(&source, &file);
+    let baseline = world.approve();
+    fs::write(&file, "forged").expect("written");
+    alter(world, "file", |e| e.mode = 0o666);
+    let expected = world.found(&rel("file")).expect("there");
+    let step = Step::Replace {
+        path: rel("file"),
+        approved: baseline[&rel("file")].clone(),
+        expected: Some(expected.clone()),
+    };
+    let outcome = world.carry_out(step);
+    let evidence = outcome.as_ref().map(|o| o.evidence.clone()).unwrap_or_default();
+    let equal = world.walk().into_iter().map(|(path, found)| (path, found.entry)).collect::<Vec<_>>();
+
+    bind(&world.outside, &world.tree.join("dir"));
+    let over = world.found(&rel("dir")).expect("there");
+    let steps = [
+        Step::Quarantine { path: rel("dir"), expected: over.clone() },
+        Step::Reattribute { path: rel("dir"), approved: baseline[&rel("dir")].clone(), expected: over },
+    ];
+    let refused: Vec<_> = steps.into_iter().map(|step| world.carry_out(step)).collect();
+    for path in [&world.tree.join("dir"), &file] {
+        assert!(Command::new("umount").arg(path).status().expect("umount runs").success());
+    }
+    let outcome = outcome.expect("in place");
+    assert!(outcome.method.is_some_and(|m| m.contains("mount point")), "{outcome:?}");
+    assert_eq!(equal, baseline.into_iter().collect::<Vec<_>>());
+    world.assert_evidence(&evidence, "file", b"forged");
+    for refused in refused {
+        let error = refused.expect_err("it is mounted over").to_string();
+        assert!(error.contains("mounted over"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(&file).expect("readable"), "below", "what is below the mount is untouched");
 }
 
 /// A private name that no other case uses.

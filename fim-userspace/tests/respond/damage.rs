@@ -9,9 +9,9 @@ use fim::core::entry::{Entry, FileType};
 use fim::core::path::RelPath;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use rustix::fs::{CWD, FileType as Kind, Mode};
+use rustix::fs::{CWD, FileType as Kind, IFlags, Mode};
 
-use crate::cases::{acl, alter, capability, set_xattr};
+use crate::cases::{acl, alter, capability, set_flags, set_xattr};
 use crate::world::{World, rel};
 
 const NAMES: [&str; 6] = ["a", "b", "dir/a", "dir/b", "dir/sub/a", "dir/sub/b\n\u{301}"];
@@ -41,10 +41,17 @@ enum Damage {
     Write(Vec<u8>),
     Remove,
     Become(Make),
-    Attributes { uid: u32, mode: u32, xattr: Option<Vec<u8>>, acl: bool },
+    Attributes {
+        uid: u32,
+        mode: u32,
+        xattr: Option<Vec<u8>>,
+        acl: bool,
+    },
     Touch(i64),
     Create(Make),
     Rename(usize),
+    /// chattr(1) flags in the kernel's numbers; comes after all else, since it would stop that.
+    Flags(u32),
 }
 
 fn make() -> impl Strategy<Value = Make> {
@@ -82,6 +89,7 @@ fn damage() -> impl Strategy<Value = Damage> {
         any::<i32>().prop_map(|s| Damage::Touch(i64::from(s.unsigned_abs()) * 1_000_000_000)),
         make().prop_map(Damage::Create),
         (0..NAMES.len()).prop_map(Damage::Rename),
+        proptest::sample::select(vec![0x10_u32, 0x20, 0x40, 0x70]).prop_map(Damage::Flags),
     ]
 }
 
@@ -154,7 +162,10 @@ fn inflict(world: &World, name: &str, damage: &Damage) {
         Damage::Touch(ns) if kind.is_some() && kind != Some(FileType::Directory) => {
             alter(world, name, |e| e.mtime_ns = *ns);
         }
-        Damage::Attributes { .. } | Damage::Touch(_) => {}
+        Damage::Flags(bits) if matches!(kind, Some(FileType::Regular | FileType::Directory)) => {
+            set_flags(&path, IFlags::from_bits_retain(*bits));
+        }
+        Damage::Attributes { .. } | Damage::Touch(_) | Damage::Flags(_) => {}
         Damage::Create(make) => create(&path.with_extension("new"), make),
         Damage::Rename(to) => {
             let _ = fs::rename(&path, world.tree.join(NAMES[*to]));
@@ -183,7 +194,9 @@ pub fn random_damage_is_undone(world: &World) {
             }
         }
         let baseline = world.approve();
-        for (index, damage) in &damages {
+        let (flags, rest): (Vec<_>, Vec<_>) =
+            damages.iter().partition(|(_, damage)| matches!(damage, Damage::Flags(_)));
+        for (index, damage) in rest.into_iter().chain(flags) {
             inflict(world, NAMES[*index], damage);
         }
         world.reconcile(&baseline);

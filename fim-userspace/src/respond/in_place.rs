@@ -1,0 +1,58 @@
+//! Writing approved content over the very file that is there: a mount point can be neither exchanged nor renamed.
+//!
+//! Weaker than an exchange in two ways that cannot be helped: for a moment the file holds part of each version, and
+//! who holds it open may write on. So what was there goes to the vault, durably, before the first byte is written, and
+//! the digest is checked afterwards.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use rustix::fs::OFlags;
+
+use super::act::{Act, Failure};
+use super::evidence::Keeper;
+use super::flags;
+use super::object::Id;
+use crate::core::entry::{Entry, Found};
+use crate::tree::attributes;
+use crate::tree::hash::hash_fd;
+use crate::tree::inspect::open_content;
+use crate::tree::root::reopen;
+
+const METHOD: &str = "in place: it is a mount point of its own";
+
+impl Act<'_> {
+    pub fn write_over(&mut self, approved: &Entry, expected: Option<&Found>) -> Result<(), Failure> {
+        let digest = approved.sha256.ok_or(Failure::Moved)?;
+        let (object, id) = self.look(&self.name)?.ok_or(Failure::Moved)?;
+        if Some(id) != expected.map(Id::expected) {
+            return Err(Failure::Moved);
+        }
+        // Before anything of the file is given up: the content has to be there, and whole.
+        self.vault().verify(&digest).map_err(Failure::Vault)?;
+        let mut keeper = Keeper::new(self.vault(), self.dir(), false);
+        keeper.store(object.as_fd(), self.path)?;
+        let kept = keeper.evidence;
+        self.evidence.extend(kept);
+        self.method = Some(METHOD);
+
+        flags::clear(object.as_fd());
+        let failed = |what: &'static str| move |e: std::io::Error| Failure::io(what, e);
+        let file = reopen(object.as_fd(), OFlags::WRONLY).map_err(failed("opening it for writing"))?;
+        let mut file = File::from(file);
+        let length = self.vault().copy_to(&digest, &mut file).map_err(Failure::Vault)?;
+        file.set_len(length).map_err(failed("cutting it to its length"))?;
+        attributes::apply(object.as_fd(), approved).map_err(Failure::attribute)?;
+        file.sync_all().map_err(failed("syncing it"))?;
+        drop(file);
+        attributes::apply_flags(object.as_fd(), approved).map_err(Failure::attribute)?;
+        let content = open_content(object.as_fd()).map_err(failed("reading it again"))?;
+        let (now, _) = hash_fd(&content).map_err(failed("reading it again"))?;
+        if now != digest || self.id_of(&self.name)? != Some(id) {
+            return Err(Failure::Moved);
+        }
+        self.righted = Some(Instant::now());
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! What a response leaves for later, so that a file is right again before any disk has been waited for.
+//!
+//! Three moments, in this order: the place is right ([`Responder::begin`]); everything is durable, the new file and the
+//! evidence ([`Responder::secure`]); what was there is removed ([`Responder::release`]). Until then it stands beside the
+//! file under a private name, where the next start finds it after a crash. `docs/threat-model.md` says why that is safe.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::act::Failure;
+use super::evidence::{Keeper, remove};
+use super::object::Id;
+use super::swap::rename_to_free;
+use super::{Evidence, Responder, flags};
+use crate::core::entry::FileType;
+use crate::core::path::{RelPath, display};
+use crate::tree::inspect::inspect_fd;
+use crate::tree::private::PrivateName;
+use crate::tree::root::{Root, reopen};
+
+/// Up to this many new files are synced one by one; beyond, the whole file system is, which also writes what others
+/// have not written yet.
+const ONE_BY_ONE: usize = 8;
+
+/// What was taken out of its place and stands under a private name of the same folder.
+pub(super) struct Aside {
+    pub name: Arc<PrivateName>,
+    /// Keeps its content for the vault, even if somebody unlinks the private name, and its inode number from being reused.
+    pub object: Option<OwnedFd>,
+    pub id: Id,
+    /// Where it was found.
+    pub path: RelPath,
+    /// The name it gets back should the vault refuse it; `None` where the approved version has its place.
+    pub back: Option<Vec<u8>>,
+}
+
+/// One step's unfinished work.
+pub struct Pending {
+    /// The place that was put right.
+    path: RelPath,
+    dir: Arc<OwnedFd>,
+    /// A new file that is not durable yet.
+    fresh: Option<OwnedFd>,
+    asides: Vec<Aside>,
+    evidence: Vec<Evidence>,
+    failure: Option<String>,
+}
+
+/// A private name that could not be removed: it is to be looked at again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Leftover {
+    pub path: RelPath,
+}
+
+impl Pending {
+    /// `None` when nothing is left to do.
+    pub(super) fn new(
+        path: &RelPath,
+        dir: OwnedFd,
+        fresh: Option<OwnedFd>,
+        asides: Vec<Aside>,
+    ) -> Option<Self> {
+        if fresh.is_none() && asides.is_empty() {
+            return None;
+        }
+        let (path, dir) = (path.clone(), Arc::new(dir));
+        Some(Self { path, dir, fresh, asides, evidence: Vec::new(), failure: None })
+    }
+
+    /// What the vault holds durably now. To be recorded before [`Responder::release`].
+    pub fn take_evidence(&mut self) -> Vec<Evidence> {
+        std::mem::take(&mut self.evidence)
+    }
+
+    /// Why not everything could be made durable; what was there then stays where the sentence says.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        let failed = |e: Errno| Failure::io("syncing the approved version", e);
+        if let Some(fresh) = &self.fresh {
+            let file = reopen(fresh.as_fd(), OFlags::RDONLY)
+                .map_err(|e| Failure::io("syncing the approved version", e))?;
+            rustix::fs::fsync(&file).map_err(failed)?;
+            rustix::fs::fsync(&self.dir).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+impl Responder {
+    /// Makes durable what was put in place and what was taken out of it. What fails stays under its private name, or gets
+    /// its place back, and [`Pending::failure`] says so.
+    pub fn secure(&self, root: &Root, pendings: &mut [Pending]) {
+        let synced = sync_all(pendings);
+        // Stored content that becomes durable with the whole batch.
+        let regular = |aside: &Aside| aside.id.kind() == FileType::Regular;
+        let batch = pendings.iter().flat_map(|p| &p.asides).filter(|a| regular(a)).count() > 1;
+        let mut results: Vec<Result<Vec<Evidence>, Failure>> = pendings
+            .iter()
+            .zip(synced)
+            .map(|(pending, synced)| synced.and_then(|()| self.keep(pending, batch)))
+            .collect();
+        if batch && let Err(error) = self.vault.commit_batch() {
+            let why = error.to_string();
+            for result in results.iter_mut().filter(|r| matches!(r, Ok(e) if !e.is_empty())) {
+                *result = Err(Failure::Other(why.clone()));
+            }
+        }
+        for (pending, result) in pendings.iter_mut().zip(results) {
+            match result {
+                Ok(evidence) => pending.evidence = evidence,
+                Err(failure) => pending.failure = Some(pending.give_up(root, &failure)),
+            }
+        }
+        let mut dirs: BTreeMap<(u64, u64), Arc<OwnedFd>> = BTreeMap::new();
+        for pending in pendings {
+            pending.let_go(&mut dirs);
+        }
+    }
+
+    /// Stores what a step took out of its place.
+    fn keep(&self, pending: &Pending, batch: bool) -> Result<Vec<Evidence>, Failure> {
+        let mut keeper = Keeper::new(&self.vault, pending.dir.as_fd(), batch);
+        for aside in &pending.asides {
+            let Some(object) = &aside.object else { continue };
+            match aside.id.kind() {
+                FileType::Directory if aside.back.is_some() => {
+                    let found = inspect_fd(object.as_fd(), None).map_err(|e| Failure::io("reading it", e))?;
+                    keeper.evidence.push(Evidence { path: aside.path.clone(), found, digest: None });
+                }
+                FileType::Directory => keeper.empty(&aside.name, object.as_fd(), aside.id, &aside.path)?,
+                _ => keeper.store(object.as_fd(), &aside.path)?,
+            }
+        }
+        Ok(keeper.evidence)
+    }
+
+    /// Removes what was secured. Returns what stays under its private name and has to be looked at again.
+    pub fn release(&self, pendings: Vec<Pending>) -> Vec<Leftover> {
+        let mut left = Vec::new();
+        for pending in pendings {
+            for aside in &pending.asides {
+                let gone = match &pending.failure {
+                    Some(_) => Err(Failure::Other(String::new())),
+                    None => remove_unlocked(pending.dir.as_fd(), aside),
+                };
+                let Err(failure) = gone else { continue };
+                if pending.failure.is_none() {
+                    tracing::warn!(name = %aside.name, ?failure, "left behind; it is looked at again");
+                }
+                let folder = aside.path.parent().or_else(|| pending.path.parent()).unwrap_or_default();
+                left.extend(folder.join(aside.name.bytes()).map(|path| Leftover { path }));
+            }
+        }
+        left
+    }
+}
+
+impl Pending {
+    /// The place is right, the rest is not: what was there keeps its private name, or gets its place back. Returns the
+    /// sentence to tell.
+    fn give_up(&self, root: &Root, failure: &Failure) -> String {
+        let path = display(&self.path.below(root.path()));
+        let reason = failure.reason();
+        let mut first = None;
+        for aside in &self.asides {
+            let name = &aside.name;
+            let returned = aside.back.as_deref().map(|back| {
+                let _unlocked = flags::unlock_dir(self.dir.as_fd());
+                rename_to_free(self.dir.as_fd(), name.bytes(), back)
+            });
+            let told = match returned {
+                Some(Ok(())) => format!("{path} could not be put right: {reason}"),
+                Some(Err(_)) => format!(
+                    "{path} was taken out of its place, but is not in the vault yet and lies there as {name}: {reason}"
+                ),
+                None => format!(
+                    "{path} is right again, but what was there is not in the vault yet and lies beside it as {name}: \
+                     {reason}"
+                ),
+            };
+            first.get_or_insert(told);
+        }
+        first.unwrap_or_else(|| format!("{path} is right again, but not durably: {reason}"))
+    }
+
+    /// Drops every descriptor that is not needed any more; folders are shared.
+    fn let_go(&mut self, dirs: &mut BTreeMap<(u64, u64), Arc<OwnedFd>>) {
+        self.fresh = None;
+        self.asides.iter_mut().for_each(|aside| aside.object = None);
+        if let Ok(stat) = rustix::fs::fstat(&self.dir) {
+            self.dir = dirs.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| self.dir.clone()).clone();
+        }
+    }
+}
+
+fn remove_unlocked(dir: BorrowedFd<'_>, aside: &Aside) -> Result<(), Failure> {
+    match remove(dir, aside.name.bytes(), aside.id) {
+        Err(Failure::Io { source, .. }) if source.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            let _unlocked = flags::unlock_dir(dir);
+            remove(dir, aside.name.bytes(), aside.id)
+        }
+        other => other,
+    }
+}
+
+/// New files are made durable, before anything that they replaced may go.
+fn sync_all(pendings: &[Pending]) -> Vec<Result<(), Failure>> {
+    let fresh = pendings.iter().filter(|p| p.fresh.is_some()).count();
+    if fresh <= ONE_BY_ONE {
+        return pendings.iter().map(Pending::sync).collect();
+    }
+    let mut synced: BTreeMap<u64, Result<(), Errno>> = BTreeMap::new();
+    let sync = |pending: &Pending| match rustix::fs::fstat(&pending.dir) {
+        Err(e) => Err(e),
+        Ok(stat) => *synced.entry(stat.st_dev).or_insert_with(|| rustix::fs::syncfs(&pending.dir)),
+    };
+    let failed = |e| Failure::io("syncing the approved versions", e);
+    let mut sync = sync;
+    pendings.iter().map(|p| if p.fresh.is_some() { sync(p).map_err(failed) } else { Ok(()) }).collect()
+}
