@@ -187,6 +187,18 @@ impl Fim {
         report.get("daemon").filter(|d| d.is_object()).cloned().ok_or(format!("no daemon in {report}"))
     }
 
+    /// Nothing waits to be looked at or written, and no gap is open.
+    pub fn at_rest(&self) -> Result<(), String> {
+        let status = self.status()?;
+        let busy = |at: &&&str| status.pointer(at).and_then(Value::as_u64).is_none_or(|n| n > 0);
+        match ["/waiting", "/unwritten", "/gaps/open"].iter().find(busy) {
+            Some(at) => {
+                Err(format!("fim status does not come to rest: {at} is {:?}", status.pointer(at)))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// `fim check --json`: exit code and stdout.
     pub fn check(&self) -> Result<(i32, String), String> {
         let output = self.output(&["check", "--json"])?;
@@ -253,6 +265,12 @@ pub struct Daemon {
 impl Daemon {
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> Result<usize, String> {
+        let dir = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(&dir).map(Iterator::count).map_err(|e| format!("{dir}: {e}"))
     }
 
     pub fn wait_ready(&mut self, patience: Duration) -> Result<(), String> {

@@ -11,21 +11,19 @@ use crate::actor::{Random, block, is_block};
 use crate::fim::{Daemon, Fim, Policy, Setting, make_open};
 use crate::record::Record;
 use crate::report::{Outcome, Report, say};
+use crate::state;
 use crate::tree::{Snapshot, differences, leftovers, snapshot};
 use crate::wait;
 
 /// Files of the busy writer: most are small, some take a while to copy.
 const SIZES: [usize; 10] = [4096, 4096, 4096, 4096, 4096, 4096, 70_000, 70_000, 1_000_003, 3_000_017];
 
-pub fn run(setting: &Setting, report: &mut Report, seed: Option<u64>) {
-    let kills = if setting.full { 50 } else { 10 };
+pub fn run(setting: &Setting, report: &mut Report, kills: Option<u32>, seed: u64) {
+    let kills = kills.unwrap_or(if setting.full { 50 } else { 10 });
     let name = format!("crash/{kills}-kills");
     if !report.wants(&name) {
         return;
     }
-    let clock =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
-    let seed = seed.unwrap_or(clock);
     say(&format!("crash: seed {seed}"));
     for work in setting.works.iter().take(1) {
         report.case(&name, || crash(setting, work, kills, seed));
@@ -100,6 +98,7 @@ impl Crash<'_> {
             self.found(&records, "created", &stray, "quarantined")?;
             self.as_approved()
         })?;
+        state::sound(&self.fim.state)?;
         match self.fim.check()? {
             (0, _) => Ok(daemon),
             (code, text) => Err(format!("fim check ended with {code}: {text}")),
