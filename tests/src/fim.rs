@@ -83,7 +83,11 @@ impl Fim {
         tier: &str,
     ) -> Result<Self, String> {
         let work = work.canonicalize().map_err(|e| format!("{}: {e}", work.display()))?;
-        let home = work.join(format!("fim-e2e-{}-{name}", std::process::id()));
+        Self::at(setting, work.join(format!("fim-e2e-{}-{name}", std::process::id())), policy, tier)
+    }
+
+    /// In a folder of this name, which may be there already.
+    pub fn at(setting: &Setting, home: PathBuf, policy: Policy, tier: &str) -> Result<Self, String> {
         let fim = Self {
             program: setting.fim.clone(),
             config: home.join("fim.toml"),

@@ -17,6 +17,7 @@ enum Suite {
     BadInput,
     Silent,
     Race,
+    Powercut,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,6 +60,9 @@ struct Args {
     /// Kills of the crash suite, instead of what its scale says.
     #[arg(long)]
     kills: Option<u32>,
+    /// The powercut suite only looks at what the last cut left.
+    #[arg(long)]
+    last_look: bool,
     /// Seed of what happens at random moments.
     #[arg(long)]
     seed: Option<u64>,
@@ -99,6 +103,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Crash => suites::crash::run(&setting, report, args.kills, seed),
             Suite::BadInput => suites::bad_input::run(&setting, report),
             Suite::Silent => suites::silent::run(&setting, report),
+            Suite::Powercut => suites::powercut::run(&setting, report, args.last_look, seed),
             Suite::Race => suites::race::run(&setting, report, args.swaps, seed),
         }
     }

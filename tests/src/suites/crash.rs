@@ -12,7 +12,7 @@ use crate::fim::{Daemon, Fim, Policy, Setting, make_open};
 use crate::record::Record;
 use crate::report::{Outcome, Report, say};
 use crate::state;
-use crate::tree::{Snapshot, differences, leftovers, snapshot};
+use crate::tree::{Snapshot, as_approved, snapshot};
 use crate::wait;
 
 /// Files of the busy writer: most are small, some take a while to copy.
@@ -39,7 +39,7 @@ struct Crash<'a> {
 
 fn crash(setting: &Setting, work: &Path, kills: u32, seed: u64) -> Outcome {
     let fim = Fim::new(setting, work, "crash", Policy::Restore)?;
-    populate(&fim).map_err(|e| e.to_string())?;
+    populate(&fim.watched).map_err(|e| e.to_string())?;
     let approved = snapshot(&fim.watched).map_err(|e| e.to_string())?;
     fim.init()?;
     let mut crash = Crash { setting, fim, approved, random: Random::new(seed) };
@@ -58,17 +58,17 @@ fn crash(setting: &Setting, work: &Path, kills: u32, seed: u64) -> Outcome {
     Ok(remark)
 }
 
-fn populate(fim: &Fim) -> std::io::Result<()> {
+pub fn populate(watched: &Path) -> std::io::Result<()> {
     for dir in ["busy", "down"] {
-        let dir = fim.watched.join(dir);
+        let dir = watched.join(dir);
         make_open(&dir)?;
         chown(dir, Some(UID), Some(GID))?;
     }
     for (index, size) in SIZES.iter().enumerate() {
-        approved_file(&fim.watched.join(format!("busy/file{index}")), &block(0, *size))?;
+        approved_file(&watched.join(format!("busy/file{index}")), &block(0, *size))?;
     }
     for name in ["down/changed", "down/deleted"] {
-        approved_file(&fim.watched.join(name), &approved(name))?;
+        approved_file(&watched.join(name), &approved(name))?;
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ impl Crash<'_> {
             self.found(&records, "modified", "down/changed", "restored")?;
             self.found(&records, "deleted", "down/deleted", "restored")?;
             self.found(&records, "created", &stray, "quarantined")?;
-            self.as_approved()
+            as_approved(&self.fim.watched, &self.approved)
         })?;
         state::sound(&self.fim.state)?;
         match self.fim.check()? {
@@ -147,13 +147,6 @@ impl Crash<'_> {
                 Err(format!("done while down, not found: {kind} {} ({response}); {about:?}", path.display()))
             }
         }
-    }
-
-    fn as_approved(&self) -> Result<(), String> {
-        let now = snapshot(&self.fim.watched).map_err(|e| e.to_string())?;
-        let mut wrong = differences(&self.approved, &now, 4);
-        wrong.extend(leftovers(&now).iter().map(|p| format!("{} was left behind", p.display())));
-        if wrong.is_empty() { Ok(()) } else { Err(format!("not as approved: {}", wrong.join("; "))) }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod bad_input;
 pub mod crash;
 pub mod flood;
+pub mod powercut;
 pub mod race;
 pub mod silent;
 pub mod table;

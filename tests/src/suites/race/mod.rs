@@ -15,7 +15,7 @@ use crate::actor::spawn::{self, GID, UID};
 use crate::fim::{Daemon, Fim, Policy, Setting, make_open};
 use crate::report::{Outcome, Report, say};
 use crate::state;
-use crate::tree::{Snapshot, differences, leftovers, snapshot};
+use crate::tree::{Snapshot, as_approved, snapshot};
 use crate::wait;
 use outside::Outside;
 
@@ -101,7 +101,7 @@ fn warm_up(setting: &Setting, fim: &Fim, approved: &Snapshot) -> Result<(), Stri
         if undone == 0 {
             return Err("the first change is not undone".into());
         }
-        as_approved(fim, approved)?;
+        as_approved(&fim.watched, approved)?;
         fim.at_rest()
     })
 }
@@ -130,18 +130,11 @@ fn comes_to_rest(
         if !daemon.is_running() {
             return Ok(Err(format!("the daemon is gone; {}", daemon.last_words())));
         }
-        as_approved(fim, approved)?;
+        as_approved(&fim.watched, approved)?;
         fim.at_rest()?;
         match daemon.descriptors()? {
             now if now > descriptors => Err(format!("{now} descriptors are open, {descriptors} before")),
             _ => Ok(Ok(())),
         }
     })?
-}
-
-fn as_approved(fim: &Fim, approved: &Snapshot) -> Result<(), String> {
-    let now = snapshot(&fim.watched).map_err(|e| e.to_string())?;
-    let mut wrong = differences(approved, &now, 4);
-    wrong.extend(leftovers(&now).iter().map(|p| format!("{} was left behind", p.display())));
-    if wrong.is_empty() { Ok(()) } else { Err(format!("not as approved: {}", wrong.join("; "))) }
 }
