@@ -196,9 +196,7 @@ impl Fim {
         let status = self.status()?;
         let busy = |at: &&&str| status.pointer(at).and_then(Value::as_u64).is_none_or(|n| n > 0);
         match ["/waiting", "/unwritten", "/gaps/open"].iter().find(busy) {
-            Some(at) => {
-                Err(format!("fim status does not come to rest: {at} is {:?}", status.pointer(at)))
-            }
+            Some(at) => Err(format!("fim status does not come to rest: {at} is {:?}", status.pointer(at))),
             None => Ok(()),
         }
     }

@@ -131,9 +131,8 @@ fn content(object: &Path, digest: &str) -> Result<Vec<u8>, String> {
 }
 
 fn digests(db: &Connection, query: &str) -> Result<Vec<String>, String> {
-    let read = || -> rusqlite::Result<Vec<String>> {
-        db.prepare(query)?.query_map([], |row| row.get(0))?.collect()
-    };
+    let read =
+        || -> rusqlite::Result<Vec<String>> { db.prepare(query)?.query_map([], |row| row.get(0))?.collect() };
     read().map_err(|e| format!("{query}: {e}"))
 }
 

@@ -165,9 +165,7 @@ impl Attack {
             3 => Ok(rustix::fs::lsetxattr(&file, "user.race", b"x", XattrFlags::empty())?),
             4 => fs::remove_file(file),
             5 => fs::rename(file, self.fresh()),
-            6 => self.put(&file, |at| {
-                Ok(mknodat(CWD, at, FileType::Fifo, Mode::from_raw_mode(0o666), 0)?)
-            }),
+            6 => self.put(&file, |at| Ok(mknodat(CWD, at, FileType::Fifo, Mode::from_raw_mode(0o666), 0)?)),
             // A whiteout, the one device that anybody may make.
             7 => self.put(&parent.join("device"), |at| {
                 Ok(mknodat(CWD, at, FileType::CharacterDevice, Mode::from_raw_mode(0o666), 0)?)

@@ -18,6 +18,8 @@ enum Suite {
     Silent,
     Race,
     Powercut,
+    Faults,
+    Clock,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -104,6 +106,8 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::BadInput => suites::bad_input::run(&setting, report),
             Suite::Silent => suites::silent::run(&setting, report),
             Suite::Powercut => suites::powercut::run(&setting, report, args.last_look, seed),
+            Suite::Faults => suites::faults::run(&setting, report),
+            Suite::Clock => suites::faults::run_clock(&setting, report),
             Suite::Race => suites::race::run(&setting, report, args.swaps, seed),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod bad_input;
 pub mod crash;
+pub mod faults;
 pub mod flood;
 pub mod powercut;
 pub mod race;

@@ -82,6 +82,10 @@ fn verify(setting: &Setting, fim: &Fim, reference: &Path) -> Result<String, Stri
 
 /// Never comes to an end in peace.
 fn work_until_cut(setting: &Setting, working: &[(Fim, Daemon)], seed: u64) -> String {
+    let responses = |fim: &Fim| {
+        state::count(&fim.state, "SELECT count(*) FROM ledger WHERE response IN ('restored', 'quarantined')")
+    };
+    let before: Vec<u64> = working.iter().map(|(fim, _)| responses(fim).unwrap_or_default()).collect();
     let mut random = Random::new(seed);
     let mut writers = Vec::new();
     for (fim, _) in working {
@@ -93,11 +97,9 @@ fn work_until_cut(setting: &Setting, working: &[(Fim, Daemon)], seed: u64) -> St
     }
     let start = std::time::Instant::now();
     let begun = wait::until(setting.patience, || {
-        working.iter().try_for_each(|(fim, _)| {
-            match state::count(&fim.state, "SELECT count(*) FROM ledger WHERE response = 'restored'")? {
-                0 => Err("the daemon does not respond".into()),
-                _ => Ok(()),
-            }
+        working.iter().zip(&before).try_for_each(|((fim, _), before)| match responses(fim)? {
+            now if now > *before => Ok(()),
+            _ => Err("the daemon does not respond".into()),
         })
     });
     if let Err(e) = begun {

@@ -70,7 +70,8 @@ impl Lane {
             let initrd = self.initrd(&boot, &dir)?;
             let moment = (!last).then(|| Duration::from_millis(next(&mut random) % LONGEST));
             let limits = Limits { silence: Duration::from_secs(300), overall: Duration::from_secs(600) };
-            let one = boot.run_until(&initrd, &disks, dir.join(format!("console-{number}.log")), &limits, moment)?;
+            let one =
+                boot.run_until(&initrd, &disks, dir.join(format!("console-{number}.log")), &limits, moment)?;
             let good = one.failed == 0;
             add(&mut total, one);
             if !good {
