@@ -45,6 +45,7 @@ fn race(setting: &Setting, work: &Path, swaps: u64, seed: u64) -> Outcome {
     attack(setting, &fim, swaps, seed)?;
     let took = started.elapsed();
     let kept = |e: String| format!("seed {seed}: {e}; everything is kept in {}", fim.home.display());
+    outside.unchanged().map_err(kept)?;
     let patience = setting.patience.max(took * 2).max(Duration::from_secs(300));
     comes_to_rest(&fim, &mut daemon, &approved, descriptors, patience).map_err(kept)?;
     let settled = started.elapsed() - took;
