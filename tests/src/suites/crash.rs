@@ -19,7 +19,7 @@ use crate::wait;
 const SIZES: [usize; 10] = [4096, 4096, 4096, 4096, 4096, 4096, 70_000, 70_000, 1_000_003, 3_000_017];
 
 pub fn run(setting: &Setting, report: &mut Report, kills: Option<u32>, seed: u64) {
-    let kills = kills.unwrap_or(if setting.full { 50 } else { 10 });
+    let kills = kills.unwrap_or(if setting.full { 200 } else { 10 });
     let name = format!("crash/{kills}-kills");
     if !report.wants(&name) {
         return;
