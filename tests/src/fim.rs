@@ -83,7 +83,11 @@ impl Fim {
         tier: &str,
     ) -> Result<Self, String> {
         let work = work.canonicalize().map_err(|e| format!("{}: {e}", work.display()))?;
-        let home = work.join(format!("fim-e2e-{}-{name}", std::process::id()));
+        Self::at(setting, work.join(format!("fim-e2e-{}-{name}", std::process::id())), policy, tier)
+    }
+
+    /// In a folder of this name, which may be there already.
+    pub fn at(setting: &Setting, home: PathBuf, policy: Policy, tier: &str) -> Result<Self, String> {
         let fim = Self {
             program: setting.fim.clone(),
             config: home.join("fim.toml"),
@@ -187,6 +191,16 @@ impl Fim {
         report.get("daemon").filter(|d| d.is_object()).cloned().ok_or(format!("no daemon in {report}"))
     }
 
+    /// Nothing waits to be looked at or written, and no gap is open.
+    pub fn at_rest(&self) -> Result<(), String> {
+        let status = self.status()?;
+        let busy = |at: &&&str| status.pointer(at).and_then(Value::as_u64).is_none_or(|n| n > 0);
+        match ["/waiting", "/unwritten", "/gaps/open"].iter().find(busy) {
+            Some(at) => Err(format!("fim status does not come to rest: {at} is {:?}", status.pointer(at))),
+            None => Ok(()),
+        }
+    }
+
     /// `fim check --json`: exit code and stdout.
     pub fn check(&self) -> Result<(i32, String), String> {
         let output = self.output(&["check", "--json"])?;
@@ -253,6 +267,12 @@ pub struct Daemon {
 impl Daemon {
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> Result<usize, String> {
+        let dir = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(&dir).map(Iterator::count).map_err(|e| format!("{dir}: {e}"))
     }
 
     pub fn wait_ready(&mut self, patience: Duration) -> Result<(), String> {

@@ -8,6 +8,7 @@ pub mod fim;
 pub mod kernel;
 pub mod record;
 pub mod report;
+pub mod state;
 pub mod suites;
 pub mod sys;
 pub mod tree;

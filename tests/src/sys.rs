@@ -63,3 +63,17 @@ fn unmap(map: *mut c_void, len: usize) -> io::Result<()> {
     unsafe { munmap(map, len)? };
     Ok(())
 }
+
+/// Tells a file system that its disk has failed (EXT4_IOC_SHUTDOWN without a flush of its log): every access that needs
+/// the disk then ends with an I/O error. `top` is any file of it.
+pub fn stop_file_system(top: &std::fs::File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // _IOR('X', 125, __u32)
+    const SHUTDOWN: libc::c_ulong = 0x8004_587d;
+    let no_log_flush: u32 = 2;
+    // SAFETY: the request reads one u32, which lives until the call has returned.
+    match unsafe { libc::ioctl(top.as_raw_fd(), SHUTDOWN, &no_log_flush) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -149,6 +149,14 @@ fn unlike(wanted: &Node, got: &Node) -> String {
     words.join(", ")
 }
 
+/// Whether the tree below `top` is what was approved, nothing of fim's own in it.
+pub fn as_approved(top: &Path, approved: &Snapshot) -> Result<(), String> {
+    let now = snapshot(top).map_err(|e| format!("{}: {e}", top.display()))?;
+    let mut wrong = differences(approved, &now, 4);
+    wrong.extend(leftovers(&now).iter().map(|p| format!("{} was left behind", p.display())));
+    if wrong.is_empty() { Ok(()) } else { Err(format!("not as approved: {}", wrong.join("; "))) }
+}
+
 /// Names that fim makes for itself and must never leave behind.
 pub fn leftovers(of: &Snapshot) -> Vec<PathBuf> {
     let ours = |p: &&PathBuf| p.file_name().is_some_and(|n| n.as_bytes().starts_with(b".fim-"));

@@ -90,15 +90,13 @@ fn end_to_end(keep: bool) -> Result<Counts> {
     let dir = sh::target_dir();
     let (bin, work) = (dir.join("debug"), dir.join("e2e"));
     std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let everything = ["--suite", "table,flood,crash,bad-input,silent,hands,race,faults", "--scale", "full"];
     let mut runs = vec![("fanotify", ["--suite", "table,flood", "--scale", "quick"])];
     if Path::new("/sys/kernel/btf/vmlinux").exists() {
-        runs.insert(
-            0,
-            ("tracepoint", ["--suite", "table,flood,crash,bad-input,silent,hands", "--scale", "full"]),
-        );
+        runs.insert(0, ("tracepoint", everything));
     } else {
         println!("this kernel has no type information (BTF): the tracepoint tier is left out here");
-        runs[0].1 = ["--suite", "table,flood,crash,bad-input,silent,hands", "--scale", "full"];
+        runs[0].1 = everything;
     }
     let mut total = (0, 0);
     for (tier, suites) in runs {

@@ -63,6 +63,10 @@ pub(super) fn explain(file: &Path, doing: &'static str, source: rusqlite::Error)
     let dir = || file.parent().unwrap_or(file).to_path_buf();
     let detail = source.to_string();
     match source.sqlite_error_code() {
+        // A disk that fails in mid-write reads as a damaged database; moving that aside would be the wrong thing to do.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) if disk_fails(&dir()) => {
+            StoreError::Sqlite { file: file.into(), doing, source }
+        }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             StoreError::Corrupt { file: file.into(), detail }
         }
@@ -78,6 +82,12 @@ pub(super) fn explain(file: &Path, doing: &'static str, source: rusqlite::Error)
         }
         _ => StoreError::Sqlite { file: file.into(), doing, source },
     }
+}
+
+/// Whether the file system refuses to bring to the disk what it holds (fsync(2): EIO).
+fn disk_fails(dir: &Path) -> bool {
+    let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
+    synced.is_err_and(|e| e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()))
 }
 
 fn no_room(dir: &Path) -> bool {

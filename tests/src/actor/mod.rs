@@ -3,6 +3,7 @@
 mod busy;
 mod launch;
 mod ops;
+pub mod race;
 pub mod spawn;
 
 pub use busy::{Random, block, busy, flood, is_block};

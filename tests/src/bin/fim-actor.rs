@@ -1,7 +1,7 @@
 //! Does one thing to a file, under given ids, and says beforehand who it is.
 //!
 //!     fim-actor [--uid U] [--gid G] [--groups G,…] [--linger] OP PATH [PATH2 | GROUP]
-//!     fim-actor [ids] flood DIR COUNT | busy DIR SEED
+//!     fim-actor [ids] flood DIR COUNT | busy DIR SEED | race DIR OUTSIDE SWAPS SEED
 //!     fim-actor [ids] exec | without-btf | without-dac PROGRAM [ARGUMENT…]
 
 use std::io::{Read, Write};
@@ -72,6 +72,10 @@ fn run() -> Result<()> {
         ("busy", [dir, seed]) => {
             introduce()?;
             actor::busy(Path::new(dir), seed.parse()?)?;
+        }
+        ("race", [dir, outside, swaps, seed]) => {
+            introduce()?;
+            actor::race::race(Path::new(dir), Path::new(outside), swaps.parse()?, seed.parse()?)?;
         }
         (name, [path, second @ ..]) => single(name, Path::new(path), second.first(), options.linger)?,
         (name, []) => bail!("{name} needs a path"),

@@ -17,6 +17,10 @@ enum Suite {
     BadInput,
     Silent,
     Hands,
+    Race,
+    Powercut,
+    Faults,
+    Clock,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -53,7 +57,16 @@ struct Args {
     /// Seconds a condition may take to come true; more where the kernel is emulated.
     #[arg(long, default_value = "60")]
     patience: u64,
-    /// Seed of the crash suite's random moments.
+    /// Swaps of the race suite, instead of what its scale says.
+    #[arg(long)]
+    swaps: Option<u64>,
+    /// Kills of the crash suite, instead of what its scale says.
+    #[arg(long)]
+    kills: Option<u32>,
+    /// The powercut suite only looks at what the last cut left.
+    #[arg(long)]
+    last_look: bool,
+    /// Seed of what happens at random moments.
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -83,14 +96,21 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
         full: args.scale == Scale::Full,
         patience: Duration::from_secs(args.patience),
     };
+    let clock =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
+    let seed = args.seed.unwrap_or(clock);
     for suite in args.suite {
         match suite {
             Suite::Table => suites::table::run(&setting, report),
             Suite::Flood => suites::flood::run(&setting, report),
-            Suite::Crash => suites::crash::run(&setting, report, args.seed),
+            Suite::Crash => suites::crash::run(&setting, report, args.kills, seed),
             Suite::BadInput => suites::bad_input::run(&setting, report),
             Suite::Silent => suites::silent::run(&setting, report),
             Suite::Hands => suites::hands::run(&setting, report),
+            Suite::Powercut => suites::powercut::run(&setting, report, args.last_look, seed),
+            Suite::Faults => suites::faults::run(&setting, report),
+            Suite::Clock => suites::faults::run_clock(&setting, report),
+            Suite::Race => suites::race::run(&setting, report, args.swaps, seed),
         }
     }
     say("");

@@ -11,21 +11,19 @@ use crate::actor::{Random, block, is_block};
 use crate::fim::{Daemon, Fim, Policy, Setting, make_open};
 use crate::record::Record;
 use crate::report::{Outcome, Report, say};
-use crate::tree::{Snapshot, differences, leftovers, snapshot};
+use crate::state;
+use crate::tree::{Snapshot, as_approved, snapshot};
 use crate::wait;
 
 /// Files of the busy writer: most are small, some take a while to copy.
 const SIZES: [usize; 10] = [4096, 4096, 4096, 4096, 4096, 4096, 70_000, 70_000, 1_000_003, 3_000_017];
 
-pub fn run(setting: &Setting, report: &mut Report, seed: Option<u64>) {
-    let kills = if setting.full { 50 } else { 10 };
+pub fn run(setting: &Setting, report: &mut Report, kills: Option<u32>, seed: u64) {
+    let kills = kills.unwrap_or(if setting.full { 200 } else { 10 });
     let name = format!("crash/{kills}-kills");
     if !report.wants(&name) {
         return;
     }
-    let clock =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
-    let seed = seed.unwrap_or(clock);
     say(&format!("crash: seed {seed}"));
     for work in setting.works.iter().take(1) {
         report.case(&name, || crash(setting, work, kills, seed));
@@ -41,7 +39,7 @@ struct Crash<'a> {
 
 fn crash(setting: &Setting, work: &Path, kills: u32, seed: u64) -> Outcome {
     let fim = Fim::new(setting, work, "crash", Policy::Restore)?;
-    populate(&fim).map_err(|e| e.to_string())?;
+    populate(&fim.watched).map_err(|e| e.to_string())?;
     let approved = snapshot(&fim.watched).map_err(|e| e.to_string())?;
     fim.init()?;
     let mut crash = Crash { setting, fim, approved, random: Random::new(seed) };
@@ -60,17 +58,17 @@ fn crash(setting: &Setting, work: &Path, kills: u32, seed: u64) -> Outcome {
     Ok(remark)
 }
 
-fn populate(fim: &Fim) -> std::io::Result<()> {
+pub fn populate(watched: &Path) -> std::io::Result<()> {
     for dir in ["busy", "down"] {
-        let dir = fim.watched.join(dir);
+        let dir = watched.join(dir);
         make_open(&dir)?;
         chown(dir, Some(UID), Some(GID))?;
     }
     for (index, size) in SIZES.iter().enumerate() {
-        approved_file(&fim.watched.join(format!("busy/file{index}")), &block(0, *size))?;
+        approved_file(&watched.join(format!("busy/file{index}")), &block(0, *size))?;
     }
     for name in ["down/changed", "down/deleted"] {
-        approved_file(&fim.watched.join(name), &approved(name))?;
+        approved_file(&watched.join(name), &approved(name))?;
     }
     Ok(())
 }
@@ -98,8 +96,9 @@ impl Crash<'_> {
             self.found(&records, "modified", "down/changed", "restored")?;
             self.found(&records, "deleted", "down/deleted", "restored")?;
             self.found(&records, "created", &stray, "quarantined")?;
-            self.as_approved()
+            as_approved(&self.fim.watched, &self.approved)
         })?;
+        state::sound(&self.fim.state)?;
         match self.fim.check()? {
             (0, _) => Ok(daemon),
             (code, text) => Err(format!("fim check ended with {code}: {text}")),
@@ -148,13 +147,6 @@ impl Crash<'_> {
                 Err(format!("done while down, not found: {kind} {} ({response}); {about:?}", path.display()))
             }
         }
-    }
-
-    fn as_approved(&self) -> Result<(), String> {
-        let now = snapshot(&self.fim.watched).map_err(|e| e.to_string())?;
-        let mut wrong = differences(&self.approved, &now, 4);
-        wrong.extend(leftovers(&now).iter().map(|p| format!("{} was left behind", p.display())));
-        if wrong.is_empty() { Ok(()) } else { Err(format!("not as approved: {}", wrong.join("; "))) }
     }
 }
 

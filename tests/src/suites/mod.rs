@@ -2,7 +2,10 @@
 
 pub mod bad_input;
 pub mod crash;
+pub mod faults;
 pub mod flood;
 pub mod hands;
+pub mod powercut;
+pub mod race;
 pub mod silent;
 pub mod table;

@@ -66,6 +66,19 @@ impl Boot {
     }
 
     pub fn run(&self, initrd: &Path, disks: &[PathBuf], log: PathBuf, limits: &Limits) -> Result<Outcome> {
+        self.run_until(initrd, disks, log, limits, None)
+    }
+
+    /// With `cut`: killed, as by a power cut, that long after the machine has said that it is at work. What had failed by
+    /// then still counts, and so does an end before the cut.
+    pub fn run_until(
+        &self,
+        initrd: &Path,
+        disks: &[PathBuf],
+        log: PathBuf,
+        limits: &Limits,
+        cut: Option<Duration>,
+    ) -> Result<Outcome> {
         let started = Instant::now();
         let mut file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut child = self
@@ -76,15 +89,25 @@ impl Boot {
             .spawn()
             .context("cannot start qemu-system-x86_64")?;
         let lines = console(&mut child)?;
-        let mut console =
-            Console { name: &self.name, tail: Vec::new(), result: None, outcome: Outcome::default() };
+        let mut console = Console::new(&self.name);
+        let mut moment = None;
         let stalled = loop {
-            let wait = limits.silence.min(limits.overall.saturating_sub(started.elapsed()));
+            let wait = match moment {
+                Some(moment) if moment <= Instant::now() => {
+                    return console.cut_off(child, started, log);
+                }
+                Some(moment) => moment - Instant::now(),
+                None => limits.silence.min(limits.overall.saturating_sub(started.elapsed())),
+            };
             match lines.recv_timeout(wait) {
                 Ok(line) => {
                     writeln!(file, "{:8.2} {line}", started.elapsed().as_secs_f64())?;
                     console.line(&line);
+                    if let Some(cut) = cut.filter(|_| line.contains("FIM-VM-CUT")) {
+                        moment = Some(Instant::now() + cut);
+                    }
                 }
+                Err(RecvTimeoutError::Timeout) if moment.is_some() => {}
                 Err(RecvTimeoutError::Disconnected) => break None,
                 Err(RecvTimeoutError::Timeout) => {
                     let all = started.elapsed() >= limits.overall;
@@ -99,6 +122,9 @@ impl Boot {
         let status = child.wait()?;
         if !status.success() && stalled.is_none() {
             console.outcome.problems.push(format!("QEMU ended with {status}"));
+        }
+        if cut.is_some() {
+            console.outcome.problems.push("it ended before it was cut off".to_owned());
         }
         let mut outcome = console.finish();
         outcome.took = started.elapsed();
@@ -154,10 +180,17 @@ struct Console<'a> {
     name: &'a str,
     tail: Vec<String>,
     result: Option<(u64, u64)>,
+    /// Cases told so far, for a machine that gives no result.
+    passes: u64,
+    fails: u64,
     outcome: Outcome,
 }
 
-impl Console<'_> {
+impl<'a> Console<'a> {
+    fn new(name: &'a str) -> Self {
+        Self { name, tail: Vec::new(), result: None, passes: 0, fails: 0, outcome: Outcome::default() }
+    }
+
     fn line(&mut self, line: &str) {
         if let Some(found) = result_line(line) {
             self.result = Some(found);
@@ -175,6 +208,9 @@ impl Console<'_> {
             println!("[{}] {run}: begins", self.name);
         } else if line.starts_with("FAIL") || line.contains("FAILED") {
             println!("[{}] {}", self.name, shortened(line));
+            self.fails += 1;
+        } else if line.starts_with("ok ") {
+            self.passes += 1;
         }
         if FATAL.iter().any(|sign| line.contains(sign)) && self.outcome.problems.len() < 5 {
             self.outcome.problems.push(format!("the kernel said: {}", line.trim()));
@@ -183,6 +219,17 @@ impl Console<'_> {
             self.tail.remove(0);
         }
         self.tail.push(line.to_owned());
+    }
+
+    /// Kills the machine; what it said until then is all there is.
+    fn cut_off(mut self, mut child: Child, started: Instant, log: PathBuf) -> Result<Outcome> {
+        child.kill().context("cannot stop QEMU")?;
+        child.wait()?;
+        self.outcome.failed = self.fails;
+        self.outcome.passed = self.passes;
+        self.outcome.took = started.elapsed();
+        self.outcome.log = log;
+        Ok(self.outcome)
     }
 
     fn finish(mut self) -> Outcome {
@@ -231,7 +278,7 @@ mod tests {
     use super::*;
 
     fn outcome(lines: &[&str]) -> Outcome {
-        let mut console = Console { name: "t", tail: Vec::new(), result: None, outcome: Outcome::default() };
+        let mut console = Console::new("t");
         lines.iter().for_each(|line| console.line(line));
         console.finish()
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: the end-to-end tests on real kernels, under QEMU's software emulation.
 mod boot;
 mod cpio;
+mod cuts;
 mod disks;
 mod initramfs;
 mod kernels;
@@ -21,6 +22,7 @@ use serde_json::json;
 
 use crate::sh;
 use boot::{Boot, Limits, Outcome};
+use cuts::Cuts;
 use initramfs::{Base, Programs};
 use kernels::Kernel;
 
@@ -44,6 +46,12 @@ pub struct Options {
     /// A shell in the machine instead of the tests (the first kernel only)
     #[arg(long)]
     pub shell: bool,
+    /// Only power cuts: so many, on three file systems at once (the first kernel only)
+    #[arg(long, value_name = "N")]
+    pub cuts: Option<u32>,
+    /// Seed of the power cuts' moments
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Machines at the same time
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub jobs: usize,
@@ -79,8 +87,8 @@ pub fn run(options: &Options) -> Result<(u64, u64)> {
         return Ok((0, 0));
     }
     let started = Instant::now();
-    let boots = plan(&kernels, options);
-    let outcomes = lane.all(boots, options.jobs.max(1))?;
+    let jobs = jobs(&kernels, options);
+    let outcomes = lane.all(jobs, options.jobs.max(1))?;
     report(&outcomes, started.elapsed());
     Ok((outcomes.iter().map(|(_, o)| o.passed).sum(), outcomes.iter().map(|(_, o)| o.failed).sum()))
 }
@@ -95,6 +103,24 @@ fn build() -> Result<Programs> {
     })
 }
 
+/// What one machine does from its first boot to its last.
+enum Job {
+    Tests(Boot),
+    Cuts(Cuts),
+}
+
+/// The tests, and some power cuts where everything was asked for.
+fn jobs(kernels: &[Kernel], options: &Options) -> Vec<Job> {
+    let stock = kernels.iter().find(|kernel| kernel.name == "6.1").or(kernels.first());
+    let cuts = |number| stock.map(|kernel| Job::Cuts(Cuts::new(kernel.clone(), number, options.seed)));
+    if let Some(number) = options.cuts {
+        return cuts(number).into_iter().collect();
+    }
+    let all = options.case.is_none() && options.tier.is_empty();
+    let cuts = all.then(|| cuts(cuts::USUAL)).flatten();
+    plan(kernels, options).into_iter().map(Job::Tests).chain(cuts).collect()
+}
+
 /// One boot a kernel for all tiers, and one without the BPF LSM for the tier that a stock Debian gets.
 fn plan(kernels: &[Kernel], options: &Options) -> Vec<Boot> {
     let wanted = |tier: &str| options.tier.is_empty() || options.tier.iter().any(|name| name == tier);
@@ -104,8 +130,8 @@ fn plan(kernels: &[Kernel], options: &Options) -> Vec<Boot> {
         let mut runs: Vec<_> = self_check(options).into_iter().collect();
         // Volume and crashes hardly depend on the kernel: the default one of Debian 12 stands for all.
         let suites = |tier: &str| match (tier, kernel.name.as_str()) {
-            ("lsm", "6.1") => "table,flood,crash,bad-input,silent",
-            ("lsm", _) => "table,bad-input,silent",
+            ("lsm", "6.1") => "table,flood,crash,bad-input,silent,race,clock",
+            ("lsm", _) => "table,bad-input,silent,race,clock",
             _ => "table",
         };
         runs.extend(tiers.iter().map(|tier| e2e(tier, tier, tier, suites(tier), options)));
@@ -176,19 +202,22 @@ impl Lane {
         boot.interactive(&initrd, &disks::make(&dir)?)
     }
 
-    /// The boots in order, `jobs` at a time.
-    fn all(&self, boots: Vec<Boot>, jobs: usize) -> Result<Vec<(String, Outcome)>> {
-        let queue = Mutex::new(boots.into_iter().enumerate());
+    /// The jobs in order, `jobs` at a time.
+    fn all(&self, work: Vec<Job>, jobs: usize) -> Result<Vec<(String, Outcome)>> {
+        let queue = Mutex::new(work.into_iter().enumerate());
         let done = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     loop {
                         let next = queue.lock().ok().and_then(|mut queue| queue.next());
-                        let Some((number, boot)) = next else { break };
-                        let outcome = self.one(&boot);
+                        let Some((number, job)) = next else { break };
+                        let (name, outcome) = match job {
+                            Job::Tests(boot) => (boot.name.clone(), self.one(&boot)),
+                            Job::Cuts(cuts) => (cuts.name(), self.cuts(&cuts)),
+                        };
                         if let Ok(mut done) = done.lock() {
-                            done.push((number, boot.name, outcome));
+                            done.push((number, name, outcome));
                         }
                     }
                 });
