@@ -22,6 +22,8 @@ pub struct Options {
 
 /// (a file that shows it is there or a program's name, the Debian package that brings it)
 const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
+/// Servers that the tests start for themselves, in folders of their own.
+const TEST: [(&str, &str); 2] = [("mariadbd", "mariadb-server"), ("postgres", "postgresql")];
 const VM: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -47,7 +49,7 @@ pub fn setup(vm: bool) -> Result<()> {
 }
 
 fn packages(vm: bool) -> Result<()> {
-    let wanted = BUILD.iter().chain(VM.iter().filter(|_| vm));
+    let wanted = BUILD.iter().chain(&TEST).chain(VM.iter().filter(|_| vm));
     let mut missing: Vec<&str> =
         wanted.filter(|(what, _)| !present(what)).map(|(_, package)| *package).collect();
     missing.dedup();
@@ -59,7 +61,17 @@ fn packages(vm: bool) -> Result<()> {
 }
 
 fn present(what: &str) -> bool {
-    if what.starts_with('/') { Path::new(what).exists() } else { sh::find_tool(what).is_some() }
+    if what.starts_with('/') {
+        Path::new(what).exists()
+    } else {
+        sh::find_tool(what).is_some() || versioned(what)
+    }
+}
+
+/// Debian keeps PostgreSQL's programs out of PATH, by version.
+fn versioned(program: &str) -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.into_iter().any(|version| version.path().join("bin").join(program).exists())
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {

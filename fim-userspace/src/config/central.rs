@@ -125,8 +125,7 @@ pub(super) fn read(mut section: Section<'_>) -> Result<CentralConfig, ConfigErro
 }
 
 pub(crate) fn is_host_id(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
 }
 
 /// Complaints do not repeat the address: somebody may have put the password into it.
@@ -205,8 +204,12 @@ mod tests {
             of(my, "/run/mysqld/mysqld.sock", "fim", "logs")
         );
         let local = |url: &str| parse(&format!("url = {url:?}")).expect(url).place.is_local();
-        assert!(local("mysql://f@127.0.0.2/x") && local("postgres://f@[::1]/x") && local("mysql://f@localhost/x"));
-        assert!(local("postgres://f@db/x?socket=/run/postgresql") && !local("mysql://f@127.0.0.1.example.org/x"));
+        assert!(
+            local("mysql://f@127.0.0.2/x") && local("postgres://f@[::1]/x") && local("mysql://f@localhost/x")
+        );
+        assert!(
+            local("postgres://f@db/x?socket=/run/postgresql") && !local("mysql://f@127.0.0.1.example.org/x")
+        );
     }
 
     #[test]

@@ -57,7 +57,8 @@ impl Store {
 
     /// Up to `limit` records after `after` and not after `through`, in order.
     pub fn ledger_links(&self, after: u64, through: u64, limit: usize) -> Result<Vec<Link>, StoreError> {
-        let sql = "SELECT seq, prev, hash, body FROM ledger WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
+        let sql =
+            "SELECT seq, prev, hash, body FROM ledger WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.run("reading the ledger", |db| {
             db.prepare_cached(sql)?

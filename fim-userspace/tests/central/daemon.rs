@@ -34,7 +34,8 @@ fn a_change_arrives_in_the_table() {
     std::fs::write(&config, text).expect("written");
     let taken = fim(&config, &["init"]).output().expect("runs");
     assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
-    let mut child = fim(&config, &["run"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
+    let mut child =
+        fim(&config, &["run"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     assert!(lines.by_ref().any(|line| line.expect("text") == "ready"), "it ended before it was ready");
     std::thread::spawn(move || lines.for_each(drop));
@@ -46,9 +47,15 @@ fn a_change_arrives_in_the_table() {
         let (good, said) = server.client(&format!("SELECT count(*) FROM {what} AND path = '{path}'"));
         if good { said.parse().unwrap_or(0) } else { 0 }
     };
-    let there = || count("events WHERE host_id = 'real' AND kind = 'modified' AND response = 'restored'") == 1;
-    runtime.block_on(until(Duration::from_secs(30), there, || server.client("SELECT kind, path FROM events").1));
-    assert_eq!(count("backup_paths WHERE size = 4"), 1, "the altered version is in the vault, and this table says so");
+    let there =
+        || count("events WHERE host_id = 'real' AND kind = 'modified' AND response = 'restored'") == 1;
+    runtime
+        .block_on(until(Duration::from_secs(30), there, || server.client("SELECT kind, path FROM events").1));
+    assert_eq!(
+        count("backup_paths WHERE size = 4"),
+        1,
+        "the altered version is in the vault, and this table says so"
+    );
     assert_eq!(std::fs::read(tree.join("passwd")).expect("readable"), b"root");
     let status = fim(&config, &["status"]).output().expect("runs");
     let said = String::from_utf8_lossy(&status.stdout).into_owned();

@@ -14,7 +14,7 @@ use fim::core::path::RelPath;
 use fim::sink::Sink;
 use fim::store::EvidenceRow;
 
-use server::{BOTH, Certificates, Kind, PASSWORD, Server};
+use server::{BOTH, Certificates, Kind, PASSWORD, Server, documented};
 use world::{Host, event, events};
 
 fn both(test: impl AsyncFn(Kind)) {
@@ -65,25 +65,46 @@ fn a_record_arrives_with_all_it_says() {
             Kind::Mariadb => format!("lower(hex({column}))"),
         };
         let bytes: String = name.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(server.rows(&format!("SELECT {} FROM events WHERE seq = 1", hex("path_raw"))), [bytes.clone()]);
-        assert_eq!(server.rows(&format!("SELECT {} FROM events WHERE seq = 1", hex("old_path_raw"))), ["2f6574632fff"]);
+        assert_eq!(
+            server.rows(&format!("SELECT {} FROM events WHERE seq = 1", hex("path_raw"))),
+            [bytes.clone()]
+        );
+        assert_eq!(
+            server.rows(&format!("SELECT {} FROM events WHERE seq = 1", hex("old_path_raw"))),
+            ["2f6574632fff"]
+        );
         let columns = "host_id, seq, kind, verdict, response, actor_pid, actor_uid, actor_gid, actor_euid, actor_auid, \
                        actor_exe, after_size, after_mode, after_uid, after_gid, actor_session";
-        let expected = "web-1|1|modified|unauthorised|restored|4000000001|1000|1001|0|1002|/usr/bin/dash|77|0640|11|12|";
+        let expected =
+            "web-1|1|modified|unauthorised|restored|4000000001|1000|1001|0|1002|/usr/bin/dash|77|0640|11|12|";
         let null = if kind == Kind::Mariadb { "NULL" } else { "" };
-        assert_eq!(server.rows(&format!("SELECT {columns} FROM events WHERE seq = 1")), [format!("{expected}{null}")]);
+        assert_eq!(
+            server.rows(&format!("SELECT {columns} FROM events WHERE seq = 1")),
+            [format!("{expected}{null}")]
+        );
         let times = match kind {
-            Kind::Postgres => "SELECT time AT TIME ZONE 'UTC', after_mtime AT TIME ZONE 'UTC' FROM events WHERE seq = 1",
+            Kind::Postgres => {
+                "SELECT time AT TIME ZONE 'UTC', after_mtime AT TIME ZONE 'UTC' FROM events WHERE seq = 1"
+            }
             Kind::Mariadb => "SELECT time, after_mtime FROM events WHERE seq = 1",
         };
         assert_eq!(server.rows(times), ["2023-11-14 22:13:20.000001|2023-11-14 22:13:20.123456"]);
         let muted = if kind == Kind::Postgres { "muted" } else { "muted = 1" };
-        assert_eq!(server.number(&format!("SELECT count(*) FROM events WHERE {muted} AND error LIKE 'no%room'")), 1);
-        let copies = format!("SELECT number, size, reason, sha256, {} FROM backup_paths ORDER BY number", hex("path_raw"));
+        assert_eq!(
+            server.number(&format!("SELECT count(*) FROM events WHERE {muted} AND error LIKE 'no%room'")),
+            1
+        );
+        let copies = format!(
+            "SELECT number, size, reason, sha256, {} FROM backup_paths ORDER BY number",
+            hex("path_raw")
+        );
         let digest = "08".repeat(32);
         let copy = |n: u64| format!("{n}|5|altered|{digest}|{bytes}");
         assert_eq!(server.rows(&copies), [copy(0), copy(1)]);
-        assert_eq!(server.number("SELECT char_length(message) FROM events WHERE seq = 2 AND actor_pid IS NULL"), 3 << 20);
+        assert_eq!(
+            server.number("SELECT char_length(message) FROM events WHERE seq = 2 AND actor_pid IS NULL"),
+            3 << 20
+        );
         assert_eq!(server.number("SELECT char_length(path) FROM events WHERE seq = 2"), 5_001);
         assert_eq!(server.number("SELECT count(*) FROM hosts WHERE host_id = 'web-1' AND name = 'host'"), 1);
         assert_eq!(server.unsound(), 0);
@@ -171,7 +192,8 @@ fn the_least_grants_are_enough_and_refusals_say_what_to_do() {
             Kind::Mariadb => "REVOKE INSERT ON fim.events FROM fim@localhost",
         };
         server.rows(revoke);
-        let said = host.central().deliver(&host.append(&events(5..6))).await.expect_err("no grant").to_string();
+        let said =
+            host.central().deliver(&host.append(&events(5..6))).await.expect_err("no grant").to_string();
         assert!(said.contains("lacks a grant") && said.contains("events"), "{said}");
     });
 }
@@ -184,7 +206,10 @@ fn a_wrong_password_is_told_without_it() {
         std::fs::write(host.dir.path().join("password"), "wrong-4417").expect("written");
         let records = host.append(&events(0..1));
         let said = host.central().deliver(&records).await.expect_err("refused").to_string();
-        assert!(said.contains("does not let the user \"fim\" in") && said.contains("check user, password"), "{said}");
+        assert!(
+            said.contains("does not let the user \"fim\" in") && said.contains("check user, password"),
+            "{said}"
+        );
         assert!(!said.contains("wrong-4417") && !said.contains(PASSWORD), "{said}");
     });
 }
@@ -238,6 +263,24 @@ fn a_quiet_host_shows_that_it_is_there() {
 }
 
 #[test]
+fn the_documented_questions_are_answered() {
+    both(async |kind| {
+        let server = Server::start(kind);
+        for name in ["a", "b"] {
+            let host = Host::new(name, &server);
+            let mut event = event(0);
+            event.set_path(b"/etc/passwd");
+            event.after = Some((&found(3).entry).into());
+            host.central().deliver(&host.append(&[event])).await.expect("delivered");
+        }
+        server.rows("UPDATE hosts SET last_seen = last_seen - INTERVAL '25' HOUR WHERE host_id = 'b'");
+        // In the order of the page: the chain, /etc/passwd, silent hosts, one content on many hosts, copies, conflicts.
+        let counts: Vec<usize> = documented(kind).iter().map(|query| server.rows(query).len()).collect();
+        assert_eq!(counts, [0, 2, 1, 1, 0, 0]);
+    });
+}
+
+#[test]
 fn a_secret_that_others_can_read_is_refused_before_anything_is_tried() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().expect("a folder");
@@ -248,7 +291,8 @@ fn a_secret_that_others_can_read_is_refused_before_anything_is_tried() {
     let said = fim::sink::sql::check(&config).expect_err("open to others").to_string();
     assert!(said.contains("central database") && said.contains("chmod 600"), "{said}");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("chmod");
-    let config = world::config(dir.path(), "a", "postgres://fim@db.invalid/fim", "tls_ca_file = \"/etc/hosts\"");
+    let config =
+        world::config(dir.path(), "a", "postgres://fim@db.invalid/fim", "tls_ca_file = \"/etc/hosts\"");
     let said = fim::sink::sql::check(&config).expect_err("no certificate").to_string();
     assert!(said.contains("/etc/hosts holds no certificate"), "{said}");
     assert!(Path::new("/etc/hosts").exists());

@@ -82,7 +82,10 @@ fn a_ledger_that_was_begun_anew_is_a_second_one() {
         let second = Host::new("a", &server);
         second.central().deliver(&second.append(&events(50..57))).await.expect("delivered");
         assert_eq!(server.number("SELECT count(*) FROM events WHERE host_id = 'a'"), 17);
-        assert_eq!(server.rows("SELECT last_seq FROM ledgers WHERE host_id = 'a' ORDER BY last_seq"), ["7", "10"]);
+        assert_eq!(
+            server.rows("SELECT last_seq FROM ledgers WHERE host_id = 'a' ORDER BY last_seq"),
+            ["7", "10"]
+        );
         assert_eq!(server.number("SELECT count(*) FROM hosts"), 1);
         assert_eq!((server.number("SELECT count(*) FROM conflicts"), server.unsound()), (0, 0));
     });

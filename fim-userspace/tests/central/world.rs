@@ -15,9 +15,6 @@ use tokio::task::JoinHandle;
 
 use crate::server::{PASSWORD, Server};
 
-/// What a hanging server may cost in tests.
-pub const PATIENCE: Duration = Duration::from_secs(2);
-
 pub struct Host {
     pub dir: tempfile::TempDir,
     /// One connection for all threads, as the daemon's writer.
@@ -42,8 +39,7 @@ impl Host {
     }
 
     pub fn central(&self) -> Central {
-        let central = Central::new(&self.config, self.dir.path()).expect("a sink");
-        central.with_patience(&self.config, PATIENCE).expect("a sink")
+        Central::new(&self.config, self.dir.path()).expect("a sink")
     }
 
     pub fn state(&self) -> SinkState {
@@ -113,7 +109,13 @@ pub async fn until(limit: Duration, mut condition: impl FnMut() -> bool, what: i
 }
 
 pub fn event(n: usize) -> Event {
-    let mut event = Event::about_fim(EventKind::Modified, "host", "lsm", 1_700_000_000_000_001_000 + n as i64 * 1_000, format!("n{n}"));
+    let mut event = Event::about_fim(
+        EventKind::Modified,
+        "host",
+        "lsm",
+        1_700_000_000_000_001_000 + n as i64 * 1_000,
+        format!("n{n}"),
+    );
     event.set_path(format!("/etc/f{n}").as_bytes());
     event.verdict = Some(Verdict::Unauthorised);
     event.response = Response::Restored;

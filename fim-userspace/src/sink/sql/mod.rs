@@ -74,7 +74,10 @@ struct Open {
 
 enum Job {
     /// The records `first` to `last`, and what is missing before them.
-    Bring { first: u64, last: u64 },
+    Bring {
+        first: u64,
+        last: u64,
+    },
     Greet,
 }
 
@@ -195,7 +198,8 @@ impl Central {
             .local(move |store| {
                 let links = store.ledger_links(after, through, batch)?;
                 let ends = links.first().zip(links.last()).map(|(first, last)| (first.seq, last.seq));
-                let copies = ends.map_or(Ok(Vec::new()), |(first, last)| store.evidence_copies(first, last))?;
+                let copies =
+                    ends.map_or(Ok(Vec::new()), |(first, last)| store.evidence_copies(first, last))?;
                 Ok((links, copies))
             })
             .await?;

@@ -47,12 +47,6 @@ impl Session {
             Some(_) => SslMode::Require,
             None => SslMode::Disable,
         });
-        let limit = server.patience.as_millis();
-        // A session whose client is gone must not keep its locks.
-        config.options(format!(
-            "-c statement_timeout={limit} -c lock_timeout={limit} -c idle_in_transaction_session_timeout={limit} \
-             -c timezone=UTC -c client_encoding=UTF8 -c synchronous_commit=on"
-        ));
         let said = |error| explain(server, error);
         let (client, carrier) = match &server.tls {
             Some(tls) => {
@@ -65,7 +59,15 @@ impl Session {
                 (client, tokio::spawn(async move { drop(connection.await) }))
             }
         };
-        Ok(Self { client, carrier })
+        let mut session = Self { client, carrier };
+        let limit = server.patience.as_millis();
+        // A session whose client is gone must not keep its locks.
+        let settings = format!(
+            "SET statement_timeout = {limit}; SET lock_timeout = {limit}; SET synchronous_commit = on;
+             SET idle_in_transaction_session_timeout = {limit}; SET timezone = 'UTC'"
+        );
+        session.script(server, &settings).await?;
+        Ok(session)
     }
 
     pub async fn execute(&mut self, server: &Server, sql: &str, values: &[Value]) -> Result<(), Fault> {

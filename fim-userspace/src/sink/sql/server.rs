@@ -81,7 +81,11 @@ impl Server {
     }
 
     pub fn grants(&self, cause: &str) -> String {
-        format!("{} lacks a grant for the user {:?}: {cause}; docs/central.md has the list", self.name(), self.user)
+        format!(
+            "{} lacks a grant for the user {:?}: {cause}; docs/central.md has the list",
+            self.name(),
+            self.user
+        )
     }
 
     pub fn refused(&self, cause: &str) -> String {

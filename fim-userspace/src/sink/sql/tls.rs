@@ -27,7 +27,9 @@ impl Tls {
         if good == 0 {
             return Err(match file {
                 Some(file) => format!("{} holds no certificate that can be read", display(file)),
-                None => "the system has no CA certificates; install ca-certificates or set tls_ca_file".into(),
+                None => {
+                    "the system has no CA certificates; install ca-certificates or set tls_ca_file".into()
+                }
             });
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
