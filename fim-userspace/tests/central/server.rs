@@ -136,6 +136,8 @@ impl Server {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
         command.current_dir(self.home.path()).env("HOME", self.home.path()).stdin(Stdio::null());
+        // MariaDB clears away what it takes for its own leftovers in there, also those of another server at work.
+        command.env("TMPDIR", self.home.path());
         command
     }
 
