@@ -22,8 +22,9 @@ pub struct Options {
 
 /// (a file that shows it is there or a program's name, the Debian package that brings it)
 const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
-/// What the tests run against: real programs, no stand-ins.
-const TESTS: [(&str, &str); 1] = [("chromium", "chromium")];
+/// What the tests run against, real programs; servers they start for themselves, in folders of their own.
+const TESTS: [(&str, &str); 3] =
+    [("chromium", "chromium"), ("mariadbd", "mariadb-server"), ("postgres", "postgresql")];
 const VM: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -61,7 +62,17 @@ fn packages(vm: bool) -> Result<()> {
 }
 
 fn present(what: &str) -> bool {
-    if what.starts_with('/') { Path::new(what).exists() } else { sh::find_tool(what).is_some() }
+    if what.starts_with('/') {
+        Path::new(what).exists()
+    } else {
+        sh::find_tool(what).is_some() || versioned(what)
+    }
+}
+
+/// Debian keeps PostgreSQL's programs out of PATH, by version.
+fn versioned(program: &str) -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.into_iter().any(|version| version.path().join("bin").join(program).exists())
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {

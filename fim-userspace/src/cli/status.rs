@@ -133,7 +133,9 @@ impl Report {
 
 /// Sinks that were once configured keep their cursor; they are nobody's problem.
 fn configured(config: &Config, name: &str) -> bool {
-    name == crate::config::JOURNALD || config.alerts.iter().any(|a| a.name == name)
+    name == crate::config::JOURNALD
+        || (name == crate::config::CENTRAL && config.central.is_some())
+        || config.alerts.iter().any(|a| a.name == name)
 }
 
 fn sink_problem(sink: &SinkState) -> Option<String> {

@@ -4,6 +4,7 @@
 //! value that may be secret.
 
 mod alert;
+pub(crate) mod central;
 mod error;
 mod read;
 mod secret;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
+pub use central::{CENTRAL, CentralConfig, Dialect, Place};
 pub use error::{ConfigError, SecretError};
 pub use secret::{Secret, SecretSource};
 pub use vault::VaultConfig;
@@ -47,6 +49,8 @@ pub struct Config {
     /// At least one; no path lies within another. A [`WatchId`](crate::core::observation::WatchId) is an index here.
     pub watches: Vec<WatchConfig>,
     pub alerts: Vec<AlertConfig>,
+    /// The central database, if there is one.
+    pub central: Option<CentralConfig>,
 }
 
 #[derive(Clone, Debug)]
@@ -126,7 +130,7 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
-        document.refuse_unknown(&["state", "sensor", "vault", "watch", "alert"])?;
+        document.refuse_unknown(&["state", "sensor", "vault", "watch", "alert", "central"])?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let sensor = sensor(document.table("sensor")?)?;
         let vault = vault::read(document.table("vault")?)?;
@@ -138,7 +142,8 @@ impl Config {
         }
         let watches = watch::read_all(source, watches, &state.dir)?;
         let alerts = alerts(source, document.tables("alert")?)?;
-        Ok(Self { file: file.into(), state, sensor, vault, watches, alerts })
+        let central = document.table("central")?.map(central::read).transpose()?;
+        Ok(Self { file: file.into(), state, sensor, vault, watches, alerts, central })
     }
 }
 
@@ -182,9 +187,9 @@ fn alerts(source: Source<'_>, sections: Vec<Section<'_>>) -> Result<Vec<AlertCon
     for section in sections {
         let (alert, line) = alert::read(section)?;
         let shown = alert.name.escape_debug();
-        if alert.name == JOURNALD {
+        if [JOURNALD, CENTRAL].contains(&alert.name.as_str()) {
             let sentence = format!(
-                "an [[alert]] cannot be called \"{shown}\", the journal has that name; choose another"
+                "an [[alert]] cannot be called \"{shown}\", one of fim's own ways out has that name; choose another"
             );
             return Err(source.at(line, sentence));
         }

@@ -37,7 +37,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
     let keys = "dir tier scan_period path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
                 max_size max_age min_free severity interval paths max_file_size dry_run ignore repeat_limit repeat_window \
                 name type account_sid auth_token_file from to api_base min_severity smtp \
-                password_file url secret_file format";
+                password_file url secret_file format tls_ca_file batch host_id";
     for key in keys.split_whitespace() {
         assert!(text.contains(&format!("\n{key} = ")), "{key} is not shown");
     }

@@ -4,6 +4,7 @@ mod backoff;
 mod journald;
 pub mod line;
 mod runner;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -19,10 +20,12 @@ use tokio::task::JoinHandle;
 use crate::config::{AlertConfig, AlertKind, Config, SecretError, WebhookFormat};
 use crate::core::event::Record;
 use crate::store::StoreError;
+use runner::with_store;
 
 pub use backoff::Backoff;
 pub use journald::Journald;
 pub use runner::Runner;
+pub use sql::Central;
 pub use webhook::Webhook;
 
 /// One way out of the ledger.
@@ -33,6 +36,16 @@ pub trait Sink: Send + 'static {
     /// Delivers the beginning of `records` (never empty), in order. On an error none of them was delivered, as far as
     /// is known, and the same ones are offered again.
     fn deliver(&mut self, records: &[Record]) -> impl Future<Output = Result<Delivered, SinkError>> + Send;
+
+    /// How often the receiver is to hear that this host is there, when there is nothing to deliver.
+    fn pulse_period(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Lets the receiver know.
+    fn pulse(&mut self) -> impl Future<Output = Result<(), SinkError>> + Send {
+        async { Ok(()) }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +85,8 @@ pub enum StartError {
     Client { name: String, reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Central(#[from] sql::CentralError),
 }
 
 /// How long the daemon's end waits for what is still to be delivered.
@@ -108,11 +123,15 @@ pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
             None => tracing::warn!("{}", not_yet(alert)),
         }
     }
+    if let Some(central) = &config.central {
+        sinks.add(runtime, Runner::new(Central::new(central, dir)?, dir)?);
+    }
     Ok(sinks)
 }
 
 /// Reads every secret and makes every client, as [`start`] would, and leaves no trace.
 pub fn check(config: &Config) -> Result<(), StartError> {
+    config.central.as_ref().map_or(Ok(()), sql::check)?;
     config.alerts.iter().try_for_each(|alert| match &alert.kind {
         AlertKind::Twilio(twilio) => secret(alert, Some(&twilio.auth_token)).map(drop),
         AlertKind::Email(email) => secret(alert, email.password.as_ref()).map(drop),

@@ -70,10 +70,16 @@ impl<S: Sink> Runner<S> {
                 return;
             }
             match pause {
-                None => tokio::select! {
-                    alive = grown.changed() => if alive.is_err() { return },
-                    _ = stop.wait_for(|stop| *stop) => {}
-                },
+                None => {
+                    let quiet = tokio::select! {
+                        alive = grown.changed() => if alive.is_err() { return } else { false },
+                        _ = stop.wait_for(|stop| *stop) => false,
+                        () = after(self.sink.pulse_period()) => true,
+                    };
+                    if quiet {
+                        self.pulse().await;
+                    }
+                }
                 Some(time) => tokio::select! {
                     () = tokio::time::sleep(time) => {}
                     _ = stop.wait_for(|stop| *stop) => return,
@@ -126,17 +132,33 @@ impl<S: Sink> Runner<S> {
         Next::Go
     }
 
-    async fn delivered(&mut self, records: &[Record], delivered: Delivered) {
-        self.backoff.reset();
-        let Some(last) = records.last() else { return };
-        let name = &self.state.name;
+    async fn pulse(&mut self) {
+        match self.sink.pulse().await {
+            Ok(()) if self.failing => {
+                self.works_again();
+                self.save().await;
+            }
+            Ok(()) => {}
+            Err(SinkError::Idle(reason)) => self.fail(reason, true).await,
+            Err(SinkError::Failed { reason, .. }) => self.fail(reason, false).await,
+        }
+    }
+
+    fn works_again(&mut self) {
         if self.failing {
-            tracing::info!("the sink {name:?} works again");
+            tracing::info!("the sink {:?} works again", self.state.name);
             self.failing = false;
             self.state.error = None;
             self.state.error_at = None;
             self.state.idle = false;
         }
+    }
+
+    async fn delivered(&mut self, records: &[Record], delivered: Delivered) {
+        self.backoff.reset();
+        let Some(last) = records.last() else { return };
+        self.works_again();
+        let name = &self.state.name;
         self.state.cursor = last.seq;
         if delivered.parked.len() < records.len() {
             self.state.last_success = Some(now());
@@ -175,8 +197,16 @@ impl<S: Sink> Runner<S> {
     }
 }
 
+/// Never, without a period.
+async fn after(period: Option<Duration>) {
+    match period {
+        Some(period) => tokio::time::sleep(period).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// SQLite may wait for a lock or the disk, which no async thread should.
-async fn with_store<T: Send + 'static>(
+pub(super) async fn with_store<T: Send + 'static>(
     store: &Arc<Mutex<Store>>,
     work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, String> {

@@ -1,4 +1,5 @@
 mod journal;
+mod pulse;
 
 use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
