@@ -131,7 +131,9 @@ impl Report {
 
 /// Sinks that were once configured keep their cursor; they are nobody's problem.
 fn configured(config: &Config, name: &str) -> bool {
-    name == crate::config::JOURNALD || config.alerts.iter().any(|a| a.name == name)
+    name == crate::config::JOURNALD
+        || config.alerts.iter().any(|a| a.name == name)
+        || config.logs.iter().any(|l| l.name == name)
 }
 
 fn sink_problem(sink: &SinkState) -> Option<String> {

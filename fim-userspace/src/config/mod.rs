@@ -5,6 +5,7 @@
 
 mod alert;
 mod error;
+mod log;
 mod read;
 mod secret;
 #[cfg(test)]
@@ -17,6 +18,10 @@ use std::time::Duration;
 
 pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
 pub use error::{ConfigError, SecretError};
+pub use log::{
+    Facility, FileLog, LogConfig, LogFormat, LogKind, Rotation, SyslogAddress, SyslogConfig, SyslogHeader,
+    TlsFiles, Transport,
+};
 pub use secret::{Secret, SecretSource};
 pub use watch::WatchConfig;
 
@@ -42,6 +47,7 @@ pub struct Config {
     /// At least one; no path lies within another. A [`WatchId`](crate::core::observation::WatchId) is an index here.
     pub watches: Vec<WatchConfig>,
     pub alerts: Vec<AlertConfig>,
+    pub logs: Vec<LogConfig>,
 }
 
 #[derive(Clone, Debug)]
@@ -121,7 +127,7 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
-        document.refuse_unknown(&["state", "sensor", "watch", "alert"])?;
+        document.refuse_unknown(&["state", "sensor", "watch", "alert", "log"])?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let sensor = sensor(document.table("sensor")?)?;
         let watches = document.tables("watch")?;
@@ -130,9 +136,10 @@ impl Config {
                 "no [[watch]] says what to guard; add for example two lines: [[watch]] and path = \"/etc\"";
             return Err(source.whole(sentence));
         }
-        let watches = watch::read_all(source, watches, &state.dir)?;
         let alerts = alerts(source, document.tables("alert")?)?;
-        Ok(Self { file: file.into(), state, sensor, watches, alerts })
+        let logs = log::read_all(source, document.tables("log")?, &alerts)?;
+        let watches = watch::read_all(source, watches, &state.dir, &logs)?;
+        Ok(Self { file: file.into(), state, sensor, watches, alerts, logs })
     }
 }
 

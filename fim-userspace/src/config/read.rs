@@ -195,6 +195,27 @@ impl<'i> Section<'i> {
         }
     }
 
+    /// A size such as `100MiB` or `2GB`, or a number of bytes.
+    pub fn size(&mut self, key: &str) -> Result<Option<u64>, ConfigError> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Size {
+            Bytes(u64),
+            Text(String),
+        }
+        let example = "a size such as \"100MiB\" or \"2GB\", or a number of bytes";
+        let Some(found) = self.take::<Size>(key, example)? else {
+            return Ok(None);
+        };
+        match found.value {
+            Size::Bytes(bytes) => Ok(Some(bytes)),
+            Size::Text(text) => parse_size(&text).map(Some).ok_or_else(|| {
+                let sentence = format!("cannot be \"{}\"; write {example}", text.escape_debug());
+                self.bad(found.line, key, &sentence)
+            }),
+        }
+    }
+
     /// An absolute path without `..`, tidied (no doubled or trailing slashes).
     pub fn absolute(&self, key: &str, found: &Put<String>) -> Result<PathBuf, ConfigError> {
         let path = Path::new(&found.value);
@@ -325,4 +346,23 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
         rest = &rest[end..];
     }
     (!text.is_empty()).then_some(total)
+}
+
+/// `100MiB`: a whole number with a binary or decimal unit, or of bytes.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit: u64 = match text[digits..].trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(unit)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::SEVERITIES;
 use super::error::ConfigError;
+use super::log::LogConfig;
 use super::read::{Section, Source};
 use crate::core::change::ChangeKind;
 use crate::core::path::display;
@@ -36,6 +37,7 @@ pub(super) fn read_all(
     source: Source<'_>,
     sections: Vec<Section<'_>>,
     state_dir: &Path,
+    logs: &[LogConfig],
 ) -> Result<Vec<WatchConfig>, ConfigError> {
     let mut watches: Vec<(WatchConfig, usize)> = Vec::with_capacity(sections.len());
     for mut section in sections {
@@ -53,7 +55,14 @@ pub(super) fn read_all(
             );
             return Err(source.at(found.line, sentence));
         }
-        let policy = policy(&mut section, &path, state_dir)?;
+        if logs.iter().filter_map(LogConfig::file).any(|log| log == path) {
+            let sentence = format!(
+                "{} cannot be watched: fim writes its log there, and each line would be a change; remove this [[watch]] or the [[log]]",
+                display(&path)
+            );
+            return Err(source.at(found.line, sentence));
+        }
+        let policy = policy(&mut section, &path, state_dir, logs)?;
         let interval = section.duration("interval", Duration::from_secs(1))?;
         watches.push((WatchConfig { path, policy, interval }, found.line));
     }
@@ -77,14 +86,19 @@ fn one_policy(path: &Path, other: &Path, line: usize) -> String {
     )
 }
 
-fn policy(section: &mut Section<'_>, path: &Path, state_dir: &Path) -> Result<WatchPolicy, ConfigError> {
+fn policy(
+    section: &mut Section<'_>,
+    path: &Path,
+    state_dir: &Path,
+    logs: &[LogConfig],
+) -> Result<WatchPolicy, ConfigError> {
     let altered = [("alert", OnAltered::Alert), ("restore", OnAltered::Restore)];
     let created =
         [("alert", OnCreated::Alert), ("quarantine", OnCreated::Quarantine), ("delete", OnCreated::Delete)];
     let kinds = ChangeKind::ALL.map(|k| (k.as_str(), k));
     let default = WatchPolicy::restore_everything();
     Ok(WatchPolicy {
-        exclude: exclusions(section, path, state_dir)?,
+        exclude: exclusions(section, path, state_dir, logs)?,
         kinds: section.choices("kinds", &kinds)?.unwrap_or(default.kinds),
         on_modified: section.choice("on_modified", &altered)?.unwrap_or(default.on_modified),
         on_deleted: section.choice("on_deleted", &altered)?.unwrap_or(default.on_deleted),
@@ -98,12 +112,22 @@ fn policy(section: &mut Section<'_>, path: &Path, state_dir: &Path) -> Result<Wa
 }
 
 /// The configured patterns, and fim's own records where they lie below the watch: else each record would be a change.
-fn exclusions(section: &mut Section<'_>, path: &Path, state_dir: &Path) -> Result<Exclusions, ConfigError> {
+fn exclusions(
+    section: &mut Section<'_>,
+    path: &Path,
+    state_dir: &Path,
+    logs: &[LogConfig],
+) -> Result<Exclusions, ConfigError> {
     let found = section.take::<Vec<String>>("exclude", "a list of patterns in quotes")?;
     let line = found.as_ref().map_or(section.line, |f| f.line);
     let mut patterns = found.map_or(Vec::new(), |f| f.value);
     if let Ok(own) = state_dir.strip_prefix(path) {
         patterns.push(format!("/{}", literal(&own.to_string_lossy())));
+    }
+    for own in logs.iter().filter_map(LogConfig::file).filter_map(|log| log.strip_prefix(path).ok()) {
+        let own = literal(&own.to_string_lossy());
+        // The log and what rotation calls its older parts, and nothing that merely begins like them.
+        patterns.extend(["", ".[0-9]", ".[0-9][0-9]", ".[0-9][0-9][0-9]"].map(|end| format!("/{own}{end}")));
     }
     Exclusions::new(&patterns).map_err(|e| section.bad(line, "exclude", &format!("is wrong: {e}")))
 }
