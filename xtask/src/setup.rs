@@ -22,6 +22,12 @@ pub struct Options {
 
 /// (a file that shows it is there or a program's name, the Debian package that brings it)
 const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
+/// Receivers and rivals of fim's logs, real ones. None is started by the tests but on loopback and in folders of their own.
+const TESTS: [(&str, &str); 3] = [
+    ("/usr/sbin/rsyslogd", "rsyslog"),
+    ("/var/lib/dpkg/info/rsyslog-openssl.list", "rsyslog-openssl"),
+    ("/usr/sbin/logrotate", "logrotate"),
+];
 const VM: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -47,7 +53,7 @@ pub fn setup(vm: bool) -> Result<()> {
 }
 
 fn packages(vm: bool) -> Result<()> {
-    let wanted = BUILD.iter().chain(VM.iter().filter(|_| vm));
+    let wanted = BUILD.iter().chain(&TESTS).chain(VM.iter().filter(|_| vm));
     let mut missing: Vec<&str> =
         wanted.filter(|(what, _)| !present(what)).map(|(_, package)| *package).collect();
     missing.dedup();

@@ -92,10 +92,13 @@ fn end_to_end(keep: bool) -> Result<Counts> {
     std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let mut runs = vec![("fanotify", ["--suite", "table,flood", "--scale", "quick"])];
     if Path::new("/sys/kernel/btf/vmlinux").exists() {
-        runs.insert(0, ("tracepoint", ["--suite", "table,flood,crash,bad-input,silent", "--scale", "full"]));
+        runs.insert(
+            0,
+            ("tracepoint", ["--suite", "table,flood,crash,bad-input,silent,logs", "--scale", "full"]),
+        );
     } else {
         println!("this kernel has no type information (BTF): the tracepoint tier is left out here");
-        runs[0].1 = ["--suite", "table,flood,crash,bad-input,silent", "--scale", "full"];
+        runs[0].1 = ["--suite", "table,flood,crash,bad-input,silent,logs", "--scale", "full"];
     }
     let mut total = (0, 0);
     for (tier, suites) in runs {

@@ -16,6 +16,7 @@ enum Suite {
     Crash,
     BadInput,
     Silent,
+    Logs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -89,6 +90,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Crash => suites::crash::run(&setting, report, args.seed),
             Suite::BadInput => suites::bad_input::run(&setting, report),
             Suite::Silent => suites::silent::run(&setting, report),
+            Suite::Logs => suites::logs::run(&setting, report),
         }
     }
     say("");

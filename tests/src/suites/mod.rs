@@ -3,5 +3,6 @@
 pub mod bad_input;
 pub mod crash;
 pub mod flood;
+pub mod logs;
 pub mod silent;
 pub mod table;

@@ -1,3 +1,4 @@
+mod killed;
 mod logrotate;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -74,32 +75,6 @@ async fn only_what_is_severe_enough_is_written() {
     list[1].event.severity = Severity::Medium;
     assert_eq!(sink.deliver(&list).await.expect("written").count, 3);
     assert_eq!(read_ids(&path), ["0", "2"]);
-}
-
-#[tokio::test]
-async fn killed_again_and_again_it_repeats_and_never_loses() {
-    let (_dir, folder) = folder();
-    let (state_dir, path) = (state(), folder.join("fim.log"));
-    let mut store = Store::open(state_dir.path()).expect("a store");
-    let rotation = Rotation { max_size: Some(40_000), max_age: None, keep: 900 };
-    let mut sent = Vec::new();
-    // A new sink begins with what happens from then on.
-    run(sink(&path, rotation, &Reopen::default()), state_dir.path()).finish().await;
-    for round in 0..40 {
-        let running = run(sink(&path, rotation, &Reopen::default()), state_dir.path());
-        sent.extend(running.append(&mut store, &events(round * 50..round * 50 + 50)));
-        tokio::time::sleep(Duration::from_micros(97 * round as u64)).await;
-        running.kill().await;
-    }
-    let running = run(sink(&path, rotation, &Reopen::default()), state_dir.path());
-    until(|| sink_state(&store, "log:test").cursor == 2_000, || "the cursor's move".into()).await;
-    running.finish().await;
-    let parts = (1..900).rev().map(|n| numbered(&path, n)).chain([path.clone()]);
-    let written: Vec<String> = parts.flat_map(|part| read_ids(&part)).collect();
-    let mut seen = std::collections::HashSet::new();
-    let firsts: Vec<&str> =
-        written.iter().filter(|id| seen.insert(id.as_str())).map(String::as_str).collect();
-    assert_eq!(firsts, ids(&sent), "all of them, in order, whatever was repeated");
 }
 
 #[test]
