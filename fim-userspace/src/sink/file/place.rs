@@ -28,7 +28,7 @@ pub(super) struct Open {
 type Id = (u64, u64);
 
 fn id(stat: &Stat) -> Id {
-    (stat.st_dev as u64, stat.st_ino as u64)
+    (stat.st_dev, stat.st_ino)
 }
 
 impl Open {

@@ -63,16 +63,10 @@ async fn killed_again_and_again_it_repeats_and_never_loses() {
     let running = run(sink(&path, ROTATION, &Reopen::default()), state_dir.path());
     until(|| sink_state(&store, "log:test").cursor == sent.len() as u64, || "the cursor's move".into()).await;
     running.finish().await;
+    // What a kill cut short stands alone on its line, and its record comes again, whole.
+    let whole = written().into_iter().filter_map(|line| serde_json::from_str::<Record>(&line).ok());
     let mut seen = std::collections::HashSet::new();
-    let mut firsts = Vec::new();
-    for line in written() {
-        // What a kill cut short stands alone on its line, and its record comes again, whole.
-        if let Ok(record) = serde_json::from_str::<Record>(&line) {
-            if seen.insert(record.id.clone()) {
-                firsts.push(record.id);
-            }
-        }
-    }
+    let firsts: Vec<String> = whole.map(|record| record.id).filter(|id| seen.insert(id.clone())).collect();
     assert_eq!(firsts.len(), sent.len());
     assert_eq!(firsts, ids(&sent), "all of them, in order, whatever was repeated");
 }
