@@ -102,7 +102,8 @@ async fn what_a_server_never_read_is_not_delivered() {
     };
     let more = records(40..41);
     let next = if result.is_ok() { &more[..] } else { &list[..] };
-    tokio::join!(async { sink.deliver(next).await.expect("delivered") }, again);
+    let both = async { tokio::join!(async { sink.deliver(next).await.expect("delivered") }, again) };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("all of it came again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
