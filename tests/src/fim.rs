@@ -330,6 +330,11 @@ impl Daemon {
         }
     }
 
+    /// Tells it that its log files were renamed.
+    pub fn hang_up(&self) -> Result<(), String> {
+        self.signal(Signal::HUP)
+    }
+
     /// kill -9, and gone when this returns.
     pub fn kill(mut self) -> Result<(), String> {
         self.signal(Signal::KILL)?;

@@ -136,6 +136,7 @@ fn configured(config: &Config, name: &str) -> bool {
     name == crate::config::JOURNALD
         || (name == crate::config::CENTRAL && config.central.is_some())
         || config.alerts.iter().any(|a| a.name == name)
+        || config.logs.iter().any(|l| l.name == name)
 }
 
 fn sink_problem(sink: &SinkState) -> Option<String> {

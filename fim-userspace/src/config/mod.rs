@@ -6,6 +6,7 @@
 mod alert;
 pub(crate) mod central;
 mod error;
+mod log;
 mod read;
 mod secret;
 #[cfg(test)]
@@ -20,6 +21,10 @@ use std::time::Duration;
 pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
 pub use central::{CENTRAL, CentralConfig, Dialect, Place};
 pub use error::{ConfigError, SecretError};
+pub use log::{
+    Facility, FileLog, LogConfig, LogFormat, LogKind, Rotation, SyslogAddress, SyslogConfig, SyslogHeader,
+    TlsFiles, Transport,
+};
 pub use secret::{Secret, SecretSource};
 pub use vault::VaultConfig;
 pub use watch::{Lines, RuleLines, WatchConfig};
@@ -51,6 +56,7 @@ pub struct Config {
     pub alerts: Vec<AlertConfig>,
     /// The central database, if there is one.
     pub central: Option<CentralConfig>,
+    pub logs: Vec<LogConfig>,
 }
 
 #[derive(Clone, Debug)]
@@ -130,7 +136,7 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
-        document.refuse_unknown(&["state", "sensor", "vault", "watch", "alert", "central"])?;
+        document.refuse_unknown(&["state", "sensor", "vault", "watch", "alert", "central", "log"])?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let sensor = sensor(document.table("sensor")?)?;
         let vault = vault::read(document.table("vault")?)?;
@@ -140,10 +146,11 @@ impl Config {
                 "no [[watch]] says what to guard; add for example two lines: [[watch]] and path = \"/etc\"";
             return Err(source.whole(sentence));
         }
-        let watches = watch::read_all(source, watches, &state.dir)?;
         let alerts = alerts(source, document.tables("alert")?)?;
+        let logs = log::read_all(source, document.tables("log")?, &alerts)?;
         let central = document.table("central")?.map(central::read).transpose()?;
-        Ok(Self { file: file.into(), state, sensor, vault, watches, alerts, central })
+        let watches = watch::read_all(source, watches, &state.dir, &logs)?;
+        Ok(Self { file: file.into(), state, sensor, vault, watches, alerts, central, logs })
     }
 }
 

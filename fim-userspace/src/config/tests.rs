@@ -34,10 +34,19 @@ fn the_documented_example_is_valid_and_shows_every_key() {
     assert!(config.watches.len() >= 2);
     let types: Vec<&str> = config.alerts.iter().map(|a| a.kind.as_str()).collect();
     assert_eq!(types, ["twilio", "email", "webhook"]);
+    let logs: Vec<&str> = config.logs.iter().map(|l| l.name.as_str()).collect();
+    let expected = [
+        "log:/var/log/fim/fim.log",
+        "log:/var/log/fim/fim.ndjson",
+        "log:tls://logs.example.org:6514",
+        "log:unix:///dev/log",
+    ];
+    assert_eq!(logs, expected);
     let keys = "dir tier scan_period path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
                 max_size max_age min_free severity interval paths max_file_size dry_run ignore repeat_limit repeat_window \
                 name type account_sid auth_token_file from to api_base min_severity smtp \
-                password_file url secret_file format tls_ca_file batch host_id";
+                password_file url secret_file format tls_ca_file batch host_id keep address body facility ca_file client_cert \
+                client_key";
     for key in keys.split_whitespace() {
         assert!(text.contains(&format!("\n{key} = ")), "{key} is not shown");
     }
@@ -182,6 +191,8 @@ fn complaints_name_line_key_and_remedy() {
     let hook = |line: &str| format!("{W}[[alert]]\ntype = \"webhook\"\n{line}\n");
     let with = |line: &str| format!("{W}{line}\n");
     let rule = |lines: &str| format!("{W}[[watch.rule]]\n{lines}\n");
+    let log = |more: &str| with(&format!("[[log]]\ntype = \"file\"\n{more}"));
+    let syslog = |more: &str| with(&format!("[[log]]\ntype = \"syslog\"\n{more}"));
     let cases: Vec<(String, &[&str])> = vec![
         (String::new(), &["fim.toml: no [[watch]]", "path = \"/etc\""]),
         (
@@ -298,6 +309,33 @@ fn complaints_name_line_key_and_remedy() {
             &["unencrypted", "smtps://"],
         ),
         (with("[[alert]]\ntype = \"email\"\nsmtp = \"smtps://u:hunter2@h\""), &["password_file"]),
+        (with("[[log]]\npath = \"/x\""), &["toml:3:", "no \"type\"", "\"file\""]),
+        (log(""), &["toml:3:", "no \"path\"", "/var/log/fim/fim.log"]),
+        (log("path = \"fim.log\""), &["toml:5:", "relative"]),
+        (log("path = \"/var/log/\""), &["toml:5:", "is a folder"]),
+        (
+            log("path = \"/l\"\naddress = \"x\""),
+            &["toml:6:", "unknown key \"address\" in [[log]] of type file"],
+        ),
+        (log("path = \"/l\"\nformat = \"xml\""), &["toml:6:", "\"text\", \"json\", \"ecs\", \"cef\""]),
+        (log("path = \"/l\"\nmax_size = \"10 potatoes\""), &["toml:6:", "\"100MiB\"", "number of bytes"]),
+        (log("path = \"/l\"\nmax_size = 100"), &["max_size", "\"4KiB\""]),
+        (log("path = \"/l\"\nkeep = 3"), &["toml:6:", "nothing rotates", "max_size or max_age"]),
+        (log("path = \"/l\"\nmax_age = \"1d\"\nkeep = 0"), &["toml:7:", "between 1 and 999"]),
+        (log("path = \"/l\"\nname = \"journald\""), &["toml:3:", "\"journald\" is taken", "name ="]),
+        (
+            log("path = \"/l\"\n[[log]]\ntype = \"file\"\nname = \"b\"\npath = \"/l\""),
+            &["toml:6:", "same file"],
+        ),
+        (log("path = \"/etc\""), &["toml:2:", "cannot be watched", "each line would be a change"]),
+        (syslog("address = \"logs.example.org\""), &["toml:5:", "address", "tls://logs.example.org:6514"]),
+        (syslog("address = \"http://h\""), &["toml:5:", "udp://, tcp://, tls:// or unix://"]),
+        (syslog("address = \"tcp://u:hunter2@h:514\""), &["toml:5:", "nothing else"]),
+        (syslog("address = \"udp://h/path\""), &["toml:5:", "nothing else"]),
+        (syslog("address = \"unix://dev/log\""), &["toml:5:", "relative"]),
+        (syslog("address = \"tcp://h\"\nca_file = \"/ca\""), &["toml:5:", "tls://"]),
+        (syslog("address = \"tls://h\"\nclient_cert = \"/c\""), &["client_cert", "client_key"]),
+        (syslog("address = \"tls://h\"\nfacility = \"auth_priv\""), &["toml:6:", "\"authpriv\"?"]),
     ];
     for (text, parts) in cases {
         let said = complaint(&text);
@@ -399,4 +437,68 @@ fn the_vault_has_limits_only_where_they_are_written() {
         let complaint = complaint(&format!("[vault]\n{line}\n{watch}"));
         assert!(complaint.starts_with(file) && complaint.contains(said), "{complaint}");
     }
+}
+
+#[test]
+fn logs_arrive_whole() {
+    let config = parse(
+        r#"
+        [[watch]]
+        path = "/srv"
+        [[log]]
+        type = "file"
+        name = "archive"
+        path = "/srv/logs/fim [1].log"
+        format = "ecs"
+        max_size = 1000000
+        max_age = "2d"
+        keep = 12
+        min_severity = "high"
+        [[log]]
+        type = "syslog"
+        address = "tls://[2001:db8::5]"
+        body = "cef"
+        facility = "local3"
+        ca_file = "/etc/fim/ca.pem"
+        client_cert = "/etc/fim/cert.pem"
+        client_key = "/etc/fim/key.pem"
+        [[log]]
+        type = "syslog"
+        address = "unix:///dev/log"
+        [[log]]
+        type = "syslog"
+        address = "udp://10.0.0.7:1514"
+        format = "rfc3164"
+        "#,
+    )
+    .expect("valid");
+    let names: Vec<&str> = config.logs.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["archive", "log:tls://[2001:db8::5]:6514", "log:unix:///dev/log", "log:udp://10.0.0.7:1514"]
+    );
+    let LogKind::File(file) = &config.logs[0].kind else { panic!("no file") };
+    let rotation =
+        Rotation { max_size: Some(1_000_000), max_age: Some(Duration::from_secs(172_800)), keep: 12 };
+    assert_eq!(
+        (file.format, file.rotation, config.logs[0].min_severity),
+        (LogFormat::Ecs, rotation, Severity::High)
+    );
+    let LogKind::Syslog(tls) = &config.logs[1].kind else { panic!("no syslog") };
+    assert_eq!((tls.header, tls.body, tls.facility), (SyslogHeader::Rfc5424, LogFormat::Cef, Facility(19)));
+    assert_eq!(tls.tls.client.as_ref().map(|(cert, _)| cert.as_path()), Some(Path::new("/etc/fim/cert.pem")));
+    let headers = [&config.logs[2], &config.logs[3]].map(|log| match &log.kind {
+        LogKind::Syslog(syslog) => (syslog.header, syslog.body, syslog.facility),
+        LogKind::File(_) => panic!("a file"),
+    });
+    assert_eq!(headers, [(SyslogHeader::Rfc3164, LogFormat::Text, Facility(10)); 2]);
+    // Its own lines are no changes; what merely begins like them is.
+    let exclude = &config.watches[0].policy.exclude;
+    let excluded = |path: &str| exclude.excludes(&RelPath::new(path).expect("sound"), false);
+    assert!(["logs/fim [1].log", "logs/fim [1].log.1", "logs/fim [1].log.12"].into_iter().all(excluded));
+    assert!(
+        !["logs/fim 1.log", "logs/fim [1].log.x", "logs/fim [1].logs", "logs/other", "fim [1].log"]
+            .into_iter()
+            .any(excluded)
+    );
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::SEVERITIES;
 use super::error::ConfigError;
+use super::log::LogConfig;
 use super::read::{Section, Source};
 use crate::core::change::ChangeKind;
 use crate::core::path::display;
@@ -65,6 +66,7 @@ pub(super) fn read_all(
     source: Source<'_>,
     sections: Vec<Section<'_>>,
     state_dir: &Path,
+    logs: &[LogConfig],
 ) -> Result<Vec<WatchConfig>, ConfigError> {
     let mut watches: Vec<(WatchConfig, usize)> = Vec::with_capacity(sections.len());
     for mut section in sections {
@@ -84,8 +86,15 @@ pub(super) fn read_all(
             );
             return Err(source.at(found.line, sentence));
         }
+        if logs.iter().filter_map(LogConfig::file).any(|log| log == path) {
+            let sentence = format!(
+                "{} cannot be watched: fim writes its log there, and each line would be a change; remove this [[watch]] or the [[log]]",
+                display(&path)
+            );
+            return Err(source.at(found.line, sentence));
+        }
         let mut lines = Lines { table: section.line, keys: section.lines(), ..Lines::default() };
-        let exclude = exclusions(&mut section, &path, state_dir, &mut lines)?;
+        let exclude = exclusions(&mut section, &path, (state_dir, logs), &mut lines)?;
         let base = says(&mut section)?.over(PathPolicy::restore_everything());
         let rules = rules(&mut section, &mut lines)?;
         let interval = section.duration("interval", Duration::from_secs(1))?;
@@ -174,7 +183,7 @@ fn rules(section: &mut Section<'_>, lines: &mut Lines) -> Result<Rules, ConfigEr
 fn exclusions(
     section: &mut Section<'_>,
     path: &Path,
-    state_dir: &Path,
+    (state_dir, logs): (&Path, &[LogConfig]),
     lines: &mut Lines,
 ) -> Result<Exclusions, ConfigError> {
     let found = section.texts("exclude")?;
@@ -183,6 +192,11 @@ fn exclusions(
     let mut patterns: Vec<String> = lines.exclude.iter().map(|(pattern, _)| pattern.clone()).collect();
     if let Ok(own) = state_dir.strip_prefix(path) {
         patterns.push(format!("/{}", literal(&own.to_string_lossy())));
+    }
+    for own in logs.iter().filter_map(LogConfig::file).filter_map(|log| log.strip_prefix(path).ok()) {
+        let own = literal(&own.to_string_lossy());
+        // The log and what rotation calls its older parts, and nothing that merely begins like them.
+        patterns.extend(["", ".[0-9]", ".[0-9][0-9]", ".[0-9][0-9][0-9]"].map(|end| format!("/{own}{end}")));
     }
     Exclusions::new(&patterns).map_err(|e| section.bad(line, "exclude", &format!("is wrong: {e}")))
 }

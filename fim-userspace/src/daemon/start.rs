@@ -64,6 +64,11 @@ pub fn run(
         .enable_all()
         .build()
         .context("the threads for sinks cannot be started; raise the limits on processes and memory")?;
+    // From here on: before, it would end the daemon.
+    let hangup = {
+        let _inside = runtime.enter();
+        signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?
+    };
     let sinks = crate::sink::start(runtime.handle(), config)?;
     let announce: Announce = {
         let (mut print, bell) = (announce, sinks.bell());
@@ -102,7 +107,7 @@ pub fn run(
     };
     let (stop, stopped) = bounded::<()>(1);
     let (reconciler, gone) = spawn(parts, inbox, stopped)?;
-    let ended = wait(&runtime, gone);
+    let ended = wait(&runtime, gone, hangup, &sinks.reopen());
     rolling.stop();
     drop(control);
     drop(sensors);
@@ -231,15 +236,23 @@ fn spawn(
     Ok((thread, gone))
 }
 
-/// Waits for the end: a signal from outside, or a reconciler that is gone.
-fn wait(runtime: &tokio::runtime::Runtime, gone: oneshot::Receiver<()>) -> anyhow::Result<()> {
+/// Waits for the end: a signal from outside, or a reconciler that is gone. Meanwhile SIGHUP has the log files reopened.
+fn wait(
+    runtime: &tokio::runtime::Runtime,
+    mut gone: oneshot::Receiver<()>,
+    mut hangup: tokio::signal::unix::Signal,
+    reopen: &crate::sink::Reopen,
+) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            _ = gone => Ok(()),
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = &mut gone => return Ok(()),
+                _ = hangup.recv() => reopen.ring(),
+            }
         }
     })
 }

@@ -1,10 +1,14 @@
 //! Readers of the ledger, each with its own durable cursor: at least once, in order, with stable event ids.
 
 mod backoff;
+mod file;
+pub mod format;
 mod journald;
 pub mod line;
+mod reopen;
 mod runner;
 pub mod sql;
+mod syslog;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -17,15 +21,18 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{AlertConfig, AlertKind, Config, SecretError, WebhookFormat};
+use crate::config::{AlertConfig, AlertKind, Config, LogConfig, LogKind, SecretError, WebhookFormat};
 use crate::core::event::Record;
 use crate::store::StoreError;
 use runner::with_store;
 
 pub use backoff::Backoff;
+pub use file::FileSink;
 pub use journald::Journald;
+pub use reopen::Reopen;
 pub use runner::Runner;
 pub use sql::Central;
+pub use syslog::Syslog;
 pub use webhook::Webhook;
 
 /// One way out of the ledger.
@@ -83,6 +90,8 @@ pub enum StartError {
     Secret { name: String, source: SecretError },
     #[error("the alert {name:?} cannot be sent: {reason}; check the system's CA certificates")]
     Client { name: String, reason: String },
+    #[error("the [[log]] {name:?} cannot be sent: {reason}")]
+    Log { name: String, reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -95,6 +104,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// All sinks at work.
 pub struct Sinks {
     bell: Bell,
+    reopen: Reopen,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -110,12 +120,16 @@ impl Bell {
     }
 }
 
-/// Starts the journal's sink and one for each alert that this version can send, on `runtime`. Their cursors exist on
+/// Starts the journal's sink, one for each alert that this version can send and one for each log, on `runtime`. Their cursors exist on
 /// return, so that a new sink sees every record that is appended from then on.
 pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
     let dir = &config.state.dir;
-    let mut sinks =
-        Sinks { bell: Bell(watch::Sender::new(0)), stop: watch::Sender::new(false), tasks: Vec::new() };
+    let mut sinks = Sinks {
+        bell: Bell(watch::Sender::new(0)),
+        reopen: Reopen::default(),
+        stop: watch::Sender::new(false),
+        tasks: Vec::new(),
+    };
     sinks.add(runtime, Runner::new(Journald::new(), dir)?);
     for alert in &config.alerts {
         match webhook(alert)? {
@@ -125,6 +139,20 @@ pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
     }
     if let Some(central) = &config.central {
         sinks.add(runtime, Runner::new(Central::new(central, dir)?, dir)?);
+    }
+    for log in &config.logs {
+        let (name, least) = (&log.name, log.min_severity);
+        match &log.kind {
+            LogKind::File(file) => {
+                let sink = FileSink::new(name, least, file.clone(), sinks.reopen());
+                sinks.add(runtime, Runner::new(sink, dir)?);
+            }
+            LogKind::Syslog(_) => {
+                if let Some(sink) = syslog(log)? {
+                    sinks.add(runtime, Runner::new(sink, dir)?);
+                }
+            }
+        }
     }
     Ok(sinks)
 }
@@ -139,7 +167,8 @@ pub fn check(config: &Config) -> Result<(), StartError> {
             secret(alert, hook.secret.as_ref())?;
             webhook(alert).map(drop)
         }
-    })
+    })?;
+    config.logs.iter().try_for_each(|log| syslog(log).map(drop))
 }
 
 impl Sinks {
@@ -149,6 +178,11 @@ impl Sinks {
 
     pub fn bell(&self) -> Bell {
         self.bell.clone()
+    }
+
+    /// To ring when somebody else has renamed the log files.
+    pub fn reopen(&self) -> Reopen {
+        self.reopen.clone()
     }
 
     /// Lets the sinks deliver what is there, for [`PATIENCE`] at most. What remains is delivered after the next start.
@@ -185,6 +219,13 @@ fn webhook(alert: &AlertConfig) -> Result<Option<Webhook>, StartError> {
         }
         _ => Ok(None),
     }
+}
+
+/// `None` for logs of other types.
+fn syslog(log: &LogConfig) -> Result<Option<Syslog>, StartError> {
+    let LogKind::Syslog(config) = &log.kind else { return Ok(None) };
+    let made = Syslog::new(&log.name, log.min_severity, config.clone());
+    made.map(Some).map_err(|reason| StartError::Log { name: log.name.clone(), reason })
 }
 
 fn not_yet(alert: &AlertConfig) -> String {

@@ -17,20 +17,20 @@ use crate::core::event::{Event, EventKind, Response, Verdict};
 use crate::core::policy::Severity;
 use crate::store::Store;
 
-fn state() -> tempfile::TempDir {
+pub(super) fn state() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temporary folder");
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
     dir
 }
 
-fn event(n: usize) -> Event {
+pub(super) fn event(n: usize) -> Event {
     let mut event = Event::about_fim(EventKind::Modified, "host", "lsm", 0, format!("n{n}"));
     event.set_path(format!("/etc/f{n}").as_bytes());
     event.severity = Severity::High;
     event
 }
 
-fn events(range: std::ops::Range<usize>) -> Vec<Event> {
+pub(super) fn events(range: std::ops::Range<usize>) -> Vec<Event> {
     range.map(event).collect()
 }
 
@@ -129,7 +129,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<Request> {
     Some(request)
 }
 
-async fn until(mut condition: impl FnMut() -> bool, what: impl Fn() -> String) {
+pub(super) async fn until(mut condition: impl FnMut() -> bool, what: impl Fn() -> String) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "in vain: {}", what());
@@ -142,13 +142,13 @@ fn hook(name: &str, server: &Server, min_severity: Severity) -> Webhook {
 }
 
 /// One sink at work, as the daemon runs it.
-struct Running {
+pub(super) struct Running {
     grown: watch::Sender<u64>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-fn run<S: Sink>(sink: S, dir: &Path) -> Running {
+pub(super) fn run<S: Sink>(sink: S, dir: &Path) -> Running {
     let runner = Runner::new(sink, dir).expect("a runner");
     let runner = runner.with_backoff(Backoff::new(Duration::from_millis(2), Duration::from_millis(20)));
     let (grown, stop) = (watch::Sender::new(0), watch::Sender::new(false));
@@ -157,28 +157,28 @@ fn run<S: Sink>(sink: S, dir: &Path) -> Running {
 }
 
 impl Running {
-    fn append(&self, store: &mut Store, events: &[Event]) -> Vec<Record> {
+    pub(super) fn append(&self, store: &mut Store, events: &[Event]) -> Vec<Record> {
         let records = store.append(events, &[]).expect("appended");
         self.grown.send_replace(records.last().expect("records").seq);
         records
     }
 
-    async fn finish(self) {
+    pub(super) async fn finish(self) {
         self.stop.send_replace(true);
         tokio::time::timeout(Duration::from_secs(20), self.task).await.expect("ends").expect("no panic");
     }
 
-    async fn kill(self) {
+    pub(super) async fn kill(self) {
         self.task.abort();
         assert!(self.task.await.expect_err("aborted").is_cancelled());
     }
 }
 
-fn sink_state(store: &Store, name: &str) -> crate::store::SinkState {
+pub(super) fn sink_state(store: &Store, name: &str) -> crate::store::SinkState {
     store.sink_states().expect("states").into_iter().find(|s| s.name == name).expect("known")
 }
 
-fn ids<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<&'a str> {
+pub(super) fn ids<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<&'a str> {
     records.into_iter().map(|r| r.id.as_str()).collect()
 }
 

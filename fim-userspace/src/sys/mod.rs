@@ -2,4 +2,5 @@
 
 pub mod fanotify;
 pub mod handle;
+pub mod outq;
 pub mod priority;

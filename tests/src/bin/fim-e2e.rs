@@ -21,6 +21,7 @@ enum Suite {
     Powercut,
     Faults,
     Clock,
+    Logs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -111,6 +112,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Faults => suites::faults::run(&setting, report),
             Suite::Clock => suites::faults::run_clock(&setting, report),
             Suite::Race => suites::race::run(&setting, report, args.swaps, seed),
+            Suite::Logs => suites::logs::run(&setting, report),
         }
     }
     say("");
