@@ -5,6 +5,7 @@ mod doctor;
 mod init;
 mod log;
 mod run;
+mod seal;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -46,8 +47,13 @@ enum Command {
     Check,
     /// Show whether fim watches, with what means, and what is wrong
     Status,
-    /// Show what was recorded
+    /// Show what was recorded, or verify that it is untouched
     Log(log::Args),
+    /// Set up the keys that prove the ledger
+    Seal {
+        #[command(subcommand)]
+        action: seal::Action,
+    },
     /// Show what this kernel and these file systems let fim see, and what would let it see more
     Doctor,
 }
@@ -79,6 +85,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Check => check::run(&config, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
+        Command::Seal { action } => seal::run(&config, action, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
     }
 }

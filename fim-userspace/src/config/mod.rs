@@ -5,6 +5,7 @@
 
 mod alert;
 mod error;
+mod ledger;
 mod read;
 mod secret;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
 pub use error::{ConfigError, SecretError};
+pub use ledger::LedgerConfig;
 pub use secret::{Secret, SecretSource};
 pub use watch::WatchConfig;
 
@@ -39,6 +41,7 @@ pub struct Config {
     pub file: PathBuf,
     pub state: StateConfig,
     pub sensor: SensorConfig,
+    pub ledger: LedgerConfig,
     /// At least one; no path lies within another. A [`WatchId`](crate::core::observation::WatchId) is an index here.
     pub watches: Vec<WatchConfig>,
     pub alerts: Vec<AlertConfig>,
@@ -121,9 +124,10 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
-        document.refuse_unknown(&["state", "sensor", "watch", "alert"])?;
+        document.refuse_unknown(&["state", "sensor", "ledger", "watch", "alert"])?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let sensor = sensor(document.table("sensor")?)?;
+        let ledger = ledger::read(document.table("ledger")?)?;
         let watches = document.tables("watch")?;
         if watches.is_empty() {
             let sentence =
@@ -132,7 +136,7 @@ impl Config {
         }
         let watches = watch::read_all(source, watches, &state.dir)?;
         let alerts = alerts(source, document.tables("alert")?)?;
-        Ok(Self { file: file.into(), state, sensor, watches, alerts })
+        Ok(Self { file: file.into(), state, sensor, ledger, watches, alerts })
     }
 }
 

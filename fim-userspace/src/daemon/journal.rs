@@ -109,6 +109,12 @@ impl Journal {
         Some(self.stamp.about_fim(EventKind::Trouble, message))
     }
 
+    /// Makes known what has become part of the ledger without the journal.
+    pub fn wrote(&mut self, records: &[Record]) {
+        self.written += records.len() as u64;
+        (self.announce)(records);
+    }
+
     /// Writes what has gathered, as one transaction.
     pub fn write(&mut self, store: &mut Store, progress: &Progress) {
         if self.blocked.as_ref().is_some_and(|blocked| boottime_ns() < blocked.until_ns) {

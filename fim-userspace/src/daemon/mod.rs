@@ -8,6 +8,7 @@ pub mod watch;
 mod act;
 mod examine;
 mod journal;
+mod keeper;
 mod progress;
 mod recent;
 mod reconcile;

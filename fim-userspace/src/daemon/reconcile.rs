@@ -11,6 +11,7 @@ use crate::core::observation::{Deed, Signal, Source, WatchId};
 use crate::core::path::display;
 use crate::core::plan::plan;
 use crate::respond::Responder;
+use crate::store::seal;
 use crate::store::vault::Vault;
 use crate::store::{Intent, Store, StoreError, Upkeep};
 
@@ -18,6 +19,7 @@ use super::act::{Act, carry_out};
 use super::clock::boottime_ns;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
+use super::keeper::Keeper;
 use super::progress::Progress;
 use super::recent::Recent;
 use super::record::Stamp;
@@ -53,6 +55,7 @@ pub struct Reconciler {
     pub stamp: Stamp,
     pub scanner: Scanner,
     pub journal: Journal,
+    pub keeper: Keeper,
     pub recent: Recent,
     pub progress: Arc<Progress>,
     /// What the database is to note once the records are in.
@@ -106,6 +109,7 @@ impl Reconciler {
         if self.journal.unwritten() > 0 {
             tracing::error!("{} records could not be written before the end", self.journal.unwritten());
         }
+        self.keeper.seal(&mut self.store, seal::STOPPED);
         self.reporter.write(&self.store);
     }
 
@@ -116,7 +120,8 @@ impl Reconciler {
         let report = (self.reported != Some(self.state())).then_some(self.next_report);
         // While nothing can be recorded, nothing is due.
         let due = self.correlator.next_due().filter(|_| self.journal.healthy());
-        let next = intervals.chain(rescans).chain(report).chain(due).chain(self.journal.retry_at()).min();
+        let kept = Some(self.keeper.due()).filter(|_| self.journal.healthy());
+        let next = intervals.chain(kept).chain(rescans).chain(report).chain(due).chain(self.journal.retry_at()).min();
         next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
     }
 
@@ -142,6 +147,7 @@ impl Reconciler {
                 self.scanner.by_interval(*watch);
             }
         }
+        self.keeper.keep(&mut self.store, &mut self.journal, &self.stamp);
         let state = self.state();
         if now >= self.next_report && self.reported != Some(state) {
             self.reporter.write(&self.store);
@@ -163,6 +169,7 @@ impl Reconciler {
         let message = format!("watching {} in the {} tier", watches.join(", "), self.stamp.tier);
         self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
         self.write();
+        self.keeper.seal(&mut self.store, seal::STARTED);
         self.reporter.write(&self.store);
         (self.on_ready)();
     }

@@ -22,6 +22,7 @@ use crate::tree::private::is_private_name;
 
 use super::clock::{boottime_ns, realtime_ns};
 use super::journal::{Announce, Entry, Journal};
+use super::keeper::Keeper;
 use super::progress::Progress;
 use super::recent::Recent;
 use super::reconcile::{CHANNEL, Reconciler};
@@ -46,6 +47,7 @@ pub fn run(
     SigSet::all().thread_unblock().context("the signals that end fim cannot be unblocked")?;
     let _lock = Lock::acquire(&config.state.dir)?;
     let store = Store::open(&config.state.dir)?;
+    let keeper = Keeper::open(&store, config.ledger)?;
     let vault = Arc::new(Vault::open(&config.state.dir.join("vault"))?);
     let watches = open_watches(config)?;
     require_baseline(&store, &watches)?;
@@ -79,7 +81,16 @@ pub fn run(
             .context("the rolling scan cannot be started; raise the limits on processes and memory")?;
 
     let parts =
-        Parts { store, vault, watches, sensors: sensors.clone(), scanner, announce, ready: Box::new(ready) };
+        Parts {
+        store,
+        keeper,
+        vault,
+        watches,
+        sensors: sensors.clone(),
+        scanner,
+        announce,
+        ready: Box::new(ready),
+    };
     let (stop, stopped) = bounded::<()>(1);
     let (reconciler, gone) = spawn(parts, inbox, stopped)?;
     let ended = wait(&runtime, gone);
@@ -98,6 +109,7 @@ pub fn run(
 
 struct Parts {
     store: Store,
+    keeper: Keeper,
     vault: Arc<Vault>,
     watches: Vec<Arc<Watch>>,
     sensors: Arc<Sensors>,
@@ -116,7 +128,7 @@ fn spawn(
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let Parts { store, vault, watches, sensors, scanner, announce, ready } = parts;
+    let Parts { store, keeper, vault, watches, sensors, scanner, announce, ready } = parts;
     let blind = sensors.tier == Tier::Scan;
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
@@ -143,6 +155,7 @@ fn spawn(
         responder: Responder::new(vault.clone()),
         sight,
         correlator: Correlator::new(),
+        keeper,
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
         upkeep: Vec::new(),

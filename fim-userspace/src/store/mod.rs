@@ -4,12 +4,17 @@
 //! make it wait for longer than a cursor's update. `docs/database.md` says what lies where.
 
 mod baseline;
+mod columns;
 mod cursor;
 mod error;
 mod intent;
 mod ledger;
 mod lock;
+pub mod query;
+mod retain;
 mod schema;
+pub mod seal;
+mod span;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -31,7 +36,8 @@ pub use intent::{Intent, IntentId};
 pub use ledger::{EvidenceRow, Head};
 pub use lock::Lock;
 pub use upkeep::Upkeep;
-pub use verify::{Fault, VerifyReport};
+pub use retain::{Pruning, Retention};
+pub use verify::{Fault, Verification, VerifyReport};
 
 use error::explain;
 
@@ -44,6 +50,7 @@ const CHECK_WHOLE_BELOW: u64 = 64 * 1024 * 1024;
 pub struct Store {
     db: Connection,
     file: PathBuf,
+    dictionaries: columns::Dictionaries,
 }
 
 impl Store {
@@ -108,7 +115,7 @@ impl Store {
             Ok(db)
         };
         let db = open().map_err(|e| explain(&file, "opening it", e))?;
-        let store = Self { db, file };
+        let store = Self { db, file, dictionaries: Default::default() };
         let found = store.schema_version()?;
         if found > schema::VERSION {
             return Err(StoreError::Newer { file: store.file, found, known: schema::VERSION });
