@@ -1,4 +1,5 @@
 //! fim's own build, run and test commands: `cargo xtask --help`.
+mod bench;
 mod run;
 mod setup;
 mod sh;
@@ -24,6 +25,8 @@ enum Command {
     Run(run::Options),
     /// Run every check and every test there is
     Test(test::Options),
+    /// Measure
+    Bench(bench::Options),
     /// Run the end-to-end tests on real kernels, in virtual machines
     Vm(vm::Options),
 }
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::main(&options),
         Command::Run(options) => run::main(&options),
         Command::Test(options) => test::main(&options),
+        Command::Bench(options) => bench::main(&options),
         Command::Vm(options) => vm::main(&options),
     };
     match result {

@@ -34,7 +34,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
     assert!(config.watches.len() >= 2);
     let types: Vec<&str> = config.alerts.iter().map(|a| a.kind.as_str()).collect();
     assert_eq!(types, ["twilio", "email", "webhook"]);
-    let keys = "dir tier scan_period path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
+    let keys = "dir tier scan_period seal_interval max_age max_size path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
                 severity interval name type account_sid auth_token_file from to api_base min_severity smtp \
                 password_file url secret_file format";
     for key in keys.split_whitespace() {
@@ -51,6 +51,10 @@ fn every_value_arrives() {
         [sensor]
         tier = "tracepoint"
         scan_period = "1h30m"
+        [ledger]
+        seal_interval = "5m"
+        max_age = "90d"
+        max_size = "512 MiB"
         [[watch]]
         path = "/srv"
         exclude = ["*.swp", "!keep.swp"]
@@ -72,6 +76,9 @@ fn every_value_arrives() {
     .expect("valid");
     assert_eq!(config.sensor.tier, TierChoice::Tracepoint);
     assert_eq!(config.sensor.scan_period, Duration::from_secs(5_400));
+    assert_eq!(config.ledger.seal_interval, Duration::from_secs(300));
+    assert_eq!(config.ledger.retention.max_age, Some(Duration::from_secs(90 * 86_400)));
+    assert_eq!(config.ledger.retention.max_size, Some(512 << 20));
     let watch = &config.watches[0];
     assert_eq!(watch.policy.kinds, [ChangeKind::Deleted, ChangeKind::Type]);
     assert_eq!(
@@ -99,6 +106,8 @@ fn complaints_name_line_key_and_remedy() {
     let hook = |line: &str| format!("{W}[[alert]]\ntype = \"webhook\"\n{line}\n");
     let with = |line: &str| format!("{W}{line}\n");
     let cases: Vec<(String, &[&str])> = vec![
+        (with("[ledger]\nmax_size = \"1K\""), &["toml:4", "max_size in [ledger] must be a size", "\"500M\""]),
+        (with("[ledger]\nmax_sise = \"1G\""), &["toml:4", "did you mean \"max_size\"?"]),
         (String::new(), &["fim.toml: no [[watch]]", "path = \"/etc\""]),
         (
             with("on_modifed = \"alert\""),

@@ -128,7 +128,7 @@ impl Store {
             let far_over = limits.max_size.is_some_and(|max| size > 2 * max);
             let wanted = match behind.filter(|(_, seq)| *seq < wanted) {
                 Some((sink, _)) if far_over => {
-                    why.push_str(&format!(" more than twice, so {sink:?} loses what it has not delivered yet"));
+                    why = format!("the ledger is over twice its max_size; {sink:?} loses what it has not delivered yet");
                     wanted
                 }
                 Some((_, seq)) => seq,

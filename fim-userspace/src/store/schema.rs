@@ -174,6 +174,8 @@ CREATE TABLE seal (
     PRIMARY KEY (setup, epoch)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX seal_time ON seal (time_us, epoch);
+
 CREATE TABLE pruned (
     id INTEGER PRIMARY KEY,
     time TEXT NOT NULL,

@@ -5,10 +5,11 @@ mod walk;
 
 use std::fmt;
 
+use rusqlite::Connection;
 use serde::Serialize;
 
 use super::ledger::Head;
-use super::seal::{self, KeyFile, SealFault, Sealed, VerificationKey};
+use super::seal::{self, KeyFile, KeyState, SealFault, Sealed, VerificationKey};
 use super::{Store, StoreError};
 
 /// A place where the ledger is not what was written.
@@ -93,21 +94,28 @@ impl Store {
     pub fn verify(&self, with: Verification<'_>) -> Result<VerifyReport, StoreError> {
         // Read before the seals: a seal that is made meanwhile is then one more, never one too few.
         let key_file = match KeyFile::peek(self.dir()) {
-            Ok(state) => Ok(state),
-            Err(StoreError::SealKey { .. }) => Err(SealFault::NoKeyFile),
-            Err(e) => return Err(e),
+            // A damaged key proves no more than none.
+            Err(StoreError::SealKey { .. }) => None,
+            state => state?,
         };
         self.run("verifying the ledger", |db| {
             // One state of all tables, however long it takes.
             let tx = db.unchecked_transaction()?;
-            let state = key_file.as_ref().map_or(Some(None), |state| Some(state.as_ref()));
-            let (sealed, expected) = seal::check(&tx, with.key, state);
-            let mut report = walk::walk(&tx, sealed, expected, with.progress)?;
-            if let (Err(fault), None) = (&key_file, &report.sealed.fault) {
-                report.sealed.fault = Some(fault.clone());
-            }
-            report.fault = report.fault.or_else(|| report.sealed.fault.clone().map(Fault::Seal));
-            Ok(report)
+            let state = Some(key_file.as_ref());
+            verify_in(&tx, with.key, state, with.progress)
         })
     }
+}
+
+/// As [`Store::verify`]; `state`: the key that is left.
+pub(super) fn verify_in(
+    db: &Connection,
+    key: Option<&VerificationKey>,
+    state: Option<Option<&KeyState>>,
+    progress: Option<&mut dyn FnMut(u64, u64)>,
+) -> rusqlite::Result<VerifyReport> {
+    let (sealed, expected) = seal::check(db, key, state);
+    let mut report = walk::walk(db, sealed, expected, progress)?;
+    report.fault = report.fault.or_else(|| report.sealed.fault.clone().map(Fault::Seal));
+    Ok(report)
 }

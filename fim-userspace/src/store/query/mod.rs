@@ -24,9 +24,9 @@ use crate::core::event::Record;
 use stream::{Key, Stream};
 
 /// Index entries of paths that are gathered and sorted.
-const GATHERED: usize = 20_000;
+const GATHERED: usize = if cfg!(test) { 40 } else { 20_000 };
 /// Distinct paths whose records are merged.
-const MERGED: usize = 2_000;
+const MERGED: usize = if cfg!(test) { 5 } else { 2_000 };
 
 impl Store {
     /// The sequence numbers of up to `limit` records that meet all criteria, newest first.

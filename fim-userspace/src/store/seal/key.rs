@@ -30,6 +30,11 @@ impl EpochKey {
         Hmac::<Sha256>::new_from_slice(&self.0).unwrap()
     }
 
+    #[cfg(test)]
+    pub fn for_tests(byte: u8) -> Self {
+        Self([byte; 32])
+    }
+
     /// The next epoch's key: HMAC-SHA256 of a fixed text.
     pub fn next(&self) -> Self {
         let mut mac = self.hmac();

@@ -142,7 +142,7 @@ fn put(db: &Connection, seal: &Seal) -> rusqlite::Result<()> {
 }
 
 /// Every seal, by setup and epoch.
-fn all(db: &Connection) -> rusqlite::Result<Vec<Seal>> {
+pub(super) fn all(db: &Connection) -> rusqlite::Result<Vec<Seal>> {
     db.prepare_cached("SELECT setup, epoch, time_us, reason, seq, hash, mac FROM seal ORDER BY setup, epoch")?
         .query_map([], read)?
         .collect()
