@@ -67,8 +67,14 @@ fn queries(dir: &Path, rows: u64) -> Result<()> {
     let base = Criteria::default;
     let cases = [
         ("everything", base()),
-        ("--since (last hour)", Criteria { since_us: Some(middle + rows as i64 / 2 * STEP_NS / 1_000 - 3_600_000_000), ..base() }),
-        ("--since --until (middle)", Criteria { since_us: Some(middle), until_us: Some(middle + 60_000_000), ..base() }),
+        (
+            "--since (last hour)",
+            Criteria { since_us: Some(middle + rows as i64 / 2 * STEP_NS / 1_000 - 3_600_000_000), ..base() },
+        ),
+        (
+            "--since --until (middle)",
+            Criteria { since_us: Some(middle), until_us: Some(middle + 60_000_000), ..base() },
+        ),
         ("--until (before all)", Criteria { until_us: Some(0), ..base() }),
         ("--path FILE", Criteria { paths: path("/srv/www/site17/page123.html")?, ..base() }),
         ("--path FILE (rare)", Criteria { paths: path("/etc/rare")?, ..base() }),
@@ -92,7 +98,10 @@ fn queries(dir: &Path, rows: u64) -> Result<()> {
                 ..base()
             },
         ),
-        ("--user (rare) --severity critical", Criteria { users: vec![4_242], min_severity: Some(Severity::Critical), ..base() }),
+        (
+            "--user (rare) --severity critical",
+            Criteria { users: vec![4_242], min_severity: Some(Severity::Critical), ..base() },
+        ),
     ];
     println!("{:36} {:>6} {:>10} {:>10}", "query, newest 100", "found", "first", "median");
     let mut worst = Duration::ZERO;
@@ -107,7 +116,11 @@ fn queries(dir: &Path, rows: u64) -> Result<()> {
     let report = store.verify_chain()?;
     ensure!(report.fault.is_none(), "{:?}", report.fault);
     let took = begin.elapsed();
-    println!("verify   {} records in {took:.1?}, {:.0} a second", report.checked, rows as f64 / took.as_secs_f64());
+    println!(
+        "verify   {} records in {took:.1?}, {:.0} a second",
+        report.checked,
+        rows as f64 / took.as_secs_f64()
+    );
     drop(store);
     std::fs::remove_dir_all(dir)?;
     Ok(())
@@ -141,7 +154,8 @@ fn event(n: u64, full: bool) -> Event {
     let rare = n % RARE == RARE - 1;
     let kind = [Modified, Modified, Modified, Created, Deleted, Attributes][(x % 6) as usize];
     let kind = if n % (2 * RARE) == 7 { Trouble } else { kind };
-    let mut event = Event::about_fim(kind, "web1.example.org", "lsm", BEGIN_NS + n as i64 * STEP_NS, String::new());
+    let mut event =
+        Event::about_fim(kind, "web1.example.org", "lsm", BEGIN_NS + n as i64 * STEP_NS, String::new());
     event.message = None;
     let path = match rare {
         true => "/etc/rare".into(),
@@ -152,7 +166,11 @@ fn event(n: u64, full: bool) -> Event {
     let authorised = x >> 40 & 1 == 0;
     event.verdict = Some(if authorised { Verdict::Authorised } else { Verdict::Unauthorised });
     event.response = if authorised { Response::None } else { Response::Restored };
-    event.severity = if n % 500_009 == 11 { Severity::Critical } else { [Severity::Medium, Severity::High][(x >> 41 & 1) as usize] };
+    event.severity = if n % 500_009 == 11 {
+        Severity::Critical
+    } else {
+        [Severity::Medium, Severity::High][(x >> 41 & 1) as usize]
+    };
     event.actor = Some(actor(x, rare, full));
     if full {
         event.before = Some(state(x));

@@ -51,7 +51,9 @@ fn show(key: &VerificationKey, json: bool) {
         println!("{}", json!({ "verification_key": *text }));
         return;
     }
-    println!("The ledger is sealed from now on. This verification key proves it, and is kept nowhere on this host:\n");
+    println!(
+        "The ledger is sealed from now on. This verification key proves it, and is kept nowhere on this host:\n"
+    );
     println!("  {}\n", *text);
     println!("Keep it elsewhere, on paper or another machine; whoever has it could forge seals. Use it with");
     println!("`fim log verify --key FILE`.");

@@ -32,7 +32,13 @@ pub(super) fn read(section: Option<Section<'_>>) -> Result<LedgerConfig, ConfigE
     config.retention.max_age = section.duration("max_age", Duration::from_secs(60))?;
     if let Some(found) = section.text("max_size")? {
         let size = parse_size(&found.value).filter(|size| *size >= LEAST_SIZE);
-        let wrong = || section.bad(found.line, "max_size", "must be a size of at least \"1M\", such as \"500M\" or \"2G\"");
+        let wrong = || {
+            section.bad(
+                found.line,
+                "max_size",
+                "must be a size of at least \"1M\", such as \"500M\" or \"2G\"",
+            )
+        };
         config.retention.max_size = Some(size.ok_or_else(wrong)?);
     }
     Ok(config)

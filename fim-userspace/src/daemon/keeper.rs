@@ -88,8 +88,9 @@ impl Keeper {
             if let Some(pruning) = store.pruning(self.limits.retention, real / 1_000)? {
                 let event = |message| stamp.about_fim(EventKind::Purged, message);
                 journal.wrote(&store.prune(&pruning, &rfc3339(real), event)?);
-                self.removing = Some(0);
             }
+            // Also what an earlier attempt could not remove.
+            self.removing = Some(0);
         }
         Ok(())
     }

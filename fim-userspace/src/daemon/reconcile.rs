@@ -121,7 +121,13 @@ impl Reconciler {
         // While nothing can be recorded, nothing is due.
         let due = self.correlator.next_due().filter(|_| self.journal.healthy());
         let kept = Some(self.keeper.due()).filter(|_| self.journal.healthy());
-        let next = intervals.chain(kept).chain(rescans).chain(report).chain(due).chain(self.journal.retry_at()).min();
+        let next = intervals
+            .chain(kept)
+            .chain(rescans)
+            .chain(report)
+            .chain(due)
+            .chain(self.journal.retry_at())
+            .min();
         next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
     }
 

@@ -80,8 +80,7 @@ pub fn run(
         Rolling::start(watches.clone(), config.state.dir.clone(), config.sensor.scan_period, out.clone())
             .context("the rolling scan cannot be started; raise the limits on processes and memory")?;
 
-    let parts =
-        Parts {
+    let parts = Parts {
         store,
         keeper,
         vault,

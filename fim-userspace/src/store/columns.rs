@@ -140,7 +140,8 @@ impl Dictionaries {
         }
         let select = "SELECT id FROM ledger_class
                       WHERE kind = ?1 AND severity = ?2 AND verdict = ?3 AND response = ?4 AND watch = ?5";
-        let insert = "INSERT INTO ledger_class (kind, severity, verdict, response, watch) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let insert =
+            "INSERT INTO ledger_class (kind, severity, verdict, response, watch) VALUES (?1, ?2, ?3, ?4, ?5)";
         let id = number(db, select, insert, params![class[0], class[1], class[2], class[3], class[4]])?;
         remember(&mut self.classes, key, id);
         Ok(id)

@@ -35,8 +35,8 @@ pub use error::StoreError;
 pub use intent::{Intent, IntentId};
 pub use ledger::{EvidenceRow, Head};
 pub use lock::Lock;
-pub use upkeep::Upkeep;
 pub use retain::{Pruning, Retention};
+pub use upkeep::Upkeep;
 pub use verify::{Fault, Verification, VerifyReport};
 
 use error::explain;
@@ -69,6 +69,8 @@ impl Store {
         let mut store = Self::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         store.run("opening it", |db| {
             db.pragma_update(None, "journal_mode", "wal")?;
+            // Pages. A checkpoint waits for the disk; in a flood most pages are written again before the next one.
+            db.pragma_update(None, "wal_autocheckpoint", 8_192)?;
             db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
         })?;
         store.check()?;
@@ -108,6 +110,8 @@ impl Store {
             let db = Connection::open_with_flags(&file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             db.busy_timeout(Duration::from_secs(10))?;
             db.pragma_update(None, "synchronous", "normal")?;
+            // KiB. What a flood of records touches in the indexes, or a search reads, is read once.
+            db.pragma_update(None, "cache_size", -65_536)?;
             db.pragma_update(None, "foreign_keys", true)?;
             db.pragma_update(None, "trusted_schema", false)?;
             db.pragma_update(None, "cell_size_check", true)?;

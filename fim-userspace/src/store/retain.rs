@@ -83,7 +83,8 @@ impl Checkpoint {
 
     fn read_notes(&mut self, db: &Connection) -> rusqlite::Result<bool> {
         let mut sound = true;
-        let mut select = db.prepare_cached("SELECT id, time, seq, hash, kept, link FROM pruned ORDER BY id")?;
+        let mut select =
+            db.prepare_cached("SELECT id, time, seq, hash, kept, link FROM pruned ORDER BY id")?;
         let mut rows = select.query([])?;
         let (mut count, mut digest) = (0, digest_kept(&[]));
         while let Some(row) = rows.next()? {
@@ -123,12 +124,16 @@ impl Store {
             if wanted <= begin {
                 return Ok(None);
             }
-            let mut why = if by_size > by_age { "the ledger is over max_size" } else { "they are over max_age" }.to_owned();
+            let mut why =
+                if by_size > by_age { "the ledger is over max_size" } else { "they are over max_age" }
+                    .to_owned();
             let behind = behind(db, now_us)?;
             let far_over = limits.max_size.is_some_and(|max| size > 2 * max);
             let wanted = match behind.filter(|(_, seq)| *seq < wanted) {
                 Some((sink, _)) if far_over => {
-                    why = format!("the ledger is over twice its max_size; {sink:?} loses what it has not delivered yet");
+                    why = format!(
+                        "the ledger is over twice its max_size; {sink:?} loses what it has not delivered yet"
+                    );
                     wanted
                 }
                 Some((_, seq)) => seq,
@@ -174,14 +179,14 @@ impl Store {
     /// Removes up to `limit` pruned records that follow `after`, and counts them in the summary. Returns the last one
     /// that was removed; `None` when none was left.
     pub fn prune_some(&mut self, after: u64, limit: usize) -> Result<Option<u64>, StoreError> {
-        let begin = self.run("pruning the ledger", |db| Ok(Checkpoint::read(db)?.head.seq))?;
-        let sql = "SELECT l.seq, l.body FROM ledger l WHERE l.seq > ?1 AND l.seq <= ?2
-                   AND NOT EXISTS (SELECT 1 FROM pruned_kept k WHERE k.seq = l.seq) ORDER BY l.seq LIMIT ?3";
+        let sql = "SELECT l.seq, l.body FROM ledger l
+                   WHERE l.seq > ?1 AND l.seq <= (SELECT seq FROM pruned ORDER BY id DESC LIMIT 1)
+                   AND NOT EXISTS (SELECT 1 FROM pruned_kept k WHERE k.seq = l.seq) ORDER BY l.seq LIMIT ?2";
         self.transact("pruning the ledger", |db| {
             let mut sums: HashMap<[String; 7], i64> = HashMap::new();
             let mut gone = Vec::with_capacity(limit);
             let mut select = db.prepare_cached(sql)?;
-            let mut rows = select.query(params![signed(after), signed(begin), limit as i64])?;
+            let mut rows = select.query(params![signed(after), limit as i64])?;
             while let Some(row) = rows.next()? {
                 gone.push(row.get::<_, i64>(0)?);
                 if let Ok(facets) = serde_json::from_str::<Facets<'_>>(row.get_ref(1)?.as_str()?) {
@@ -191,7 +196,8 @@ impl Store {
             drop(rows);
             sum_up(db, &sums)?;
             // The content of such evidence went before; only its record kept the row.
-            let mut evidence = db.prepare_cached("DELETE FROM evidence WHERE seq = ?1 AND fate IS NOT NULL")?;
+            let mut evidence =
+                db.prepare_cached("DELETE FROM evidence WHERE seq = ?1 AND fate IS NOT NULL")?;
             let mut delete = db.prepare_cached("DELETE FROM ledger WHERE seq = ?1")?;
             for seq in &gone {
                 evidence.execute([seq])?;
@@ -238,7 +244,8 @@ fn over_size(db: &Connection, begin: u64, end: u64, max: u64) -> rusqlite::Resul
 /// The sink that is furthest behind, and its last record.
 fn behind(db: &Connection, now_us: i64) -> rusqlite::Result<Option<(String, u64)>> {
     let since = now_us.saturating_sub(micros(GIVEN_UP)) / 1_000_000;
-    let sql = "SELECT sink, seq FROM cursor WHERE NOT idle AND unixepoch(last_success) >= ?1 ORDER BY seq LIMIT 1";
+    let sql =
+        "SELECT sink, seq FROM cursor WHERE NOT idle AND unixepoch(last_success) >= ?1 ORDER BY seq LIMIT 1";
     db.prepare_cached(sql)?.query_row([since], |row| Ok((row.get(0)?, row.get(1).map(unsigned)?))).optional()
 }
 
@@ -248,7 +255,8 @@ fn boundary(db: &Connection, begin: u64, wanted: u64) -> rusqlite::Result<Option
     let sealed = db.prepare_cached("SELECT 1 FROM seal")?.exists([])?;
     let seq = if sealed {
         let sql = "SELECT max(seq) FROM seal WHERE seq > ?1 AND seq <= ?2";
-        db.prepare_cached(sql)?.query_row([signed(begin), signed(wanted)], |row| row.get::<_, Option<i64>>(0))?
+        db.prepare_cached(sql)?
+            .query_row([signed(begin), signed(wanted)], |row| row.get::<_, Option<i64>>(0))?
     } else {
         Some(signed(wanted)).filter(|_| wanted > begin)
     };
@@ -262,8 +270,10 @@ fn boundary(db: &Connection, begin: u64, wanted: u64) -> rusqlite::Result<Option
 fn referred(db: &Connection, seq: u64) -> rusqlite::Result<Vec<(u64, Hash)>> {
     let sql = "SELECT m.name, f.\"from\" FROM sqlite_schema m, pragma_foreign_key_list(m.name) f
                WHERE m.type = 'table' AND f.\"table\" = 'ledger'";
-    let tables: Vec<(String, String)> =
-        db.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    let tables: Vec<(String, String)> = db
+        .prepare_cached(sql)?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
     let parts: Vec<String> = tables
         .iter()
         .map(|(table, column)| {
@@ -275,14 +285,13 @@ fn referred(db: &Connection, seq: u64) -> rusqlite::Result<Vec<(u64, Hash)>> {
         return Ok(Vec::new());
     }
     let sql = format!("SELECT seq, hash FROM ledger WHERE seq IN ({}) ORDER BY seq", parts.join(" UNION "));
-    db.prepare(&sql)?
-        .query_map([signed(seq)], |row| Ok((row.get(0).map(unsigned)?, row.get(1)?)))?
-        .collect()
+    db.prepare(&sql)?.query_map([signed(seq)], |row| Ok((row.get(0).map(unsigned)?, row.get(1)?)))?.collect()
 }
 
 fn summary_key(facets: &Facets<'_>) -> [String; 7] {
     let day = facets.time.get(..10).unwrap_or_default();
-    let user = facets.actor.as_ref().and_then(|a| a.auid.or(a.uid)).map_or(String::new(), |uid| uid.to_string());
+    let user =
+        facets.actor.as_ref().and_then(|a| a.auid.or(a.uid)).map_or(String::new(), |uid| uid.to_string());
     let [kind, severity, verdict, response, watch] = facets.class().map(str::to_owned);
     [day.to_owned(), kind, severity, verdict, response, watch, user]
 }

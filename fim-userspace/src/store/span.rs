@@ -12,7 +12,7 @@ use super::{bad_row, signed};
 pub(super) const SPAN: u64 = if cfg!(test) { 16 } else { 1024 };
 
 /// Bytes of each id that a span keeps.
-pub(super) const ID_BYTES: usize = 4;
+pub(super) const ID_BYTES: usize = 2;
 
 /// What a span's row must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,23 +17,40 @@ use super::{Store, StoreError};
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The record's content, predecessor or hash was altered.
-    Altered { seq: u64 },
+    Altered {
+        seq: u64,
+    },
     /// A column that queries use does not say what the record says.
-    Columns { seq: u64 },
+    Columns {
+        seq: u64,
+    },
     /// Records are missing from `seq` on, before the record `next`.
-    Missing { seq: u64, next: u64 },
+    Missing {
+        seq: u64,
+        next: u64,
+    },
     /// The chain ends at `last`, but went on to `noted` once.
-    Truncated { last: u64, noted: u64 },
+    Truncated {
+        last: u64,
+        noted: u64,
+    },
     /// Every hash is right, but the record `seq` is not the one that was sealed: some after `after` were written anew.
-    Rewritten { after: u64, seq: u64 },
+    Rewritten {
+        after: u64,
+        seq: u64,
+    },
     /// The note of the chain's end is missing or does not agree with the chain.
     HeadAltered,
     /// The columns cannot be read as what was written.
-    Unreadable { after: u64 },
+    Unreadable {
+        after: u64,
+    },
     /// What was noted when the ledger was pruned is missing or was altered.
     Checkpoint,
     /// The table `ledger_span`, by which queries find records, was altered.
-    Spans { id: u64 },
+    Spans {
+        id: u64,
+    },
     Seal(SealFault),
 }
 
@@ -48,11 +65,17 @@ impl fmt::Display for Fault {
                 write!(f, "records {} to {noted} are missing from the end", last + 1)
             }
             Self::Rewritten { after, seq } => {
-                write!(f, "records between {} and {seq} were written anew after they had been sealed", after + 1)
+                write!(
+                    f,
+                    "records between {} and {seq} were written anew after they had been sealed",
+                    after + 1
+                )
             }
             Self::HeadAltered => f.write_str("the note of the ledger's end was altered"),
             Self::Unreadable { after } => write!(f, "the record after {after} cannot be read"),
-            Self::Checkpoint => f.write_str("the note of where the ledger was pruned is missing or was altered"),
+            Self::Checkpoint => {
+                f.write_str("the note of where the ledger was pruned is missing or was altered")
+            }
             Self::Spans { id } => write!(f, "row {id} of the table ledger_span was altered"),
             Self::Seal(fault) => write!(f, "{fault}"),
         }

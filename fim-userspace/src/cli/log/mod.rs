@@ -185,7 +185,8 @@ impl List {
             let at = text.as_deref().map(|text| when::parse(text, &now)).transpose();
             at.map(|at| at.map(|at| at.timestamp().as_microsecond()))
         };
-        let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>();
+        let patterns =
+            |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>();
         Ok(Criteria {
             since_us: time(&self.since)?,
             until_us: time(&self.until)?,

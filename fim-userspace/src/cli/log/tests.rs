@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::core::event::Event;
-use crate::store::seal::{Sealer, TIME};
 use crate::store::Verification;
+use crate::store::seal::{Sealer, TIME};
 
 #[test]
 fn times_are_read_as_people_write_them() {
@@ -48,14 +48,24 @@ fn verification_is_told_in_sentences() {
     let key = Sealer::set_up(&mut store, 1).expect("set up");
     let event = |n| Event::about_fim(EventKind::Trouble, "h", "lsm", n, format!("n{n}"));
     store.append(&[event(1), event(2), event(3)], &[]).expect("appended");
-    Sealer::open(dir.path()).expect("read").expect("there").seal(&mut store, 2_000_000, TIME).expect("sealed");
+    Sealer::open(dir.path())
+        .expect("read")
+        .expect("there")
+        .seal(&mut store, 2_000_000, TIME)
+        .expect("sealed");
     let text = told(&store, Some(&key));
-    for part in ["sound: 3 records", "2 seals were made by this host's key", "at 1970-01-01T00:00:02Z about record 3", "head: 3 "] {
+    for part in [
+        "sound: 3 records",
+        "2 seals were made by this host's key",
+        "at 1970-01-01T00:00:02Z about record 3",
+        "head: 3 ",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert!(told(&store, None).contains("only the verification key proves them"));
     let raw = rusqlite::Connection::open(dir.path().join(crate::store::DATABASE)).expect("opens");
-    raw.execute_batch("DROP TRIGGER ledger_no_update; UPDATE ledger SET body = '{}' WHERE seq > 1").expect("altered");
+    raw.execute_batch("DROP TRIGGER ledger_no_update; UPDATE ledger SET body = '{}' WHERE seq > 1")
+        .expect("altered");
     let text = told(&store, Some(&key));
     for part in ["TAMPERED: record 2 was altered", "can be told: 2", "sound from record 1 to 1"] {
         assert!(text.contains(part), "{part} in {text}");
@@ -65,7 +75,8 @@ fn verification_is_told_in_sentences() {
 #[test]
 fn one_record_is_shown_in_full() {
     let mut event = Event::about_fim(EventKind::Trouble, "h", "lsm", 1, "all\nof it".into());
-    event.actor = Some(crate::core::actor::Actor { uid: Some(31_337), ..crate::core::actor::Actor::unknown() });
+    event.actor =
+        Some(crate::core::actor::Actor { uid: Some(31_337), ..crate::core::actor::Actor::unknown() });
     let record = crate::core::event::Record { seq: 9, id: "abc".into(), event };
     let mut out = Vec::new();
     Printer::new(&mut out, false).in_full(&record).expect("printed");

@@ -34,7 +34,8 @@ pub(super) fn run(store: &Store, key: Option<&Path>, json: bool) -> anyhow::Resu
     match json {
         true => {
             let mut value = serde_json::to_value(&report)?;
-            value["head"] = serde_json::json!({ "seq": report.head.seq, "hash": Digest(report.head.hash).to_string() });
+            value["head"] =
+                serde_json::json!({ "seq": report.head.seq, "hash": Digest(report.head.hash).to_string() });
             value["told"] = text(&report, key.is_some()).into();
             writeln!(out, "{value}")?;
         }
@@ -47,7 +48,11 @@ pub(super) fn run(store: &Store, key: Option<&Path>, json: bool) -> anyhow::Resu
 fn read_key(file: &Path) -> anyhow::Result<VerificationKey> {
     let mut text = Zeroizing::new(String::new());
     if file.as_os_str() == "-" {
-        io::stdin().lock().take(LONGEST).read_to_string(&mut text).context("the key cannot be read from standard input")?;
+        io::stdin()
+            .lock()
+            .take(LONGEST)
+            .read_to_string(&mut text)
+            .context("the key cannot be read from standard input")?;
     } else {
         let file_of = std::fs::File::open(file);
         let read = file_of.and_then(|file| file.take(LONGEST).read_to_string(&mut text));
@@ -82,7 +87,9 @@ fn tell(out: &mut String, report: &VerifyReport, with_key: bool) -> std::fmt::Re
                 writeln!(out, "the chain is sound from record {first} to {}", report.sound)?;
             }
         }
-        None => writeln!(out, "the chain is sound: {} records, the last is {}", report.checked, report.head.seq)?,
+        None => {
+            writeln!(out, "the chain is sound: {} records, the last is {}", report.checked, report.head.seq)?
+        }
     }
     if report.pruned > 0 {
         writeln!(out, "records up to {} were pruned", report.pruned)?;

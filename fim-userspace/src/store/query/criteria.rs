@@ -54,9 +54,9 @@ impl Pattern {
     pub fn matches(&self, path: &str) -> bool {
         match &self.glob {
             Some(glob) => glob.is_match(path),
-            None => path.strip_prefix(&self.prefix).is_some_and(|rest| {
-                rest.is_empty() || rest.starts_with('/') || self.prefix.ends_with('/')
-            }),
+            None => path
+                .strip_prefix(&self.prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.prefix.ends_with('/')),
         }
     }
 
@@ -77,8 +77,7 @@ impl Criteria {
         let [kind, severity, verdict, ..] = facets.class();
         (!self.by_time() || self.in_time(facets.time_us()))
             && (!self.by_class() || self.has_class(kind, severity, verdict))
-            && (!self.by_actor()
-                || self.has_actor(facets.actor.iter().chain(&facets.other_actors).cloned()))
+            && (!self.by_actor() || self.has_actor(facets.actor.iter().chain(&facets.other_actors).cloned()))
             && (self.paths.is_empty() || self.has_path(facets.path.as_deref(), facets.old_path.as_deref()))
     }
 

@@ -24,9 +24,9 @@ use crate::core::event::Record;
 use stream::{Key, Stream};
 
 /// Index entries of paths that are gathered and sorted.
-const GATHERED: usize = if cfg!(test) { 40 } else { 20_000 };
+const GATHERED: usize = if cfg!(test) { 40 } else { 5_000 };
 /// Distinct paths whose records are merged.
-const MERGED: usize = if cfg!(test) { 5 } else { 2_000 };
+const MERGED: usize = if cfg!(test) { 5 } else { 500 };
 
 impl Store {
     /// The sequence numbers of up to `limit` records that meet all criteria, newest first.
@@ -45,15 +45,15 @@ impl Store {
 
     /// The records with these numbers, in the same order; those that are not there any more are left out.
     pub fn records_at(&self, seqs: &[u64]) -> Result<Vec<Record>, StoreError> {
-        let one = |seq: &u64| self.records("SELECT seq, hash, body FROM ledger WHERE seq = ?1 LIMIT ?2", *seq, 1);
+        let one =
+            |seq: &u64| self.records("SELECT seq, hash, body FROM ledger WHERE seq = ?1 LIMIT ?2", *seq, 1);
         Ok(seqs.iter().map(one).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
-    /// The numbers of up to two records whose id begins with `digits` (hexadecimal, lower case).
+    /// The numbers of up to two records whose id begins with `digits`: four at least, hexadecimal, lower case.
     pub fn find_id(&self, digits: &str) -> Result<Vec<u64>, StoreError> {
-        let bytes: Vec<u8> = (0..ID_BYTES.min(digits.len() / 2))
-            .map_while(|i| u8::from_str_radix(digits.get(2 * i..2 * i + 2)?, 16).ok())
-            .collect();
+        let begins = digits.get(..2 * ID_BYTES).and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        let Some(wanted) = begins.map(u16::to_be_bytes) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         self.run("searching the ledger", |db| {
             let mut check = |seq: u64| -> rusqlite::Result<bool> {
@@ -78,7 +78,7 @@ impl Store {
                 let first = first.max(1);
                 let ids = row.get_ref(1)?.as_blob()?;
                 for (seq, id) in (first..).zip(ids.chunks_exact(ID_BYTES)) {
-                    if id.starts_with(&bytes) && !check(seq)? {
+                    if id == wanted && !check(seq)? {
                         return Ok(());
                     }
                 }
@@ -258,11 +258,23 @@ const NEXT_PATH: &str = "SELECT path FROM ledger WHERE path >= ?1 AND path < ?2 
 const NEXT_OLD_PATH: &str =
     "SELECT old_path FROM ledger WHERE old_path >= ?1 AND old_path < ?2 ORDER BY old_path LIMIT 1";
 const RANGE: &str = "SELECT path, seq FROM ledger WHERE path >= ?1 AND path < ?2 ORDER BY path";
-const OLD_RANGE: &str = "SELECT old_path, seq FROM ledger WHERE old_path >= ?1 AND old_path < ?2 ORDER BY old_path";
+const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM ledger WHERE path >= ?1 AND path < ?2 LIMIT ?3)";
+const OLD_RANGE: &str =
+    "SELECT old_path, seq FROM ledger WHERE old_path >= ?1 AND old_path < ?2 ORDER BY old_path";
 
 /// All records of the paths, if they are few.
 fn gather(db: &Connection, criteria: &Criteria) -> rusqlite::Result<Option<Vec<u64>>> {
     let mut found = Vec::new();
+    let mut read = 0;
+    for pattern in &criteria.paths {
+        let (from, until) = pattern.bounds();
+        read += db
+            .prepare_cached(COUNT)?
+            .query_row(params![from, until, GATHERED as i64 + 1], |row| row.get::<_, i64>(0))?;
+    }
+    if read > GATHERED as i64 {
+        return Ok(None);
+    }
     let mut read = 0;
     for pattern in &criteria.paths {
         let (from, until) = pattern.bounds();

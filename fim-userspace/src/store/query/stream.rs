@@ -20,9 +20,12 @@ pub(super) enum Key {
 }
 
 pub(super) const ALL: &str = "SELECT seq FROM ledger WHERE seq <= ?1 ORDER BY seq DESC LIMIT ?2";
-pub(super) const CLASS: &str = "SELECT seq FROM ledger WHERE class = ?3 AND seq <= ?1 ORDER BY seq DESC LIMIT ?2";
-pub(super) const ACTORS: &str = "SELECT seq FROM ledger WHERE actors = ?3 AND seq <= ?1 ORDER BY seq DESC LIMIT ?2";
-pub(super) const PATH: &str = "SELECT seq FROM ledger WHERE path = ?3 AND seq <= ?1 ORDER BY seq DESC LIMIT ?2";
+pub(super) const CLASS: &str =
+    "SELECT seq FROM ledger WHERE class = ?3 AND seq <= ?1 ORDER BY seq DESC LIMIT ?2";
+pub(super) const ACTORS: &str =
+    "SELECT seq FROM ledger WHERE actors = ?3 AND seq <= ?1 ORDER BY seq DESC LIMIT ?2";
+pub(super) const PATH: &str =
+    "SELECT seq FROM ledger WHERE path = ?3 AND seq <= ?1 ORDER BY seq DESC LIMIT ?2";
 pub(super) const OLD_PATH: &str =
     "SELECT seq FROM ledger WHERE old_path = ?3 AND seq <= ?1 ORDER BY seq DESC LIMIT ?2";
 
@@ -30,7 +33,11 @@ pub(super) enum Stream {
     /// First and last of each range, in falling order. They may overlap.
     Ranges(VecDeque<(u64, u64)>),
     Listed(Vec<u64>),
-    Merged { cursors: Vec<Cursor>, heap: BinaryHeap<(u64, usize)>, begun: bool },
+    Merged {
+        cursors: Vec<Cursor>,
+        heap: BinaryHeap<(u64, usize)>,
+        begun: bool,
+    },
 }
 
 impl Stream {
@@ -104,8 +111,12 @@ impl Cursor {
         let rows: rusqlite::Result<_> = match &self.key {
             Key::All => db.prepare_cached(ALL)?.query_map(params![at, limit], number)?.collect(),
             Key::Class(id) => db.prepare_cached(CLASS)?.query_map(params![at, limit, id], number)?.collect(),
-            Key::Actors(id) => db.prepare_cached(ACTORS)?.query_map(params![at, limit, id], number)?.collect(),
-            Key::Path(path) => db.prepare_cached(PATH)?.query_map(params![at, limit, path], number)?.collect(),
+            Key::Actors(id) => {
+                db.prepare_cached(ACTORS)?.query_map(params![at, limit, id], number)?.collect()
+            }
+            Key::Path(path) => {
+                db.prepare_cached(PATH)?.query_map(params![at, limit, path], number)?.collect()
+            }
             Key::OldPath(path) => {
                 db.prepare_cached(OLD_PATH)?.query_map(params![at, limit, path], number)?.collect()
             }

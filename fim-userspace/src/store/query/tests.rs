@@ -10,8 +10,18 @@ use crate::core::policy::Severity;
 
 const KINDS: [EventKind; 3] = [EventKind::Modified, EventKind::Deleted, EventKind::Renamed];
 const PATHS: [&str; 12] = [
-    "/etc/a", "/etc/a/b", "/etc/ab", "/etc/c.conf", "/etc/d/e.conf", "/srv/1", "/srv/2", "/srv/3", "/srv/4", "/srv/5",
-    "/srv/6", "/srv/7",
+    "/etc/a",
+    "/etc/a/b",
+    "/etc/ab",
+    "/etc/c.conf",
+    "/etc/d/e.conf",
+    "/srv/1",
+    "/srv/2",
+    "/srv/3",
+    "/srv/4",
+    "/srv/5",
+    "/srv/6",
+    "/srv/7",
 ];
 const EXES: [&str; 3] = ["/bin/sh", "/bin/a b", "/opt/x/sh"];
 
@@ -28,8 +38,15 @@ fn actor(uid: u32, exe: &str) -> Actor {
 fn event() -> impl Strategy<Value = Event> {
     let who = prop::option::of((0u32..3, select(&EXES[..]), prop::option::of(0u32..3)));
     let severity = select(vec![Severity::Low, Severity::High, Severity::Critical]);
-    (select(&KINDS[..]), prop::option::weighted(0.9, select(&PATHS[..])), who, 0i64..50, severity, any::<bool>()).prop_map(
-        |(kind, path, who, jump, severity, verdict)| {
+    (
+        select(&KINDS[..]),
+        prop::option::weighted(0.9, select(&PATHS[..])),
+        who,
+        0i64..50,
+        severity,
+        any::<bool>(),
+    )
+        .prop_map(|(kind, path, who, jump, severity, verdict)| {
             let mut event = Event::about_fim(kind, "h", "lsm", jump, String::new());
             if let Some(path) = path {
                 event.set_path(path.as_bytes());
@@ -44,12 +61,12 @@ fn event() -> impl Strategy<Value = Event> {
                 event.other_actors = other.map(|uid| actor(uid, "/bin/other")).into_iter().collect();
             }
             event
-        },
-    )
+        })
 }
 
 fn criteria() -> impl Strategy<Value = Criteria> {
-    let paths = vec!["/etc", "/etc/a", "/etc/*", "/**/*.conf", "/srv", "/srv/[1-3]", "/none/*", "/", "/etc/c.conf"];
+    let paths =
+        vec!["/etc", "/etc/a", "/etc/*", "/**/*.conf", "/srv", "/srv/[1-3]", "/none/*", "/", "/etc/c.conf"];
     let patterns =
         |texts: Vec<&str>| texts.iter().map(|text| Pattern::new(text).expect("sound")).collect::<Vec<_>>();
     let time = || prop::option::weighted(0.3, 0i64..400_000);
@@ -62,16 +79,18 @@ fn criteria() -> impl Strategy<Value = Criteria> {
         any::<bool>(),
         prop::option::of(select(vec![Severity::Low, Severity::High, Severity::Critical])),
     )
-        .prop_map(move |((since_us, until_us), paths, kinds, users, exes, unauthorised, min_severity)| Criteria {
-            since_us,
-            until_us,
-            paths: patterns(paths.unwrap_or_default()),
-            kinds,
-            users,
-            exes: patterns(exes),
-            unauthorised,
-            min_severity,
-        })
+        .prop_map(
+            move |((since_us, until_us), paths, kinds, users, exes, unauthorised, min_severity)| Criteria {
+                since_us,
+                until_us,
+                paths: patterns(paths.unwrap_or_default()),
+                kinds,
+                users,
+                exes: patterns(exes),
+                unauthorised,
+                min_severity,
+            },
+        )
 }
 
 proptest! {
@@ -129,8 +148,11 @@ fn no_search_reads_the_whole_ledger() {
     ];
     for (sql, expected) in cases {
         let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("prepared");
-        let steps: Vec<String> =
-            explain.query_map([], |row| row.get(3)).expect("explained").collect::<Result<_, _>>().expect("steps");
+        let steps: Vec<String> = explain
+            .query_map([], |row| row.get(3))
+            .expect("explained")
+            .collect::<Result<_, _>>()
+            .expect("steps");
         assert_eq!(steps, [format!("SEARCH ledger {expected}")], "{sql}");
     }
     drop(store);

@@ -1,6 +1,6 @@
 //! Whether the seals are all there, and what they say of the chain.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use rusqlite::Connection;
@@ -37,7 +37,9 @@ impl fmt::Display for SealFault {
             Self::Forged { epoch } => {
                 write!(f, "the seal of epoch {epoch} was altered or not made by this host's fim")
             }
-            Self::Backwards { epoch } => write!(f, "the seal of epoch {epoch} is about fewer records than the one before"),
+            Self::Backwards { epoch } => {
+                write!(f, "the seal of epoch {epoch} is about fewer records than the one before")
+            }
             Self::NoKeyFile => f.write_str("the sealing key is missing from the state directory"),
             Self::KeyAltered { epoch } => {
                 write!(f, "the sealing key of epoch {epoch} was altered or put back to an older one")
@@ -77,7 +79,7 @@ pub(in crate::store) fn check(
         return (sealed, expected);
     };
     sealed.seals = seals.len() as u64;
-    let mut setups: HashMap<&str, Vec<&Seal>> = HashMap::new();
+    let mut setups: BTreeMap<&str, Vec<&Seal>> = BTreeMap::new();
     for seal in &seals {
         setups.entry(&seal.setup).or_default().push(seal);
     }
@@ -96,8 +98,13 @@ pub(in crate::store) fn check(
     for (setup, seals) in setups {
         let key = key.filter(|_| wanted.as_deref() == Some(setup));
         let state = state.map(|s| s.filter(|s| s.setup == setup));
-        if let Some(fault) = series(&seals, key, state, &mut sealed, &mut expected) {
+        let mut proof = Sealed::default();
+        if let Some(fault) = series(&seals, key, state, &mut proof, &mut expected) {
             sealed.fault.get_or_insert(fault);
+        }
+        // With a key only what it proves counts.
+        if (wanted.is_none() || key.is_some()) && proof.time_us > sealed.time_us {
+            (sealed.proven, sealed.seq, sealed.time_us) = (proof.proven, proof.seq, proof.time_us);
         }
     }
     (sealed, expected)
@@ -132,9 +139,7 @@ fn series(
             sealed.proven += 1;
         }
         expected.insert(seal.seq, seal.hash);
-        if key.is_some() || sealed.proven == 0 {
-            (sealed.seq, sealed.time_us) = (sealed.seq.max(seal.seq), Some(seal.time_us));
-        }
+        (sealed.seq, sealed.time_us) = (seal.seq, Some(seal.time_us));
     }
     let made = seals.len() as u64;
     match state? {
@@ -142,7 +147,8 @@ fn series(
         Some(state) if state.epoch > made => Some(SealFault::Missing { epoch: made }),
         Some(state) if state.epoch + 1 < made => Some(SealFault::KeyAltered { epoch: state.epoch }),
         Some(state) => {
-            let right = |key: &VerificationKey| key.epochs().nth(state.epoch as usize).as_ref() == Some(&state.key);
+            let right =
+                |key: &VerificationKey| key.epochs().nth(state.epoch as usize).as_ref() == Some(&state.key);
             (!key.is_none_or(right)).then_some(SealFault::KeyAltered { epoch: state.epoch })
         }
         // Another setup's key is there: this one must have been closed.

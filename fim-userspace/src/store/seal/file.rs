@@ -147,7 +147,11 @@ impl KeyFile {
 
     /// Goes on to the next epoch's key; on return the present one is nowhere any more.
     pub fn advance(&mut self) -> Result<(), StoreError> {
-        let next = KeyState { setup: self.state.setup.clone(), epoch: self.state.epoch + 1, key: self.state.key.next() };
+        let next = KeyState {
+            setup: self.state.setup.clone(),
+            epoch: self.state.epoch + 1,
+            key: self.state.key.next(),
+        };
         let slot = 1 - self.slot;
         let write = || {
             self.file.write_all_at(&next.encode(), (slot * SLOT) as u64)?;

@@ -83,7 +83,8 @@ fn a_crash_between_seal_and_key_is_healed() {
         let mut sealer = Sealer::open(dir.path()).expect("read").expect("there");
         sealer.seal(&mut store, 3, TIME).expect("sealed");
         assert_eq!(fault(&store, &key), None);
-        assert_eq!(std::fs::read(&file).expect("read").iter().filter(|b| **b != 0).count() < 200, true, "one key");
+        let used = std::fs::read(&file).expect("read").iter().filter(|b| **b != 0).count();
+        assert!(used < 120, "one key: {used} bytes");
     }
     std::fs::write(&file, [0; 100]).expect("written");
     assert!(Sealer::open(dir.path()).err().expect("no key").to_string().contains("fim seal setup --replace"));

@@ -52,7 +52,11 @@ fn old_records_go_and_the_chain_still_verifies() {
     sealer.seal(&mut store, 100 * SECOND, TIME).expect("sealed");
     store.append(&every_second(101, 200), &[]).expect("appended");
     assert_eq!(store.pruning(limits(500), 300 * SECOND).expect("looked"), None, "nothing is old enough");
-    assert_eq!(store.pruning(Retention::default(), i64::MAX).expect("looked"), None, "all is kept by default");
+    assert_eq!(
+        store.pruning(Retention::default(), i64::MAX).expect("looked"),
+        None,
+        "all is kept by default"
+    );
     let pruning = store.pruning(limits(150), 300 * SECOND).expect("looked").expect("old ones");
     assert_eq!(pruning.head.seq, 100, "records to 149 are old, the seal proves 100");
     // Its content is gone from the vault, so that it keeps its record no longer.
@@ -80,7 +84,10 @@ fn old_records_go_and_the_chain_still_verifies() {
     assert_eq!((first, store.evidence_of(5).expect("read").len()), (202, 0));
     let report = store.verify(Verification { key: Some(&key), progress: None }).expect("verified");
     assert_eq!((report.fault, report.pruned), (None, 201));
-    assert!(raw(dir.path()).execute("DELETE FROM ledger WHERE seq = 202", []).is_err(), "the rest is append-only");
+    assert!(
+        raw(dir.path()).execute("DELETE FROM ledger WHERE seq = 202", []).is_err(),
+        "the rest is append-only"
+    );
 }
 
 #[test]
@@ -95,7 +102,9 @@ fn a_sink_that_is_behind_holds_pruning_back_up_to_a_point() {
         ..Default::default()
     };
     store.sink_state_set(&behind).expect("written");
-    store.sink_state_set(&SinkState { name: "idle".into(), cursor: 1, idle: true, ..behind }).expect("written");
+    store
+        .sink_state_set(&SinkState { name: "idle".into(), cursor: 1, idle: true, ..behind })
+        .expect("written");
     let pruning = store.pruning(limits(100), 400 * SECOND).expect("looked").expect("old ones");
     assert_eq!(pruning.head.seq, 40, "what it has not seen stays");
     let month = 31 * 86_400 * SECOND;

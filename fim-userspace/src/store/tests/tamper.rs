@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
@@ -21,7 +22,8 @@ fn ledger(dir: &Path) -> VerificationKey {
     let mut store = Store::open(dir).expect("opens");
     let key = Sealer::set_up(&mut store, 0).expect("set up");
     let mut sealer = Sealer::open(dir).expect("read").expect("there");
-    let row = EvidenceRow { watch: ETC.into(), path: rel("a"), found: found(4), digest: found(4).entry.sha256 };
+    let row =
+        EvidenceRow { watch: ETC.into(), path: rel("a"), found: found(4), digest: found(4).entry.sha256 };
     let mut from = 1;
     for to in [20, 40, 70, 100, 130] {
         let mut events = events(from, to);
@@ -115,11 +117,13 @@ fn removal() -> impl Strategy<Value = Tamper> {
 }
 
 /// Makes the note of the end agree with what is there.
-const NOTE_HEAD: &str = "UPDATE meta SET value = (SELECT seq || ' ' || lower(hex(hash)) FROM ledger ORDER BY seq DESC LIMIT 1)
+const NOTE_HEAD: &str =
+    "UPDATE meta SET value = (SELECT seq || ' ' || lower(hex(hash)) FROM ledger ORDER BY seq DESC LIMIT 1)
                          WHERE key = 'ledger_head';";
 
 fn swap() -> impl Strategy<Value = Tamper> {
-    let columns = ["body", "prev, hash, body", "time_us, class, actors, path, old_path, prev, hash, body", "hash"];
+    let columns =
+        ["body", "prev, hash, body", "time_us, class, actors, path, old_path, prev, hash, body", "hash"];
     (record(), record(), prop::sample::select(columns.to_vec()))
         .prop_filter("two records", |(a, b, _)| a != b)
         .prop_map(|(a, b, columns)| {
@@ -221,7 +225,8 @@ impl Tamper {
 }
 
 fn altered(db: &Connection, seq: u64) -> (String, [u8; 32]) {
-    let sql = "SELECT replace(body, '\"tier\":\"lsm\"', '\"tier\":\"scan\"'), prev FROM ledger WHERE seq = ?1";
+    let sql =
+        "SELECT replace(body, '\"tier\":\"lsm\"', '\"tier\":\"scan\"'), prev FROM ledger WHERE seq = ?1";
     db.query_row(sql, [signed(seq)], |row| Ok((row.get(0)?, row.get(1)?))).expect("there")
 }
 
@@ -263,7 +268,8 @@ fn ten_thousand_ways_to_tamper_are_found() {
     let key_state: Option<KeyState> = KeyFile::peek(dir.path()).expect("read");
     let mut db = raw(dir.path());
     db.pragma_update(None, "foreign_keys", false).expect("off");
-    let with_key = |db: &Connection| verify_in(db, Some(&key), Some(key_state.as_ref()), None).expect("verified");
+    let with_key =
+        |db: &Connection| verify_in(db, Some(&key), Some(key_state.as_ref()), None).expect("verified");
     assert_eq!(with_key(&db).fault, None, "nothing is wrong with it to begin with");
     assert_eq!((with_key(&db).pruned, with_key(&db).head.seq), (40, LAST));
 
@@ -288,7 +294,18 @@ fn ten_thousand_ways_to_tamper_are_found() {
         .expect("every one is found");
     drop(cell);
     println!("{found:?}");
-    let kinds = ["Altered", "Columns", "Missing", "Truncated", "Rewritten", "HeadAltered", "Unreadable", "Checkpoint", "Spans", "Seal"];
+    let kinds = [
+        "Altered",
+        "Columns",
+        "Missing",
+        "Truncated",
+        "Rewritten",
+        "HeadAltered",
+        "Unreadable",
+        "Checkpoint",
+        "Spans",
+        "Seal",
+    ];
     assert!(kinds.iter().all(|kind| found.contains_key(*kind)), "{found:?}");
     assert_eq!(with_key(&db).fault, None, "nothing was left behind");
 }
@@ -299,7 +316,8 @@ fn the_sqlite3_shell_leaves_traces() {
     let dir = state();
     let key = ledger(dir.path());
     let whole = std::fs::read(dir.path().join(DATABASE)).expect("read");
-    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mut runner =
+        TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let mut tried = 0;
     while tried < 40 {
         let tamper = tamper().new_tree(&mut runner).expect("one").current();
@@ -308,7 +326,11 @@ fn the_sqlite3_shell_leaves_traces() {
         let place = state();
         std::fs::write(place.path().join(DATABASE), &whole).expect("copied");
         std::fs::copy(dir.path().join("seal.key"), place.path().join("seal.key")).expect("copied");
-        let shell = Command::new("sqlite3").arg("-bail").arg(place.path().join(DATABASE)).arg(format!("{UNLOCK} {sql}")).output();
+        let shell = Command::new("sqlite3")
+            .arg("-bail")
+            .arg(place.path().join(DATABASE))
+            .arg(format!("{UNLOCK} {sql}"))
+            .output();
         let shell = shell.expect("sqlite3 is installed: cargo xtask setup");
         assert!(shell.status.success(), "{sql}: {}", String::from_utf8_lossy(&shell.stderr));
         let store = Store::open_read_only(place.path()).expect("opens");

@@ -152,14 +152,25 @@ fn check(row: &Row, names: &Names) -> Checked {
         let purged = f.kind == "purged";
         f.message.filter(|_| purged).and_then(|m| retain::told_checkpoint(&m).map(str::to_owned))
     });
-    Checked { seq: row.seq, prev: row.prev, hash: row.hash, time_us: row.time_us, linked, columns, checkpoint }
+    Checked {
+        seq: row.seq,
+        prev: row.prev,
+        hash: row.hash,
+        time_us: row.time_us,
+        linked,
+        columns,
+        checkpoint,
+    }
 }
 
 fn agree(row: &Row, facets: &Facets<'_>, names: &Names) -> bool {
     row.time_us == facets.time_us()
         && row.path.as_deref() == facets.path.as_deref()
         && row.old_path.as_deref() == facets.old_path.as_deref()
-        && names.classes.get(&row.class).is_some_and(|class| class.each_ref().map(String::as_str) == facets.class())
+        && names
+            .classes
+            .get(&row.class)
+            .is_some_and(|class| class.each_ref().map(String::as_str) == facets.class())
         && match row.actors {
             None => facets.who().is_none(),
             Some(id) => names.actors.get(&id).is_some_and(|who| facets.who().as_ref() == Some(who)),

@@ -132,7 +132,10 @@ impl Walk {
         } else if !row.columns {
             self.found(Fault::Columns { seq }, 1);
         } else if self.seals.get(&seq).is_some_and(|hash| *hash != row.hash) {
-            self.found(Fault::Rewritten { after: self.sealed.max(self.pruned), seq }, seq - self.sealed.max(self.pruned));
+            self.found(
+                Fault::Rewritten { after: self.sealed.max(self.pruned), seq },
+                seq - self.sealed.max(self.pruned),
+            );
         }
         if self.seals.get(&seq) == Some(&row.hash) {
             self.sealed = seq;
@@ -193,11 +196,14 @@ impl Walk {
         loop {
             match (rows.next()?, full.next()) {
                 (None, None) => return Ok(None),
-                (Some(row), None) => return Ok(Some(Fault::Spans { id: row.get(0).map(unsigned).unwrap_or_default() })),
+                (Some(row), None) => {
+                    return Ok(Some(Fault::Spans { id: row.get(0).map(unsigned).unwrap_or_default() }));
+                }
                 (None, Some((id, _))) => return Ok(Some(Fault::Spans { id: *id })),
                 (Some(row), Some((id, span))) => {
                     let read = || -> rusqlite::Result<(u64, Span)> {
-                        let span = Span { min_time_us: row.get(1)?, max_time_us: row.get(2)?, ids: row.get(3)? };
+                        let span =
+                            Span { min_time_us: row.get(1)?, max_time_us: row.get(2)?, ids: row.get(3)? };
                         Ok((row.get(0).map(unsigned)?, span))
                     };
                     if !read().is_ok_and(|(there, found)| there == *id && found == *span) {
