@@ -147,7 +147,8 @@ fn mix(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-/// A change as a daemon records it; `full` with the actor's ancestors and both states.
+/// A change as a daemon records it. `full`: one of a flood, folder by folder and one program after another, with the
+/// actor's ancestors and both states; otherwise all mixed, and without those.
 fn event(n: u64, full: bool) -> Event {
     use EventKind::{Attributes, Created, Deleted, Modified, Trouble};
     let x = mix(n + 1);
@@ -159,6 +160,7 @@ fn event(n: u64, full: bool) -> Event {
     event.message = None;
     let path = match rare {
         true => "/etc/rare".into(),
+        false if full => format!("/srv/www/site{}/page{}.html", n >> 10 & 63, n & 1023),
         false => format!("/srv/www/site{}/page{}.html", x >> 8 & 63, x >> 16 & 1023),
     };
     event.set_path(path.as_bytes());
@@ -171,7 +173,8 @@ fn event(n: u64, full: bool) -> Event {
     } else {
         [Severity::Medium, Severity::High][(x >> 41 & 1) as usize]
     };
-    event.actor = Some(actor(x, rare, full));
+    let by = if full { mix(n >> 12) } else { x };
+    event.actor = Some(actor(by, rare, full));
     if full {
         event.before = Some(state(x));
         event.after = Some(state(x + 1));

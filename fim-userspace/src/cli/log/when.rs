@@ -19,11 +19,10 @@ pub(super) fn parse(text: &str, now: &Zoned) -> anyhow::Result<Zoned> {
         return Ok(at.to_zoned(zone.clone()));
     }
     if let Ok(time) = text.parse::<Time>()
-        && text.contains(':')
+        && text.find(':').is_some_and(|at| at <= 2)
     {
         return Ok(now.date().to_datetime(time).to_zoned(zone.clone())?);
     }
-    // A time of day before a date: "2026-11-22" is both.
     if let Ok(date) = text.parse::<Date>()
         && text.len() <= 10
     {

@@ -74,7 +74,7 @@ fn ledger_edit() -> impl Strategy<Value = Tamper> {
         "body = replace(body, '\"time\":\"19', '\"time\":\"29')",
         "body = replace(body, '\"host\":\"h', '\"host\":\"g')",
         "body = '{}'",
-        "body = ''",
+        "body = '[]'",
         "time_us = time_us + 1",
         "class = CASE class WHEN 1 THEN 2 ELSE 1 END",
         "actors = CASE actors WHEN 1 THEN 2 ELSE 1 END",
@@ -88,7 +88,7 @@ fn ledger_edit() -> impl Strategy<Value = Tamper> {
         "hash = x''",
         "seq = seq + 1000",
         "seq = -seq",
-        "seq = seq - 40",
+        "seq = seq - 40 + (seq > 80) * 9000",
     ];
     (record(), prop::sample::select(edits.to_vec()))
         .prop_map(|(seq, set)| Tamper::Sql(format!("UPDATE ledger SET {set} WHERE seq = {seq}")))
