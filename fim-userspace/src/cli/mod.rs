@@ -48,7 +48,7 @@ enum Command {
     /// Show whether fim watches, with what means, and what is wrong
     Status,
     /// Show what was recorded, or verify that it is untouched
-    Log(log::Args),
+    Log(Box<log::Args>),
     /// Set up the keys that prove the ledger
     Seal {
         #[command(subcommand)]

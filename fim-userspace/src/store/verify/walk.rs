@@ -47,7 +47,7 @@ pub(super) fn walk(
     let mut walk = Walk::new(&checkpoint, seals);
     rows::each(db, |row| {
         walk.step(row);
-        if walk.checked % PROGRESS == 0
+        if walk.checked.is_multiple_of(PROGRESS)
             && let Some(progress) = &mut progress
         {
             progress(walk.checked, total.saturating_sub(walk.pruned));
