@@ -25,7 +25,7 @@ enum Command {
     Run(run::Options),
     /// Run every check and every test there is
     Test(test::Options),
-    /// Measure how long files stay wrong
+    /// Measure
     Bench(bench::Options),
     /// Run the end-to-end tests on real kernels, in virtual machines
     Vm(vm::Options),

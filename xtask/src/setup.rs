@@ -23,13 +23,14 @@ pub struct Options {
 /// (a file that shows it is there or a program's name, the Debian package that brings it)
 const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
 /// What the tests run against, real programs; servers they start for themselves, on loopback and in folders of their own.
-const TESTS: [(&str, &str); 6] = [
+const TESTS: [(&str, &str); 7] = [
     ("chromium", "chromium"),
     ("mariadbd", "mariadb-server"),
     ("postgres", "postgresql"),
     ("/usr/sbin/rsyslogd", "rsyslog"),
     ("/var/lib/dpkg/info/rsyslog-openssl.list", "rsyslog-openssl"),
     ("/usr/sbin/logrotate", "logrotate"),
+    ("sqlite3", "sqlite3"),
 ];
 const VM: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),

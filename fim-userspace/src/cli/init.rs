@@ -38,5 +38,6 @@ pub fn run(config: &Config, replace: bool, as_json: bool) -> anyhow::Result<Exit
             eprintln!("fim: not in the baseline: {sentence}");
         }
     }
+    super::seal::set_up_once(config, as_json)?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -12,6 +12,7 @@ mod quarantine;
 mod report;
 mod restore;
 mod run;
+mod seal;
 mod show;
 mod status;
 #[cfg(test)]
@@ -72,8 +73,13 @@ enum Command {
     Status,
     /// Show what holds for a path, and which line of the configuration says so; 1 when it is not watched
     Explain(explain::Args),
-    /// Show what was recorded
-    Log(log::Args),
+    /// Show what was recorded, or verify that it is untouched
+    Log(Box<log::Args>),
+    /// Set up the keys that prove the ledger
+    Seal {
+        #[command(subcommand)]
+        action: seal::Action,
+    },
     /// Tell an auditor of a period: what was watched, what changed, by whom, and whether the record is whole
     Report(report::Args),
     /// Look at, check and prune the kept copies: approved versions and evidence
@@ -116,6 +122,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Log(args) => log::run(&config, args, cli.json),
         Command::Report(args) => report::run(&config, args, cli.json),
         Command::Vault(args) => vault::run(&config, args, cli.json),
+        Command::Seal { action } => seal::run(&config, action, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
     }
 }

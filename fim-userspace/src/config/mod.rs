@@ -6,6 +6,7 @@
 mod alert;
 pub(crate) mod central;
 mod error;
+mod ledger;
 mod log;
 mod read;
 mod secret;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
 pub use central::{CENTRAL, CentralConfig, Dialect, Place};
 pub use error::{ConfigError, SecretError};
+pub use ledger::LedgerConfig;
 pub use log::{
     Facility, FileLog, LogConfig, LogFormat, LogKind, Rotation, SyslogAddress, SyslogConfig, SyslogHeader,
     TlsFiles, Transport,
@@ -51,6 +53,7 @@ pub struct Config {
     pub state: StateConfig,
     pub sensor: SensorConfig,
     pub vault: VaultConfig,
+    pub ledger: LedgerConfig,
     /// At least one; no path lies within another. A [`WatchId`](crate::core::observation::WatchId) is an index here.
     pub watches: Vec<WatchConfig>,
     pub alerts: Vec<AlertConfig>,
@@ -136,9 +139,11 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
-        document.refuse_unknown(&["state", "sensor", "vault", "watch", "alert", "central", "log"])?;
+        document
+            .refuse_unknown(&["state", "sensor", "ledger", "vault", "watch", "alert", "central", "log"])?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let sensor = sensor(document.table("sensor")?)?;
+        let ledger = ledger::read(document.table("ledger")?)?;
         let vault = vault::read(document.table("vault")?)?;
         let watches = document.tables("watch")?;
         if watches.is_empty() {
@@ -150,7 +155,7 @@ impl Config {
         let logs = log::read_all(source, document.tables("log")?, &alerts)?;
         let central = document.table("central")?.map(central::read).transpose()?;
         let watches = watch::read_all(source, watches, &state.dir, &logs)?;
-        Ok(Self { file: file.into(), state, sensor, vault, watches, alerts, central, logs })
+        Ok(Self { file: file.into(), state, sensor, ledger, vault, watches, alerts, central, logs })
     }
 }
 

@@ -42,7 +42,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
         "log:unix:///dev/log",
     ];
     assert_eq!(logs, expected);
-    let keys = "dir tier scan_period path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
+    let keys = "dir tier scan_period seal_interval path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
                 max_size max_age min_free severity interval paths max_file_size dry_run ignore repeat_limit repeat_window \
                 name type account_sid auth_token_file from to api_base min_severity smtp \
                 password_file url secret_file format tls_ca_file batch host_id keep address body facility ca_file client_cert \
@@ -61,6 +61,10 @@ fn every_value_arrives() {
         [sensor]
         tier = "tracepoint"
         scan_period = "1h30m"
+        [ledger]
+        seal_interval = "5m"
+        max_age = "90d"
+        max_size = "512 MiB"
         [[watch]]
         path = "/srv"
         exclude = ["*.swp", "!keep.swp"]
@@ -87,6 +91,9 @@ fn every_value_arrives() {
     .expect("valid");
     assert_eq!(config.sensor.tier, TierChoice::Tracepoint);
     assert_eq!(config.sensor.scan_period, Duration::from_secs(5_400));
+    assert_eq!(config.ledger.seal_interval, Duration::from_secs(300));
+    assert_eq!(config.ledger.retention.max_age, Some(Duration::from_secs(90 * 86_400)));
+    assert_eq!(config.ledger.retention.max_size, Some(512 << 20));
     let watch = &config.watches[0];
     let expected = PathPolicy {
         kinds: [ChangeKind::Deleted, ChangeKind::Type].into_iter().collect(),
@@ -194,6 +201,8 @@ fn complaints_name_line_key_and_remedy() {
     let log = |more: &str| with(&format!("[[log]]\ntype = \"file\"\n{more}"));
     let syslog = |more: &str| with(&format!("[[log]]\ntype = \"syslog\"\n{more}"));
     let cases: Vec<(String, &[&str])> = vec![
+        (with("[ledger]\nmax_size = \"1KiB\""), &["toml:4", "max_size in [ledger] is too small"]),
+        (with("[ledger]\nmax_sise = \"1GiB\""), &["toml:4", "did you mean \"max_size\"?"]),
         (String::new(), &["fim.toml: no [[watch]]", "path = \"/etc\""]),
         (
             with("on_modifed = \"alert\""),

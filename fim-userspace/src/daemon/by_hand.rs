@@ -31,7 +31,7 @@ impl Reconciler {
         };
         hands::carry_out(&mut desk, &job.act, &job.person, &mut tell);
         let Desk { records, looks, .. } = desk;
-        self.journal.written_elsewhere(&records);
+        self.journal.wrote(&records);
         let now = boottime_ns();
         for (watch, path, directory) in looks {
             self.look_again(Look::new(watch, path, now), directory);

@@ -66,14 +66,6 @@ impl Journal {
         self.written
     }
 
-    /// Records that were written past the journal, together with what they are about.
-    pub fn written_elsewhere(&mut self, records: &[Record]) {
-        self.written += records.len() as u64;
-        if !records.is_empty() {
-            (self.announce)(records);
-        }
-    }
-
     /// Whether records can be written, as far as is known. While they cannot, nothing is acted on.
     pub fn healthy(&self) -> bool {
         self.blocked.is_none()
@@ -117,11 +109,11 @@ impl Journal {
         Some(self.stamp.about_fim(EventKind::Trouble, message))
     }
 
-    /// Tells of a record that was written in a transaction of its own.
-    pub fn announce(&mut self, record: Option<Record>) {
-        if let Some(record) = record {
-            self.written += 1;
-            (self.announce)(&[record]);
+    /// Makes known what has become part of the ledger without the journal.
+    pub fn wrote(&mut self, records: &[Record]) {
+        self.written += records.len() as u64;
+        if !records.is_empty() {
+            (self.announce)(records);
         }
     }
 

@@ -14,6 +14,7 @@ mod conclude;
 mod descriptors;
 mod examine;
 mod journal;
+mod keeper;
 mod progress;
 mod recent;
 mod reconcile;

@@ -12,6 +12,7 @@ use crate::core::path::{RelPath, display};
 use crate::core::plan::plan;
 use crate::core::repetition::Repetition;
 use crate::respond::{Pending, Responder};
+use crate::store::seal;
 use crate::store::vault::Vault;
 use crate::store::{Intent, Store, StoreError, Upkeep};
 
@@ -21,6 +22,7 @@ use super::conclude::Begun;
 use super::control::Job;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
+use super::keeper::Keeper;
 use super::progress::Progress;
 use super::recent::Recent;
 use super::record::Stamp;
@@ -60,6 +62,7 @@ pub struct Reconciler {
     pub stamp: Stamp,
     pub scanner: Scanner,
     pub journal: Journal,
+    pub keeper: Keeper,
     pub recent: Recent,
     pub repetition: Repetition<(WatchId, RelPath)>,
     pub progress: Arc<Progress>,
@@ -130,6 +133,7 @@ impl Reconciler {
         if self.journal.unwritten() > 0 {
             tracing::error!("{} records could not be written before the end", self.journal.unwritten());
         }
+        self.keeper.seal(&mut self.store, seal::STOPPED);
         self.reporter.write(&self.store);
     }
 
@@ -140,8 +144,10 @@ impl Reconciler {
         let report = (self.reported != Some(self.state())).then_some(self.next_report);
         // While nothing can be recorded, nothing is due.
         let due = self.correlator.next_due().filter(|_| self.journal.healthy());
-        let next = intervals.chain(rescans).chain(report).chain(due).chain(self.journal.retry_at());
-        let next = next.chain(self.repetition.next_end()).chain(self.standing.next_due()).min();
+        let own = self.journal.retry_at().into_iter().chain(self.standing.next_due());
+        let own = own.chain(self.repetition.next_end());
+        let kept = Some(self.keeper.due()).filter(|_| self.journal.healthy());
+        let next = intervals.chain(kept).chain(rescans).chain(report).chain(due).chain(own).min();
         next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
     }
 
@@ -169,6 +175,7 @@ impl Reconciler {
             }
         }
         self.vault_housekeeping(now);
+        self.keeper.keep(&mut self.store, &mut self.journal, &self.stamp);
         let state = self.state();
         if now >= self.next_report && self.reported != Some(state) {
             self.reporter.write(&self.store);
@@ -192,6 +199,7 @@ impl Reconciler {
         let message = format!("watching {} in the {} tier{dry}", watches.join(", "), self.stamp.tier);
         self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
         self.write();
+        self.keeper.seal(&mut self.store, seal::STARTED);
         self.reporter.write(&self.store);
         (self.on_ready)();
     }

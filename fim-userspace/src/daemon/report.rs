@@ -40,6 +40,8 @@ impl Reporter {
         let (waiting, unwritten) = self.progress.queued();
         let refused = self.sensors.refused.iter();
         let gaps = self.progress.gaps();
+        let head = store.ledger_head().unwrap_or(crate::store::Head { seq: 0, hash: [0; 32] });
+        let sealed = store.last_seal().ok().flatten();
         Status {
             started: self.started.clone(),
             written: rfc3339(realtime_ns()),
@@ -52,7 +54,9 @@ impl Reporter {
             counters: self.counters(),
             watches: self.watches(store),
             gaps: GapStatus { count: gaps.count, lost: gaps.lost, last: gaps.last, open: gaps.open },
-            ledger_head: store.ledger_head().map(|h| h.seq).unwrap_or_default(),
+            ledger_head: head.seq,
+            ledger_hash: crate::core::entry::Digest(head.hash).to_string(),
+            ledger_sealed: sealed.map(|seal| rfc3339(seal.time_us.saturating_mul(1_000))),
             sinks: store.sink_states().unwrap_or_default(),
             vault_bytes: self.vault.used().unwrap_or_default(),
             vault_trouble: self.progress.vault_troubles(),

@@ -351,7 +351,7 @@ impl Reconciler {
         let stamp = self.stamp.clone();
         let event = |message| stamp.about_fim(EventKind::Purged, message);
         let report = limits::carry_out(&mut self.store, &self.vault, decision, event)?;
-        self.journal.announce(report.record);
+        self.journal.wrote(report.record.as_slice());
         report.failed.iter().for_each(|failure| tracing::warn!("{failure}"));
         Ok(least)
     }

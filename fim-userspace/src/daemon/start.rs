@@ -26,6 +26,7 @@ use super::clock::{boottime_ns, realtime_ns};
 use super::conclude::Begun;
 use super::control::{Control, Job, WAITING};
 use super::journal::{Announce, Entry, Journal};
+use super::keeper::Keeper;
 use super::limits::Retention;
 use super::progress::Progress;
 use super::recent::Recent;
@@ -53,6 +54,7 @@ pub fn run(
     super::descriptors::raise_descriptors();
     let _lock = Lock::acquire(&config.state.dir)?;
     let mut store = Store::open(&config.state.dir)?;
+    let keeper = Keeper::open(&store, config.ledger)?;
     let distrust_from_ns = not_surely_on_disk(&mut store)?;
     let vault = Arc::new(open_vault(config)?);
     let retention = Retention { max_age: config.vault.max_age, max_size: config.vault.max_size };
@@ -97,6 +99,7 @@ pub fn run(
     let parts = Parts {
         jobs,
         store,
+        keeper,
         vault,
         retention,
         watches,
@@ -141,6 +144,7 @@ fn not_surely_on_disk(store: &mut Store) -> anyhow::Result<Option<i64>> {
 struct Parts {
     jobs: Receiver<Job>,
     store: Store,
+    keeper: Keeper,
     vault: Arc<Vault>,
     retention: Retention,
     watches: Vec<Arc<Watch>>,
@@ -170,7 +174,7 @@ fn spawn(
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let Parts { jobs, store, vault, retention, watches, sensors, scanner, announce, ready } = parts;
+    let Parts { jobs, store, keeper, vault, retention, watches, sensors, scanner, announce, ready } = parts;
     let blind = sensors.tier == Tier::Scan;
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
@@ -196,6 +200,7 @@ fn spawn(
         responder: Responder::new(vault.clone()),
         sight,
         correlator: Correlator::new(),
+        keeper,
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
         repetition: Repetition::default(),

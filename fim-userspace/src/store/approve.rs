@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, params};
 
+use super::error::explain;
 use super::evidence::put_evidence;
-use super::ledger::chain;
 use super::versions::put_former;
 use super::{EvidenceRow, IntentId, Store, StoreError, bad_row, baseline};
 use crate::core::entry::Found;
@@ -48,9 +48,9 @@ impl Store {
     /// Carries out a decision: the baseline entry, the former one among the former, the record with its evidence; what was
     /// open about the path no longer is. All of it or nothing.
     pub fn approve(&mut self, approval: &Approval) -> Result<Record, StoreError> {
-        self.transact("writing what was approved", |db| {
-            let record = one_record(db, &approval.event)?;
-            rewrite(db, approval, &record)?;
+        let one = self.append_in(std::slice::from_ref(&approval.event), |db, records| {
+            let record = first(records)?;
+            rewrite(db, approval, record)?;
             approval.evidence.iter().try_for_each(|row| put_evidence(db, record.seq, row))?;
             let root = approval.watch.as_os_str().as_bytes();
             db.prepare_cached("DELETE FROM open_change WHERE watch = ?1 AND path = ?2")?
@@ -61,27 +61,25 @@ impl Store {
             if let Some(intent) = approval.closes {
                 db.prepare_cached("DELETE FROM intent WHERE id = ?1")?.execute([intent.0])?;
             }
-            Ok(record)
-        })
+            Ok(())
+        })?;
+        Ok(first(&one).cloned().map_err(|e| explain(&self.file, "writing what was approved", e))?)
     }
 
     /// Notes that the content of these rows goes, each with a record. The content itself is removed afterwards.
     pub fn purge(&mut self, purges: &[Purge]) -> Result<Vec<Record>, StoreError> {
-        self.transact("writing what was purged", |db| {
+        let events: Vec<Event> = purges.iter().map(|purge| purge.event.clone()).collect();
+        self.append_in(&events, |db, records| {
             purges
                 .iter()
-                .map(|purge| {
-                    let record = one_record(db, &purge.event)?;
-                    decide(db, purge.id, Fate::Purged, &record.event.time)?;
-                    Ok(record)
-                })
-                .collect()
+                .zip(records)
+                .try_for_each(|(purge, record)| decide(db, purge.id, Fate::Purged, &record.event.time))
         })
     }
 }
 
-fn one_record(db: &Connection, event: &Event) -> rusqlite::Result<Record> {
-    chain(db, std::slice::from_ref(event))?.pop().ok_or_else(|| bad_row("seq"))
+fn first(records: &[Record]) -> rusqlite::Result<&Record> {
+    records.first().ok_or_else(|| bad_row("seq"))
 }
 
 fn decide(db: &Connection, id: i64, fate: Fate, time: &str) -> rusqlite::Result<()> {

@@ -44,6 +44,8 @@ pub enum StoreError {
     Denied { file: PathBuf, detail: String },
     #[error("the database {} failed while {doing}: {source}; look at the disk and the kernel's log, then start fim again", display(.file))]
     Sqlite { file: PathBuf, doing: &'static str, source: rusqlite::Error },
+    #[error("the sealing key {} {detail}; make a new one with `fim seal setup --replace`. What was sealed before stays provable with the old verification key", display(.file))]
+    SealKey { file: PathBuf, detail: String },
     #[error("a row of the database {} cannot be understood ({detail}); move the file aside and run `fim init`", display(.file))]
     Row { file: PathBuf, detail: String },
 }

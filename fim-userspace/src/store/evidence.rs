@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, params};
 
+use super::error::explain;
 use super::{Store, StoreError, bad_row, signed, unsigned};
 use crate::core::entry::{Digest, Found};
 use crate::core::event::{Event, Record};
@@ -110,7 +111,7 @@ impl Store {
     /// Notes that these objects leave the vault: their evidence is marked, former versions keep their state without
     /// content, and `event` says so in the ledger. One transaction; the objects themselves go afterwards.
     pub fn evict(&mut self, digests: &[Digest], event: &Event) -> Result<Record, StoreError> {
-        self.transact("noting what leaves the vault", |db| {
+        let records = self.append_in(std::slice::from_ref(event), |db, _| {
             let mut mark = db.prepare_cached(
                 "UPDATE evidence SET fate = 'evicted', fate_time = ?2 WHERE sha256 = ?1 AND fate IS NULL",
             )?;
@@ -120,8 +121,10 @@ impl Store {
                 mark.execute(params![hex, event.time])?;
                 forget.execute([hex])?;
             }
-            super::ledger::chain(db, std::slice::from_ref(event))?.pop().ok_or_else(|| bad_row("body"))
-        })
+            Ok(())
+        })?;
+        let gone = || explain(&self.file, "noting what leaves the vault", bad_row("seq"));
+        records.into_iter().next().ok_or_else(gone)
     }
 }
 

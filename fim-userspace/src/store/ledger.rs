@@ -3,8 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest as _, Sha256};
 
+use super::columns::{Dictionaries, Facets};
 use super::evidence::{EvidenceRow, put_evidence};
-use super::{IntentId, Store, StoreError, bad_row, signed, unsigned};
+use super::{IntentId, Store, StoreError, bad_row, signed, span, unsigned};
 use crate::core::entry::Digest;
 use crate::core::event::{Event, Record};
 
@@ -49,16 +50,31 @@ impl Store {
         closes: &[IntentId],
         evidence: &[(usize, EvidenceRow)],
     ) -> Result<Vec<Record>, StoreError> {
-        self.transact("writing the ledger", |db| {
-            let records = chain(db, events)?;
+        self.append_in(events, |db, records| {
             for (index, row) in evidence {
                 let record = records.get(*index).ok_or_else(|| bad_row("evidence"))?;
                 put_evidence(db, record.seq, row)?;
             }
             let mut close = db.prepare_cached("DELETE FROM intent WHERE id = ?1")?;
-            closes.iter().try_for_each(|id| close.execute([id.0]).map(drop))?;
-            Ok(records)
+            closes.iter().try_for_each(|id| close.execute([id.0]).map(drop))
         })
+    }
+
+    /// Adds `events` to the chain and does `besides` with their records, in one transaction.
+    pub(super) fn append_in(
+        &mut self,
+        events: &[Event],
+        besides: impl FnOnce(&Connection, &[Record]) -> rusqlite::Result<()>,
+    ) -> Result<Vec<Record>, StoreError> {
+        // What a failed transaction has numbered is forgotten with it.
+        let mut dictionaries = std::mem::take(&mut self.dictionaries);
+        let records = self.transact("writing the ledger", |db| {
+            let records = chain(db, &mut dictionaries, events)?;
+            besides(db, &records)?;
+            Ok(records)
+        })?;
+        self.dictionaries = dictionaries;
+        Ok(records)
     }
 
     /// Up to `limit` records that follow `seq`, in order.
@@ -78,7 +94,7 @@ impl Store {
         self.run("reading the ledger", head)
     }
 
-    fn records(&self, sql: &str, seq: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+    pub(super) fn records(&self, sql: &str, seq: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<(i64, Hash, String)> = self.run("reading the ledger", |db| {
             db.prepare_cached(sql)?
@@ -103,20 +119,32 @@ pub(super) fn head(db: &Connection) -> rusqlite::Result<Head> {
     Ok(last.optional()?.unwrap_or(Head::EMPTY))
 }
 
-pub(super) fn chain(db: &Connection, events: &[Event]) -> rusqlite::Result<Vec<Record>> {
-    let mut last = head(db)?;
-    let mut insert =
-        db.prepare_cached("INSERT INTO ledger (seq, body, prev, hash) VALUES (?1, ?2, ?3, ?4)")?;
+/// Adds `events` at the end of the chain.
+pub(super) fn chain(
+    db: &Connection,
+    dictionaries: &mut Dictionaries,
+    events: &[Event],
+) -> rusqlite::Result<Vec<Record>> {
+    let before = head(db)?;
+    let mut last = before;
+    let mut insert = db.prepare_cached(
+        "INSERT INTO ledger (seq, time_us, class, actors, path, old_path, prev, hash, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
     let mut records = Vec::with_capacity(events.len());
     for event in events {
         let body = serde_json::to_string(event).map_err(|_| bad_row("body"))?;
+        let facets = Facets::from(event);
+        let (class, actors) = (dictionaries.class(db, &facets)?, dictionaries.actors(db, &facets)?);
         let seq = last.seq + 1;
         let hash = link(&last.hash, seq, &body);
-        insert.execute(params![signed(seq), body, last.hash, hash])?;
+        let (time, path, old) = (facets.time_us(), &event.path, &event.old_path);
+        insert.execute(params![signed(seq), time, class, actors, path, old, last.hash, hash, body])?;
         last = Head { seq, hash };
         records.push(Record { seq, id: record_id(&hash), event: event.clone() });
     }
     if !events.is_empty() {
+        span::close(db, before.seq, last.seq)?;
         // A chain that was cut at its end is whole in itself; this tells that there was more.
         let text = format!("{} {}", last.seq, Digest(last.hash));
         db.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('ledger_head', ?1)")?.execute([text])?;

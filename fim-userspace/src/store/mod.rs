@@ -5,6 +5,7 @@
 
 mod approve;
 mod baseline;
+mod columns;
 mod cursor;
 mod error;
 mod evidence;
@@ -13,7 +14,11 @@ mod ledger;
 mod links;
 mod lock;
 mod quarantine;
+pub mod query;
+mod retain;
 mod schema;
+pub mod seal;
+mod span;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -39,8 +44,9 @@ pub use ledger::Head;
 pub use links::{EvidenceCopy, Link};
 pub use lock::Lock;
 pub use quarantine::{Former, Held};
+pub use retain::{Pruning, Retention};
 pub use upkeep::Upkeep;
-pub use verify::{Fault, VerifyReport};
+pub use verify::{Fault, Verification, VerifyReport};
 
 use error::explain;
 
@@ -53,6 +59,7 @@ const CHECK_WHOLE_BELOW: u64 = 64 * 1024 * 1024;
 pub struct Store {
     db: Connection,
     file: PathBuf,
+    dictionaries: columns::Dictionaries,
 }
 
 impl Store {
@@ -71,6 +78,8 @@ impl Store {
         let mut store = Self::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         store.run("opening it", |db| {
             db.pragma_update(None, "journal_mode", "wal")?;
+            // Pages. A checkpoint waits for the disk; in a flood most pages are written again before the next one.
+            db.pragma_update(None, "wal_autocheckpoint", 8_192)?;
             db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
         })?;
         store.check()?;
@@ -110,6 +119,8 @@ impl Store {
             let db = Connection::open_with_flags(&file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             db.busy_timeout(Duration::from_secs(10))?;
             db.pragma_update(None, "synchronous", "normal")?;
+            // KiB. What a flood of records touches in the indexes, or a search reads, is read once.
+            db.pragma_update(None, "cache_size", -65_536)?;
             db.pragma_update(None, "foreign_keys", true)?;
             db.pragma_update(None, "trusted_schema", false)?;
             db.pragma_update(None, "cell_size_check", true)?;
@@ -117,7 +128,7 @@ impl Store {
             Ok(db)
         };
         let db = open().map_err(|e| explain(&file, "opening it", e))?;
-        let store = Self { db, file };
+        let store = Self { db, file, dictionaries: Default::default() };
         let found = store.schema_version()?;
         if found > schema::VERSION {
             return Err(StoreError::Newer { file: store.file, found, known: schema::VERSION });

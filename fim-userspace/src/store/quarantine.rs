@@ -106,17 +106,9 @@ impl Store {
         Ok(self.ledger_after(before, 1)?.pop().filter(|record| record.seq == seq))
     }
 
-    /// Records whose id begins with `prefix`, ten at most.
+    /// Up to two records whose id begins with `prefix`: four hexadecimal digits at least.
     pub fn records_with_id(&self, prefix: &str) -> Result<Vec<Record>, StoreError> {
-        let seqs: Vec<u64> = self.run("reading the ledger", |db| {
-            // `g` follows every hexadecimal digit.
-            db.prepare_cached(
-                "SELECT seq FROM ledger WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY seq LIMIT 10",
-            )?
-            .query_map([prefix], |row| row.get(0).map(unsigned))?
-            .collect()
-        })?;
-        seqs.into_iter().filter_map(|seq| self.record(seq).transpose()).collect()
+        self.records_at(&self.find_id(&prefix.to_lowercase())?)
     }
 
     /// Whether anything but what was purged or evicted needs this content.

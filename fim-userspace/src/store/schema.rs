@@ -3,12 +3,13 @@
 use rusqlite::Connection;
 
 /// Migration n brings a database from version n to n + 1 (`PRAGMA user_version`). Never edit one that was released.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// The columns of the ledger that queries use are computed from the body, so they can never disagree with what the
-/// chain protects.
+/// Columns of the ledger for people are computed from the body when they are read. Those that queries need an index on
+/// are stored, since computing them again for each index would cost more than all the rest; `fim log verify` compares
+/// them with the body.
 const V1: &str = r#"
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -42,13 +43,17 @@ CREATE TABLE baseline (
 
 CREATE TABLE ledger (
     seq INTEGER PRIMARY KEY,
-    body TEXT NOT NULL,
+    time_us INTEGER NOT NULL,
+    class INTEGER NOT NULL REFERENCES ledger_class(id),
+    actors INTEGER REFERENCES ledger_actors(id),
+    path TEXT,
+    old_path TEXT,
     prev BLOB NOT NULL,
     hash BLOB NOT NULL,
+    body TEXT NOT NULL,
     id TEXT AS (lower(hex(substr(hash, 1, 16)))) VIRTUAL,
     time TEXT AS (body ->> '$.time') VIRTUAL,
     kind TEXT AS (body ->> '$.kind') VIRTUAL,
-    path TEXT AS (body ->> '$.path') VIRTUAL,
     watch TEXT AS (body ->> '$.watch') VIRTUAL,
     severity TEXT AS (body ->> '$.severity') VIRTUAL,
     verdict TEXT AS (body ->> '$.verdict') VIRTUAL,
@@ -56,9 +61,33 @@ CREATE TABLE ledger (
     actor_uid INTEGER AS (body ->> '$.actor.uid') VIRTUAL,
     actor_exe TEXT AS (body ->> '$.actor.exe') VIRTUAL
 ) STRICT;
-CREATE INDEX ledger_id ON ledger (id);
-CREATE INDEX ledger_time ON ledger (time);
-CREATE INDEX ledger_path ON ledger (path);
+CREATE INDEX ledger_by_class ON ledger (class);
+CREATE INDEX ledger_by_actors ON ledger (actors) WHERE actors IS NOT NULL;
+CREATE INDEX ledger_by_path ON ledger (path) WHERE path IS NOT NULL;
+CREATE INDEX ledger_by_old_path ON ledger (old_path) WHERE old_path IS NOT NULL;
+
+CREATE TABLE ledger_class (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    response TEXT NOT NULL,
+    watch TEXT NOT NULL,
+    UNIQUE (kind, severity, verdict, response, watch)
+) STRICT;
+
+CREATE TABLE ledger_actors (
+    id INTEGER PRIMARY KEY,
+    who TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE ledger_span (
+    id INTEGER PRIMARY KEY,
+    min_time_us INTEGER NOT NULL,
+    max_time_us INTEGER NOT NULL,
+    ids BLOB NOT NULL
+) STRICT;
+
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger
@@ -130,6 +159,56 @@ SELECT watch, path, until, sha256, size, 'formerly approved', seq, NULL FROM for
 UNION ALL
 SELECT e.watch, e.path, l.time, e.sha256, e.found ->> '$.entry.size', e.reason, e.seq, e.id
 FROM evidence e JOIN ledger l ON l.seq = e.seq WHERE e.sha256 IS NOT NULL AND e.fate IS NULL;
+"#;
+
+/// Seals of the ledger's head, where the ledger was pruned, and what is left of that.
+const V3: &str = r#"
+CREATE TABLE seal (
+    setup TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    time_us INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    mac BLOB NOT NULL,
+    PRIMARY KEY (setup, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX seal_time ON seal (time_us, epoch);
+
+CREATE TABLE pruned (
+    id INTEGER PRIMARY KEY,
+    time TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    kept BLOB NOT NULL,
+    link BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE pruned_kept (
+    seq INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE summary (
+    day TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    response TEXT NOT NULL,
+    watch TEXT NOT NULL,
+    user TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    PRIMARY KEY (day, kind, severity, verdict, response, watch, user)
+) STRICT, WITHOUT ROWID;
+
+-- Deleting a record looks for rows that refer to it.
+CREATE INDEX former_seq ON former (seq) WHERE seq IS NOT NULL;
+
+DROP TRIGGER ledger_no_delete;
+CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger
+    WHEN old.seq > coalesce((SELECT seq FROM pruned ORDER BY id DESC LIMIT 1), 0)
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 "#;
 
 pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {

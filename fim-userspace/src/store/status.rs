@@ -37,6 +37,12 @@ pub struct Status {
     pub gaps: GapStatus,
     /// Sequence number of the last record.
     pub ledger_head: u64,
+    /// Its hash, hexadecimal: an anchor, wherever it is carried.
+    #[serde(default)]
+    pub ledger_hash: String,
+    /// When the ledger was last sealed, RFC 3339.
+    #[serde(default)]
+    pub ledger_sealed: Option<String>,
     #[serde(default)]
     pub sinks: Vec<SinkState>,
     /// What the vault's objects take; 0 before they were measured.

@@ -1,5 +1,7 @@
 mod copies;
 mod faults;
+mod retain;
+mod tamper;
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -189,7 +191,7 @@ fn tampering_with_the_ledger_shows() {
         ("UPDATE ledger SET seq = 99 WHERE seq = 5", Fault::Missing { seq: 5, next: 99 }),
         ("UPDATE ledger SET seq = -1 WHERE seq = 5", Fault::Altered { seq: u64::MAX }),
         (
-            "INSERT INTO ledger (seq, body, prev, hash) SELECT 6, body, hash, hash FROM ledger WHERE seq = 5",
+            "INSERT INTO ledger (seq, time_us, class, body, prev, hash) SELECT 6, time_us, class, body, hash, hash FROM ledger WHERE seq = 5",
             Fault::Altered { seq: 6 },
         ),
     ];

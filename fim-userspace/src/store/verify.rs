@@ -1,98 +1,144 @@
-//! Walks the hash chain.
+//! Walks the hash chain, and holds it against its seals, its checkpoint and its indexes.
+
+mod rows;
+mod walk;
 
 use std::fmt;
 
-use super::ledger::{Hash, Head, link};
-use super::{Store, StoreError, unsigned};
-use crate::core::entry::Digest;
-use crate::core::event::Event;
+use rusqlite::Connection;
+use serde::Serialize;
 
-/// The first place where the ledger is not what was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use super::ledger::Head;
+use super::seal::{self, KeyFile, KeyState, SealFault, Sealed, VerificationKey};
+use super::{Store, StoreError};
+
+/// A place where the ledger is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The record's content, predecessor or hash was altered.
-    Altered { seq: u64 },
+    Altered {
+        seq: u64,
+    },
+    /// A column that queries use does not say what the record says.
+    Columns {
+        seq: u64,
+    },
     /// Records are missing from `seq` on, before the record `next`.
-    Missing { seq: u64, next: u64 },
+    Missing {
+        seq: u64,
+        next: u64,
+    },
     /// The chain ends at `last`, but went on to `noted` once.
-    Truncated { last: u64, noted: u64 },
+    Truncated {
+        last: u64,
+        noted: u64,
+    },
+    /// Every hash is right, but the record `seq` is not the one that was sealed: some after `after` were written anew.
+    Rewritten {
+        after: u64,
+        seq: u64,
+    },
     /// The note of the chain's end is missing or does not agree with the chain.
     HeadAltered,
     /// The columns cannot be read as what was written.
-    Unreadable { after: u64 },
+    Unreadable {
+        after: u64,
+    },
+    /// What was noted when the ledger was pruned is missing or was altered.
+    Checkpoint,
+    /// The table `ledger_span`, by which queries find records, was altered.
+    Spans {
+        id: u64,
+    },
+    Seal(SealFault),
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Altered { seq } => write!(f, "record {seq} was altered"),
+            Self::Columns { seq } => write!(f, "the columns of record {seq} that queries use were altered"),
             Self::Missing { seq, next } if *next == seq + 1 => write!(f, "record {seq} is missing"),
             Self::Missing { seq, next } => write!(f, "records {seq} to {} are missing", next - 1),
             Self::Truncated { last, noted } => {
                 write!(f, "records {} to {noted} are missing from the end", last + 1)
             }
+            Self::Rewritten { after, seq } => {
+                write!(
+                    f,
+                    "records between {} and {seq} were written anew after they had been sealed",
+                    after + 1
+                )
+            }
             Self::HeadAltered => f.write_str("the note of the ledger's end was altered"),
             Self::Unreadable { after } => write!(f, "the record after {after} cannot be read"),
+            Self::Checkpoint => {
+                f.write_str("the note of where the ledger was pruned is missing or was altered")
+            }
+            Self::Spans { id } => write!(f, "row {id} of the table ledger_span was altered"),
+            Self::Seal(fault) => write!(f, "{fault}"),
         }
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
-    /// Records that are as they were written, from the first on.
+    /// Records that were looked at.
+    pub checked: u64,
+    /// The last record before which nothing is wrong with the chain.
     pub sound: u64,
+    #[serde(skip)]
     pub head: Head,
     /// The first fault; `None` when all is sound.
     pub fault: Option<Fault>,
+    /// Records that are altered or missing, as far as they can be told.
+    pub affected: u64,
+    /// The chain begins after this record; 0 when nothing was pruned.
+    pub pruned: u64,
+    pub sealed: Sealed,
+}
+
+/// With what to verify.
+#[derive(Default)]
+pub struct Verification<'a> {
+    pub key: Option<&'a VerificationKey>,
+    /// Told now and then how many records of how many are done.
+    pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
 }
 
 impl Store {
-    /// Recomputes every hash from the first record on, and stops at the first fault.
+    /// Verifies without key and without a word.
     pub fn verify_chain(&self) -> Result<VerifyReport, StoreError> {
-        let noted = self.meta_get("ledger_head")?;
-        let mut last = Head::EMPTY;
-        let fault = self.run("verifying the ledger", |db| {
-            let mut select = db.prepare_cached("SELECT seq, body, prev, hash FROM ledger ORDER BY seq")?;
-            let mut rows = select.query([])?;
-            while let Some(row) = rows.next()? {
-                let read = || -> rusqlite::Result<(i64, String, Hash, Hash)> {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-                };
-                let Ok((seq, body, prev, hash)) = read() else {
-                    return Ok(Some(Fault::Unreadable { after: last.seq }));
-                };
-                let seq = unsigned(seq);
-                if seq != last.seq + 1 {
-                    let fault = match seq.checked_sub(last.seq + 1) {
-                        // A negative or zero number was slipped in before the first record.
-                        None => Fault::Altered { seq },
-                        Some(_) if seq > i64::MAX as u64 => Fault::Altered { seq },
-                        Some(_) => Fault::Missing { seq: last.seq + 1, next: seq },
-                    };
-                    return Ok(Some(fault));
-                }
-                let readable = serde_json::from_str::<Event>(&body).is_ok();
-                if prev != last.hash || hash != link(&prev, seq, &body) || !readable {
-                    return Ok(Some(Fault::Altered { seq }));
-                }
-                last = Head { seq, hash };
-            }
-            Ok(None)
-        })?;
-        let fault = fault.or_else(|| check_end(last, noted.as_deref()));
-        Ok(VerifyReport { sound: last.seq, head: last, fault })
+        self.verify(Verification::default())
+    }
+
+    /// Recomputes every hash and holds it against what the ledger itself, its checkpoint and its seals say.
+    pub fn verify(&self, with: Verification<'_>) -> Result<VerifyReport, StoreError> {
+        // Read before the seals: a seal that is made meanwhile is then one more, never one too few.
+        let key_file = match KeyFile::peek(self.dir()) {
+            // A damaged key proves no more than none.
+            Err(StoreError::SealKey { .. }) => None,
+            state => state?,
+        };
+        self.run("verifying the ledger", |db| {
+            // One state of all tables, however long it takes.
+            let tx = db.unchecked_transaction()?;
+            let state = Some(key_file.as_ref());
+            verify_in(&tx, with.key, state, with.progress)
+        })
     }
 }
 
-fn check_end(last: Head, noted: Option<&str>) -> Option<Fault> {
-    let Some(text) = noted else {
-        return (last.seq != 0).then_some(Fault::HeadAltered);
-    };
-    let parsed =
-        text.split_once(' ').and_then(|(seq, hex)| Some((seq.parse::<u64>().ok()?, Digest::from_hex(hex)?)));
-    match parsed {
-        Some((seq, hash)) if seq == last.seq && hash.0 == last.hash => None,
-        Some((seq, _)) if seq > last.seq => Some(Fault::Truncated { last: last.seq, noted: seq }),
-        _ => Some(Fault::HeadAltered),
-    }
+/// As [`Store::verify`]; `state`: the key that is left.
+pub(super) fn verify_in(
+    db: &Connection,
+    key: Option<&VerificationKey>,
+    state: Option<Option<&KeyState>>,
+    progress: Option<&mut dyn FnMut(u64, u64)>,
+) -> rusqlite::Result<VerifyReport> {
+    let (sealed, expected) = seal::check(db, key, state);
+    let mut report = walk::walk(db, sealed, expected, progress)?;
+    report.fault = report.fault.or_else(|| report.sealed.fault.clone().map(Fault::Seal));
+    Ok(report)
 }

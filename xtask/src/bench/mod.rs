@@ -1,12 +1,11 @@
 //! `cargo xtask bench`: how fast fim is, on this machine, with programs built for release.
-use std::fs;
-use std::path::{Path, PathBuf};
+mod ledger;
+mod restore;
+
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
-
-use crate::sh;
 
 #[derive(Args)]
 pub struct Options {
@@ -17,65 +16,14 @@ pub struct Options {
 #[derive(Subcommand)]
 enum What {
     /// From the close of a writer to the file being right again, on this disk and on tmpfs
-    Restore(Restore),
-}
-
-#[derive(Args)]
-struct Restore {
-    /// Measure on the file system of this folder instead
-    #[arg(long)]
-    work: Option<PathBuf>,
-    /// Highest tier of the daemon
-    #[arg(long, default_value = "auto")]
-    tier: String,
-    /// Files that are altered one by one
-    #[arg(long, default_value_t = 300)]
-    gentle: u32,
-    /// Files that are altered at once
-    #[arg(long, default_value_t = 10_000)]
-    burst: u32,
+    Restore(restore::Options),
+    /// How fast the ledger takes records, and answers when it is large
+    Ledger(ledger::Options),
 }
 
 pub fn main(options: &Options) -> Result<ExitCode> {
-    let What::Restore(options) = &options.what;
-    crate::setup::setup(false)?;
-    sh::run(sh::cargo().args([
-        "build",
-        "--release",
-        "--package",
-        "fim-userspace",
-        "--package",
-        "fim-tests",
-        "--bin",
-        "fim",
-        "--bin",
-        "fim-bench",
-    ]))?;
-    let places = match &options.work {
-        Some(work) => vec![work.clone()],
-        None => vec![sh::target_dir().join("bench"), PathBuf::from("/dev/shm")],
-    };
-    let mut met = true;
-    for place in places {
-        fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
-        met &= measure(options, &place)?;
-    }
-    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Whether the targets were met; the program prints the numbers.
-fn measure(options: &Restore, place: &Path) -> Result<bool> {
-    let release = sh::target_dir().join("release");
-    println!();
-    let mut command = sh::as_root(release.join("fim-bench"));
-    command.arg("--fim").arg(release.join("fim")).arg("--work").arg(place);
-    command.args(["--tier", &options.tier]);
-    command.arg("--gentle").arg(options.gentle.to_string());
-    command.arg("--burst").arg(options.burst.to_string());
-    let status = command.status().context("cannot start fim-bench")?;
-    match status.code() {
-        Some(0) => Ok(true),
-        Some(1) => Ok(false),
-        _ => anyhow::bail!("fim-bench ended with {status}"),
+    match &options.what {
+        What::Restore(options) => restore::main(options),
+        What::Ledger(options) => ledger::main(options),
     }
 }

@@ -23,6 +23,7 @@ fn state(digest: u8, size: u64) -> State {
         gid: 8,
         mtime: Some("2026-11-21T00:00:00.000000Z".into()),
         target: None,
+        flags: None,
     }
 }
 

@@ -8,8 +8,7 @@ use super::*;
 
 pub struct Authority {
     dir: tempfile::TempDir,
-    certificate: rcgen::Certificate,
-    key: KeyPair,
+    issuer: rcgen::Issuer<'static, KeyPair>,
 }
 
 /// Paths of a certificate and its key.
@@ -27,7 +26,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "fim test authority");
         let certificate = params.self_signed(&key).expect("signed");
         std::fs::write(dir.path().join("ca.pem"), certificate.pem()).expect("written");
-        Self { dir, certificate, key }
+        Self { dir, issuer: rcgen::Issuer::new(params, key) }
     }
 
     pub fn file(&self) -> PathBuf {
@@ -42,7 +41,7 @@ impl Authority {
         let (certificate_file, key_file) = (file("pem"), file("key"));
         let mut params = CertificateParams::new(names.clone()).expect("parameters");
         params.distinguished_name.push(DnType::CommonName, names[0].clone());
-        let certificate = params.signed_by(&key, &self.certificate, &self.key).expect("signed");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         std::fs::write(&certificate_file, certificate.pem()).expect("written");
         std::fs::write(&key_file, key.serialize_pem()).expect("written");
         std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).expect("chmod");
