@@ -327,7 +327,7 @@ fn complaints_name_line_key_and_remedy() {
             &["toml:6:", "unknown key \"address\" in [[log]] of type file"],
         ),
         (log("path = \"/l\"\nformat = \"xml\""), &["toml:6:", "\"text\", \"json\", \"ecs\", \"cef\""]),
-        (log("path = \"/l\"\nmax_size = \"10 potatoes\""), &["toml:6:", "\"100MiB\"", "number of bytes"]),
+        (log("path = \"/l\"\nmax_size = \"10 potatoes\""), &["toml:6:", "\"10GiB\"", "number of bytes"]),
         (log("path = \"/l\"\nmax_size = 100"), &["max_size", "\"4KiB\""]),
         (log("path = \"/l\"\nkeep = 3"), &["toml:6:", "nothing rotates", "max_size or max_age"]),
         (log("path = \"/l\"\nmax_age = \"1d\"\nkeep = 0"), &["toml:7:", "between 1 and 999"]),

@@ -36,7 +36,7 @@ impl World {
             path,
             found: found(altered),
             digest: Some(altered),
-            reason: crate::core::quarantine::Reason::Replaced,
+            reason: crate::core::quarantine::Reason::Altered,
         };
         let event = Event::about_fim(EventKind::Modified, "h", "lsm", 5_000, "m".into());
         store.append_with(&[event], &[], &[(0, row)]).expect("written");

@@ -47,7 +47,7 @@ impl World {
             path: RelPath::new(path).expect("sound"),
             found: Self::found(digest),
             digest: Some(digest),
-            reason: crate::core::quarantine::Reason::Replaced,
+            reason: crate::core::quarantine::Reason::Altered,
         };
         let time = NOW_NS - hours_ago * HOUR_NS;
         let event = Event::about_fim(EventKind::Modified, "h", "lsm", time, "m".into());

@@ -11,7 +11,7 @@ fn evidence(path: &str, content: u8) -> EvidenceRow {
         path: rel(path),
         found: found(content),
         digest: Some(Digest([content; 32])),
-        reason: Reason::Replaced,
+        reason: Reason::Altered,
     }
 }
 
