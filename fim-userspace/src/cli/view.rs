@@ -128,7 +128,7 @@ impl View {
             let was = approved.get(missing).map(|f| &f.entry);
             let folder = was.is_some_and(|e| e.kind == FileType::Directory);
             // What has been excluded since it was approved is not missing.
-            if !watch.policy.exclude.excludes(missing, folder) {
+            if !watch.policy.exclude.excludes(missing, folder) && !report.hides(missing) {
                 lock().extend(compare(missing, was, None));
             }
         }
