@@ -12,7 +12,7 @@ use crate::fim::{Setting, make_open};
 use crate::record::Record;
 use crate::report::Outcome;
 use crate::suites::table::place::{approved, approved_file};
-use crate::tree::{as_approved, snapshot};
+use crate::tree::{as_approved, node, snapshot};
 use crate::wait;
 
 /// A mount that is gone when this is.
@@ -98,7 +98,7 @@ pub fn mounted_over(setting: &Setting) -> Outcome {
     ] {
         approved_file(&path, &approved(content)).map_err(text)?;
     }
-    let before = (snapshot(&theirs).map_err(text)?, snapshot(&their_file).map_err(text)?);
+    let before = (snapshot(&theirs).map_err(text)?, node(&their_file).map_err(text)?);
     let mut scene = Scene::begin(fim)?;
     let mounted = (bind(&theirs, &folder)?, bind(&their_file, &beside)?);
     let told = told_of_mounts(&scene, setting, [&folder, &beside])?;
@@ -116,7 +116,7 @@ pub fn mounted_over(setting: &Setting) -> Outcome {
     if told_of_mounts(&scene, setting, [&folder, &beside])? != told {
         return Err("a mount is told of again".into());
     }
-    if before != (snapshot(&theirs).map_err(text)?, snapshot(&their_file).map_err(text)?) {
+    if before != (snapshot(&theirs).map_err(text)?, node(&their_file).map_err(text)?) {
         return Err("what was mounted was altered".into());
     }
     drop(mounted);
