@@ -115,7 +115,7 @@ impl View {
             lock().extend(compare(&path, approved.meet(&path).map(|f| &f.entry), Some(&found)));
         };
         let progress = ScanProgress::default();
-        let job = Job { start: path, ..watch.scan(None, &|_| None, &progress) };
+        let job = Job { start: path, all_mounts: true, ..watch.scan(None, &|_| None, &progress) };
         let report = scan::walk(&job, &visit)?;
         if let Some((path, why)) = report.unreadable.first() {
             bail!(
@@ -128,7 +128,7 @@ impl View {
             let was = approved.get(missing).map(|f| &f.entry);
             let folder = was.is_some_and(|e| e.kind == FileType::Directory);
             // What has been excluded since it was approved is not missing.
-            if !watch.policy.exclude.excludes(missing, folder) && !report.hides(missing) {
+            if !watch.policy.exclude.excludes(missing, folder) {
                 lock().extend(compare(missing, was, None));
             }
         }

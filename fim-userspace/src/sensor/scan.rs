@@ -40,6 +40,8 @@ pub struct Job<'a> {
     /// path makes a deep scan.
     pub known: &'a (dyn Fn(&RelPath) -> Option<Found> + Sync),
     pub threads: usize,
+    /// Also what was mounted since the state was approved is entered: for people who decide about it.
+    pub all_mounts: bool,
     pub progress: &'a ScanProgress,
 }
 

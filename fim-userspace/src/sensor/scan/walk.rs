@@ -142,7 +142,7 @@ impl<'a> Walk<'a> {
             }
             match self.look(dir, &name.bytes, &path) {
                 Ok(Some(found)) => {
-                    let foreign = self.job.root.is_mounted_over(&path, &found.entry);
+                    let foreign = !self.job.all_mounts && self.job.root.is_mounted_over(&path, &found.entry);
                     if foreign {
                         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
                         report.mounted_over.push(path.clone());
