@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::core::change::{Change, compare_but};
+use crate::core::change::{Change, compare_but, mounted_over};
 use crate::core::entry::{Entry, FileType, Found};
 use crate::core::event::State;
 use crate::core::path::{RelPath, display, escape};
@@ -52,8 +52,12 @@ fn compare_all(store: &Store, watch: &Watch) -> anyhow::Result<(u64, Vec<Change>
     let add = |path: &RelPath, was: Option<&Entry>, now: Option<&Found>| {
         let kind = was.map(|e| e.kind).or(now.map(|f| f.entry.kind));
         let policy = watch.policy.of(path, kind == Some(FileType::Directory));
-        let change = compare_but(path, was, now, policy.ignore);
-        if let Some(change) = change.filter(|c| policy.kinds.contains(c.kind)) {
+        let over = now.filter(|now| watch.root.is_mounted_over(path, &now.entry));
+        let change = match over {
+            Some(now) => Some(mounted_over(path, was, now)),
+            None => compare_but(path, was, now, policy.ignore).filter(|c| policy.kinds.contains(c.kind)),
+        };
+        if let Some(change) = change {
             changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(change);
         }
     };
@@ -67,7 +71,7 @@ fn compare_all(store: &Store, watch: &Watch) -> anyhow::Result<(u64, Vec<Change>
     for path in approved.missing() {
         let was = approved.get(path);
         let folder = was.is_some_and(|f| f.entry.kind == FileType::Directory);
-        if !watch.policy.exclude.excludes(path, folder) {
+        if !watch.policy.exclude.excludes(path, folder) && !report.hides(path) {
             add(path, was.map(|f| &f.entry), None);
         }
     }

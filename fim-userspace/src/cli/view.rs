@@ -115,7 +115,7 @@ impl View {
             lock().extend(compare(&path, approved.meet(&path).map(|f| &f.entry), Some(&found)));
         };
         let progress = ScanProgress::default();
-        let job = Job { start: path, ..watch.scan(None, &|_| None, &progress) };
+        let job = Job { start: path, all_mounts: true, ..watch.scan(None, &|_| None, &progress) };
         let report = scan::walk(&job, &visit)?;
         if let Some((path, why)) = report.unreadable.first() {
             bail!(

@@ -105,3 +105,16 @@ pub fn compare_but(
         aspects,
     })
 }
+
+/// Something was mounted at a path since its state was approved: another object has its name, and the one it hides is
+/// unchanged as far as anybody can tell.
+pub fn mounted_over(path: &RelPath, before: Option<&Entry>, after: &Found) -> Change {
+    Change {
+        kind: if before.is_some() { ChangeKind::Type } else { ChangeKind::Created },
+        path: path.clone(),
+        old_path: None,
+        before: before.cloned(),
+        after: Some(after.clone()),
+        aspects: before.map(|_| Aspect::Flags).into_iter().collect(),
+    }
+}

@@ -7,7 +7,7 @@ use crate::core::entry::{FileType, Found};
 use crate::core::event::{Event, Response};
 use crate::core::path::RelPath;
 use crate::core::plan::{ResponsePlan, Step, Unable};
-use crate::core::policy::PathPolicy;
+use crate::core::policy::{PathPolicy, Severity};
 use crate::core::quarantine::Reason;
 use crate::respond::{Evidence, Outcome, Pending, Responder, ResponseError};
 use crate::store::IntentId;
@@ -59,6 +59,23 @@ impl Act {
             error,
             again: false,
             filled: false,
+        }
+    }
+
+    /// Something was mounted over the path: that is told, and nothing is done about it.
+    pub fn leave_mounted(&mut self, what: &str) {
+        let sentence = format!(
+            "something is mounted over it ({what}); look at it with findmnt, unmount it, or accept it and what is in it with \
+             `fim accept --recursive`"
+        );
+        let wanted = !self.plan.steps.is_empty() || self.error.is_some();
+        self.plan = ResponsePlan::default();
+        self.event.severity = Severity::Critical;
+        (self.error, self.event.planned) = (None, None);
+        if wanted {
+            self.error = Some(sentence);
+        } else {
+            self.event.message = Some(sentence);
         }
     }
 

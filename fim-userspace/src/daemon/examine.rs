@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use crate::core::change::{Change, ChangeKind, compare_but};
+use crate::core::change::{Change, ChangeKind, compare_but, mounted_over};
 use crate::core::correlate::{Correlator, Deeds, Look};
 use crate::core::entry::{Aspect, FileType, Found};
 use crate::core::path::RelPath;
@@ -113,6 +113,10 @@ impl Examiner<'_> {
             return Ok(Err(look));
         };
         let root = &self.watch.root;
+        let own = |path: &RelPath| matches!(root.mounted_above(path), Ok(None));
+        if !own(&old) || !own(&look.path) {
+            return Ok(Err(look));
+        }
         let approved = self.store.baseline_get(self.watch.path(), &old)?;
         let taken = self.store.baseline_get(self.watch.path(), &look.path)?.is_some();
         let gone = matches!(inspect::inspect(root, &old, None), Ok(None));
@@ -157,6 +161,7 @@ impl Examiner<'_> {
         if look.path.name().is_some_and(is_in_flight) || !round.seen.insert(look.path.clone()) {
             return Ok(());
         }
+        let Some(look) = self.unless_hidden(look, queue, round) else { return Ok(()) };
         let approved = self.store.baseline_get(self.watch.path(), &look.path)?;
         let is_dir = |found: &Found| found.entry.kind == FileType::Directory;
         // What was approved decides: a folder in a file's place does not hide behind a pattern for folders.
@@ -179,13 +184,19 @@ impl Examiner<'_> {
         if was_dir.is_none() && now.is_some() && self.watch.policy.exclude.excludes(&look.path, is_dir_now) {
             return Ok(());
         }
-        if look.deeds.any(Deeds::DELETED) && is_dir_now {
+        let over = now.as_ref().filter(|now| self.watch.root.is_mounted_over(&look.path, &now.entry));
+        if look.deeds.any(Deeds::DELETED) && is_dir_now && over.is_none() {
             self.sight.adopt(self.watch, &look.path);
         }
         let policy = self.watch.policy.of(&look.path, was_dir.unwrap_or(is_dir_now));
         let before = approved.as_ref().map(|f| &f.entry);
-        let change = compare_but(&look.path, before, now.as_ref(), policy.ignore);
-        self.expand(&look, change.as_ref(), now.as_ref(), queue, round)?;
+        let change = match over {
+            Some(over) => Some(mounted_over(&look.path, before, over)),
+            None => compare_but(&look.path, before, now.as_ref(), policy.ignore),
+        };
+        if over.is_none() {
+            self.expand(&look, change.as_ref(), now.as_ref(), queue, round)?;
+        }
         match change {
             Some(change) => {
                 let mut look = look;
@@ -214,6 +225,29 @@ impl Examiner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What lies in something that was mounted over a folder is not looked at; the folder is. Gives the look back where
+    /// nothing of that kind is above it.
+    fn unless_hidden(
+        &self,
+        look: Look,
+        queue: &mut BTreeMap<RelPath, Look>,
+        round: &mut Round,
+    ) -> Option<Look> {
+        match self.watch.root.mounted_above(&look.path) {
+            Ok(None) => return Some(look),
+            Ok(Some(over)) => {
+                let mut above = Look::new(look.watch, over.clone(), look.first_ns);
+                (above.directory, above.sources) = (true, look.sources);
+                queue.entry(over).or_insert(above);
+            }
+            Err(source) => {
+                let path = crate::core::path::display(&look.path.below(self.watch.path()));
+                round.unreadable.push((look, TreeError::Read { path, source }));
+            }
+        }
+        None
     }
 
     /// A directory that came, went or was replaced takes everything below it along.

@@ -377,14 +377,23 @@ impl Reconciler {
         for finding in findings {
             let change = &finding.change;
             let policy = watch.policy.of_change(change);
-            if !policy.kinds.contains(change.kind) {
+            let over =
+                change.after.as_ref().filter(|now| watch.root.is_mounted_over(&change.path, &now.entry));
+            if !policy.kinds.contains(change.kind) && over.is_none() {
                 continue;
             }
             let in_vault =
                 change.before.as_ref().and_then(|e| e.sha256).is_none_or(|d| self.vault.contains(&d));
             let plan = plan(change, &policy, in_vault);
+            let over = over.map(|_| watch.root.mount_at(&change.path));
             let event = self.stamp.change(watch, &finding.look, change, policy.severity);
-            acts.push(Act::new(finding, policy, plan, event));
+            let mut act = Act::new(finding, policy, plan, event);
+            if let Some(what) = over {
+                act.leave_mounted(
+                    &what.unwrap_or_else(|e| format!("something that cannot be looked at ({e})")),
+                );
+            }
+            acts.push(act);
         }
         self.admit(watch, &mut acts);
         self.announce_intents(watch, &mut acts)?;

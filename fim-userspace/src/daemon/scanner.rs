@@ -214,7 +214,9 @@ fn compare_watch(
     let known = |path: &RelPath| approved.get(path).filter(trusted).cloned();
     let job = watch.scan(context.marks.as_deref(), &known, progress);
     let visit = |path: RelPath, found: Found| match approved.meet(&path) {
-        Some(was) if watch.satisfied(&path, &was.entry, &found.entry) => {}
+        Some(was)
+            if watch.satisfied(&path, &was.entry, &found.entry)
+                && !watch.root.is_mounted_over(&path, &found.entry) => {}
         _ => tell(path),
     };
     let report = scan::walk(&job, &visit).map_err(|e| e.to_string())?;
@@ -224,7 +226,7 @@ fn compare_watch(
         // What has been excluded since the baseline was taken is not missing.
         let folder =
             approved.get(path).is_some_and(|f| f.entry.kind == crate::core::entry::FileType::Directory);
-        if !watch.policy.exclude.excludes(path, folder) {
+        if !watch.policy.exclude.excludes(path, folder) && !report.hides(path) {
             tell(path.clone());
         }
     }

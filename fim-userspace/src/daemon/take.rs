@@ -166,13 +166,21 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Whether every configured watch has a baseline.
+/// Mounts that are no part of the approved state are told apart from here on.
+fn know_mounts(store: &Store, watches: &[impl AsRef<Watch>]) -> anyhow::Result<()> {
+    for watch in watches.iter().map(AsRef::as_ref) {
+        watch.root.approve_mounts(store.baseline_mounts(watch.path())?);
+    }
+    Ok(())
+}
+
+/// Whether every configured watch has a baseline. If so, the watches know which mounts it holds.
 pub fn require_baseline(store: &Store, watches: &[impl AsRef<Watch>]) -> anyhow::Result<()> {
     let known = store.baseline_watches()?;
     let missing: Vec<&Path> =
         watches.iter().map(|w| w.as_ref().path()).filter(|path| !known.iter().any(|k| k == path)).collect();
     match missing.first() {
-        None => Ok(()),
+        None => know_mounts(store, watches),
         Some(path) => {
             bail!("{} has no baseline yet; approve its present state with `fim init`", display(path))
         }

@@ -63,6 +63,7 @@ impl Watch {
             exclude: &self.policy.exclude,
             known,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            all_mounts: false,
             progress,
         }
     }

@@ -109,6 +109,7 @@ impl<'a> Act<'a> {
             true => Failure::ParentMissing,
             false => Failure::io("opening its folder", e),
         })?;
+        in_the_watch(root, dir.as_fd(), path)?;
         let unlocked = flags::unlock_dir(dir.as_fd())
             .map_err(|e| Failure::io("clearing the immutable flag of its folder", e))?;
         Ok(Self {
@@ -243,6 +244,18 @@ impl<'a> Act<'a> {
             self.set_aside(Arc::new(PrivateName::adopt(name)), object, id, None);
         }
         Ok(())
+    }
+}
+
+/// What is mounted over a folder of the watch is another tree, in which fim has no business.
+pub fn in_the_watch(root: &Root, dir: BorrowedFd<'_>, path: &RelPath) -> Result<(), Failure> {
+    let folder = path.parent().unwrap_or_else(RelPath::root);
+    match root.owns(dir, &folder).map_err(|e| Failure::io("looking at what is mounted", e))? {
+        true => Ok(()),
+        false => Err(Failure::Other(
+            "something is mounted over a folder above it, and fim alters nothing in that; look at it with findmnt, and unmount it"
+                .into(),
+        )),
     }
 }
 

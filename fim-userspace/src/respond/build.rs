@@ -5,7 +5,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType as Kind, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType as Kind, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::act::{Act, Failure};
@@ -42,13 +42,7 @@ impl Act<'_> {
         let fd =
             open_name(self.dir(), name.bytes()).map_err(|e| Failure::io("opening the new version", e))?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
-        let open_mode = attributes::file_type(&stat) != FileType::Symlink && stat.st_mode & 0o077 != 0;
-        // Making these gives no descriptor. Should somebody have put an object of his choice in the place of ours, it
-        // must not get the approved owner and mode.
-        if attributes::file_type(&stat) != approved.kind
-            || stat.st_uid != rustix::process::geteuid().as_raw()
-            || open_mode
-        {
+        if !may_be_ours(&stat, approved.kind) {
             return Err(Failure::Moved);
         }
         let built = Built { name: Arc::new(name), id: Id::of(&stat), held: fd };
@@ -112,6 +106,18 @@ impl Act<'_> {
     }
 }
 
+/// Making what is no regular file gives no descriptor. Should somebody have put an object of his choice in the place of
+/// ours, it must not get the approved owner and mode: a fresh one is of the kind asked for, root's own, closed to others,
+/// and has one name. A second name is a link to something from elsewhere (`fs.protected_hardlinks` 0 lets anybody make it).
+fn may_be_ours(stat: &Stat, kind: FileType) -> bool {
+    let open_mode = kind != FileType::Symlink && stat.st_mode & 0o077 != 0;
+    let linked = kind != FileType::Directory && stat.st_nlink != 1;
+    attributes::file_type(stat) == kind
+        && stat.st_uid == rustix::process::geteuid().as_raw()
+        && !open_mode
+        && !linked
+}
+
 /// Writes a file, leaving holes where the content is zero.
 struct Sparse {
     file: File,
@@ -157,5 +163,31 @@ impl Write for Sparse {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_to_something_from_elsewhere_is_not_taken_for_what_was_just_made() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (own, linked) = (dir.path().join("own"), dir.path().join("linked"));
+        let stat = |path: &std::path::Path| rustix::fs::lstat(path).expect("is there");
+        let owner_only = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &own, Kind::Fifo, owner_only, 0).expect("made");
+        assert!(may_be_ours(&stat(&own), FileType::Fifo));
+        std::fs::hard_link(&own, &linked).expect("linked");
+        assert!(!may_be_ours(&stat(&linked), FileType::Fifo));
+        let (own, linked) = (dir.path().join("symlink"), dir.path().join("linked symlink"));
+        std::os::unix::fs::symlink("target", &own).expect("made");
+        assert!(may_be_ours(&stat(&own), FileType::Symlink));
+        std::fs::hard_link(&own, &linked).expect("linked");
+        assert!(!may_be_ours(&stat(&linked), FileType::Symlink));
+        std::fs::create_dir(dir.path().join("folder")).expect("made");
+        std::fs::create_dir(dir.path().join("folder/in it")).expect("made");
+        rustix::fs::chmod(dir.path().join("folder"), Mode::RWXU).expect("chmod");
+        assert!(may_be_ours(&stat(&dir.path().join("folder")), FileType::Directory));
     }
 }

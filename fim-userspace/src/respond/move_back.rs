@@ -6,7 +6,7 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::Evidence;
-use super::act::Failure;
+use super::act::{Failure, in_the_watch};
 use super::flags;
 use super::object::Id;
 use crate::core::entry::Found;
@@ -56,10 +56,12 @@ fn folder(root: &Root, path: &RelPath) -> Result<(OwnedFd, Vec<u8>), Failure> {
             "the watched folder itself was renamed; give it its name back by hand".into(),
         ));
     }
-    root.parent(path).map_err(|e| match is_absent(&e) {
+    let (dir, name) = root.parent(path).map_err(|e| match is_absent(&e) {
         true => Failure::ParentMissing,
         false => Failure::io("opening its folder", e),
-    })
+    })?;
+    in_the_watch(root, dir.as_fd(), path)?;
+    Ok((dir, name))
 }
 
 fn id_under(dir: &OwnedFd, name: &[u8]) -> Result<Option<Id>, Failure> {

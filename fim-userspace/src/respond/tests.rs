@@ -266,3 +266,47 @@ fn what_was_there_stays_until_it_is_released() {
     assert_eq!(responder.release(pendings), []);
     assert_eq!(world.names(), ["file"]);
 }
+
+/// Unmounted when dropped.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn nothing_is_put_into_or_taken_out_of_what_was_mounted_since() {
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT TESTED: only root can mount");
+        return;
+    }
+    let world = World::new();
+    let folder = world.tree().join("folder");
+    fs::create_dir(&folder).expect("made");
+    let tmpfs = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&folder).status();
+    assert!(tmpfs.expect("mount runs").success());
+    let _mounted = Mounted(folder.clone());
+    fs::write(folder.join("theirs"), "theirs").expect("written");
+    let at = |text: &str| RelPath::new(text).expect("sound");
+    let theirs = inspect(&world.root, &at("folder/theirs"), None).expect("works").expect("there");
+    let steps = [
+        Step::Replace { path: at("folder/file"), approved: world.approved.clone(), expected: None },
+        Step::Quarantine { path: at("folder/theirs"), expected: theirs.clone() },
+        Step::MoveBack { from: at("folder/theirs"), to: at("free"), expected: theirs },
+    ];
+    let responder = Responder::new(world.vault.clone());
+    world.root.approve_mounts([]);
+    for step in &steps {
+        let refused = responder.carry_out(&world.root, step).expect_err("refused").to_string();
+        assert!(refused.contains("something is mounted over a folder above it"), "{refused}");
+    }
+    assert_eq!(names(&folder), ["theirs"]);
+    assert_eq!(world.root.mounted_above(&at("folder/no/such")).expect("works"), Some(at("folder")));
+    // Approved, it belongs to the watch.
+    world.root.approve_mounts([at("folder")]);
+    assert_eq!(world.root.mounted_above(&at("folder/no/such")).expect("works"), None);
+    responder.carry_out(&world.root, &steps[0]).expect("put there");
+    assert_eq!(names(&folder), ["file", "theirs"]);
+}

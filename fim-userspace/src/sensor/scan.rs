@@ -40,6 +40,8 @@ pub struct Job<'a> {
     /// path makes a deep scan.
     pub known: &'a (dyn Fn(&RelPath) -> Option<Found> + Sync),
     pub threads: usize,
+    /// Also what was mounted since the state was approved is entered: for people who decide about it.
+    pub all_mounts: bool,
     pub progress: &'a ScanProgress,
 }
 
@@ -49,6 +51,8 @@ pub struct ScanReport {
     pub files: u64,
     /// What could not be looked at, and why.
     pub unreadable: Vec<(RelPath, String)>,
+    /// Where something has been mounted since the state was approved: what lies below was not looked at.
+    pub mounted_over: Vec<RelPath>,
     /// How many directories and files could not be marked: changes there are found by scans only.
     pub unmarked: u64,
     /// The first of them, and why.
@@ -57,9 +61,16 @@ pub struct ScanReport {
     pub stopped: bool,
 }
 
+impl ScanReport {
+    /// Whether something that was mounted since hides what is under this name.
+    pub fn hides(&self, path: &RelPath) -> bool {
+        self.mounted_over.iter().any(|mount| path != mount && path.is_within(mount))
+    }
+}
+
 /// Looks at everything from `start` on, itself included, and gives it to `visit`, from several threads, in no order.
 ///
-/// Mounts below are entered; symbolic links are not followed. Names fim itself is working under are passed over. Nothing
+/// Mounts below are entered where they are approved (all are, before anything is); symbolic links are not followed. Names fim itself is working under are passed over. Nothing
 /// at `start` is an empty report, not an error. An error: `start` itself cannot be looked at.
 pub fn walk(job: &Job<'_>, visit: &(dyn Fn(RelPath, Found) + Sync)) -> Result<ScanReport, TreeError> {
     let walk = walk::Walk::new(job, visit);

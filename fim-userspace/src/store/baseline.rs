@@ -115,6 +115,17 @@ impl Store {
         })
     }
 
+    /// Approved mount points of the watch.
+    pub fn baseline_mounts(&self, watch: &Path) -> Result<Vec<RelPath>, StoreError> {
+        self.run("reading the baseline", |db| {
+            db.prepare_cached(&format!("SELECT path FROM baseline WHERE {OF_WATCH} AND flags & ?2 != 0"))?
+                .query_map(params![watch.as_os_str().as_bytes(), Flags::MOUNT.0], |row| {
+                    RelPath::new(row.get::<_, Vec<u8>>(0)?).ok_or_else(|| bad_row("path"))
+                })?
+                .collect()
+        })
+    }
+
     /// How many entries the watch has; the root is one.
     pub fn baseline_count(&self, watch: &Path) -> Result<u64, StoreError> {
         self.run("reading the baseline", |db| {

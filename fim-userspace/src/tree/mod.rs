@@ -7,6 +7,7 @@
 pub mod attributes;
 pub mod hash;
 pub mod inspect;
+pub mod mounts;
 pub mod private;
 pub mod root;
 

@@ -48,6 +48,7 @@ fn advice(error: &io::Error) -> &'static str {
 pub struct Root {
     fd: OwnedFd,
     path: PathBuf,
+    pub(super) mounts: super::mounts::Approved,
 }
 
 impl Root {
@@ -58,7 +59,7 @@ impl Root {
         let fd =
             rustix::fs::open(&absolute, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| error(e.into()))?;
-        Ok(Root { fd, path: absolute })
+        Ok(Root { fd, path: absolute, mounts: super::mounts::Approved::default() })
     }
 
     /// The absolute path it was configured with, for messages and as a key; not for system calls.

@@ -2,7 +2,7 @@
 
 use crate::control::{Answer, Approve, Outcome, Version, Way};
 use crate::core::change::{Change, ChangeKind, compare};
-use crate::core::entry::{Entry, FileType, Found, Identity};
+use crate::core::entry::{Entry, FileType, Flags, Found, Identity};
 use crate::core::event::{EventKind, Response, State, Verdict, rfc3339};
 use crate::core::path::RelPath;
 use crate::core::plan::{Step, plan};
@@ -86,6 +86,7 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
     event.message = Some(format!("{}, {said}", decision.message));
     let performed = desk.perform(&watch, &path, &steps, &event)?;
     event.time = rfc3339(realtime_ns());
+    let mounted = wanted.is_some_and(|entry| entry.flags.has(Flags::MOUNT));
     let baseline = match decision.wanted {
         None => Baseline::Remove,
         Some(entry) => Baseline::Put(standing(desk, &watch, &path, entry, &steps)),
@@ -99,6 +100,11 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
         closes: performed.intent,
         released: decision.row,
     })?;
+    watch.root.approve_mount(&path, mounted);
+    if mounted {
+        // Its folders are new to the sensors.
+        desk.looks.push((watch.id, path.clone(), true));
+    }
     let answer = Answer::Item {
         path: abs(&watch, &path),
         outcome: if way == Way::Release { Outcome::Released } else { Outcome::Accepted },

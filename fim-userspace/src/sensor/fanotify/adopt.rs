@@ -73,6 +73,10 @@ fn adopt_one(
         Err(e) if is_gone(&e) => return Ok(Vec::new()),
         Err(e) => return Err(unreadable(e)),
     };
+    // Mounted over a folder of the watch since: somebody else's tree.
+    if !root.owns(dir.as_fd(), path).unwrap_or(true) {
+        return Ok(Vec::new());
+    }
     let known = dirs.key_of(watch, path) == Some(DirKey::of(dir.as_fd()).map_err(unreadable)?);
     if known && !renamed {
         return Ok(Vec::new());

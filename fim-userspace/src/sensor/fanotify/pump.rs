@@ -26,6 +26,7 @@ use crate::sensor::marks::Marks;
 use crate::sys::fanotify::Batch;
 use crate::sys::fanotify::records::{Event, Pidfd};
 use crate::sys::handle;
+use crate::tree::Root;
 
 /// About a thousand events.
 /// Buffers read before anything else gets its turn.
@@ -154,9 +155,17 @@ impl Pump {
     fn mount_changed(&mut self, watch: WatchId, path: RelPath, change: &MountChange) {
         take_under_watch(&self.shared, &mut self.outbox, watch, &path, false);
         let at = crate::core::path::display(&change.at);
+        // Nothing is missed in what is not watched.
+        let root = self.shared.root(watch);
+        let foreign = |root: &Root| {
+            let top = root.open_path(&path).and_then(|top| root.owns(top.as_fd(), &path));
+            top.is_ok_and(|owned| !owned)
+        };
+        let foreign = change.mounted && root.as_deref().is_some_and(foreign);
         if !change.mounted {
-            return self.outbox.gap(Some(watch), format!("something was unmounted from {at}"));
+            self.outbox.gap(Some(watch), format!("something was unmounted from {at}"));
         }
+        // Whether it came or went, the path is looked at.
         self.outbox.observed(Observation {
             source: Source::Fanotify,
             watch,
@@ -166,7 +175,9 @@ impl Pump {
             actor: None,
             at_ns: boot_time_ns(),
         });
-        self.outbox.gap(Some(watch), format!("something was mounted over {at}"));
+        if change.mounted && !foreign {
+            self.outbox.gap(Some(watch), format!("something was mounted over {at}"));
+        }
     }
 
     fn pause(&self) {

@@ -65,6 +65,7 @@ impl<'a> Scan<'a> {
             marks: self.marks,
             exclude: &self.exclude,
             known: self.known,
+            all_mounts: false,
             threads: 4,
             progress: &self.progress,
         };

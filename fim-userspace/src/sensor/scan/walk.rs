@@ -142,7 +142,12 @@ impl<'a> Walk<'a> {
             }
             match self.look(dir, &name.bytes, &path) {
                 Ok(Some(found)) => {
-                    if self.seen(path.clone(), found) == FileType::Directory {
+                    let foreign = !self.job.all_mounts && self.job.root.is_mounted_over(&path, &found.entry);
+                    if foreign {
+                        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+                        report.mounted_over.push(path.clone());
+                    }
+                    if self.seen(path.clone(), found) == FileType::Directory && !foreign {
                         queue.push([Piece::Directory(path)]);
                     }
                 }

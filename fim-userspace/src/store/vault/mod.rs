@@ -55,7 +55,7 @@ pub enum VaultError {
     Corrupt { path: String, digest: Digest, reason: String },
     #[error("the content cannot be read ({0})")]
     Source(#[source] io::Error),
-    #[error("the content cannot be written out ({0})")]
+    #[error("the content cannot be written out of the vault ({error}); {advice}", error = .0, advice = target_advice(.0))]
     Target(#[source] io::Error),
 }
 
@@ -65,6 +65,19 @@ fn advice(error: &io::Error) -> &'static str {
         Some(Errno::ACCESS | Errno::PERM) => "run fim as root",
         Some(Errno::MFILE | Errno::NFILE) => "raise the limit on open files (LimitNOFILE=)",
         _ => "check its file system and the kernel log",
+    }
+}
+
+/// The vault itself has no part in it: another file system is full, or fails.
+fn target_advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => {
+            "make room on the file system that it is written to (the watched file's, not the vault's)"
+        }
+        Some(Errno::ROFS) => "mount the file system that it is written to (the watched file's) writable",
+        _ => {
+            "check the file system that it is written to (the watched file's, not the vault's) and the kernel log"
+        }
     }
 }
 

@@ -9,7 +9,11 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::{Scene, text};
 use crate::fim::{Setting, make_open};
+use crate::record::Record;
 use crate::report::Outcome;
+use crate::suites::table::place::{approved, approved_file};
+use crate::tree::{as_approved, node, snapshot};
+use crate::wait;
 
 /// A mount that is gone when this is.
 struct Mounted<'a>(&'a Path);
@@ -63,6 +67,11 @@ pub fn full_watch(setting: &Setting) -> Outcome {
     fill(&ballast).map_err(text)?;
     Scene::write(setting, &scene.file)?;
     let said = scene.told(setting, &["No space left"])?;
+    if !said
+        .contains("make room on the file system that it is written to (the watched file's, not the vault's)")
+    {
+        return Err(format!("it does not say which file system is full: {said:?}"));
+    }
     scene.nothing_lost()?;
     scene.alive()?;
     fs::remove_file(&ballast).map_err(text)?;
@@ -70,6 +79,82 @@ pub fn full_watch(setting: &Setting) -> Outcome {
     drop((mounted, tmpfs));
     scene.end(setting)?;
     Ok(format!("\"{said}\""))
+}
+
+/// Somebody mounts a tree of his over a watched folder, and a file of his over a watched file.
+pub fn mounted_over(setting: &Setting) -> Outcome {
+    let fim = Scene::fim(setting, "over")?;
+    let (folder, beside) = (fim.watched.join("folder"), fim.watched.join("beside"));
+    let (theirs, their_file) = (fim.home.join("theirs"), fim.home.join("their-file"));
+    for place in [&folder, &theirs, &theirs.join("inner")] {
+        make_open(place).map_err(text)?;
+    }
+    for (path, content) in [
+        (folder.join("kept"), "kept"),
+        (folder.join("only here"), "only here"),
+        (theirs.join("kept"), "another"),
+        (theirs.join("inner/secret"), "secret"),
+        (their_file.clone(), "their file"),
+    ] {
+        approved_file(&path, &approved(content)).map_err(text)?;
+    }
+    let before = (snapshot(&theirs).map_err(text)?, node(&their_file).map_err(text)?);
+    let mut scene = Scene::begin(fim)?;
+    let mounted = (bind(&theirs, &folder)?, bind(&their_file, &beside)?);
+    let told = told_of_mounts(&scene, setting, [&folder, &beside])?;
+    // What goes on in there is nobody's business here, whether it is seen live or by a scan.
+    Scene::write(setting, &theirs.join("inner/secret"))?;
+    approved_file(&folder.join("new"), &approved("new")).map_err(text)?;
+    let before = (snapshot(&theirs).map_err(text)?, before.1);
+    scene.daemon.stop(setting.patience)?;
+    scene.daemon = scene.fim.start()?;
+    wait::until(setting.patience, || scene.fim.at_rest())?;
+    let (_, differing) = scene.fim.check()?;
+    if differing.lines().count() != 2 {
+        return Err(format!("fim check does not name the two mounts alone: {differing}"));
+    }
+    if told_of_mounts(&scene, setting, [&folder, &beside])? != told {
+        return Err("a mount is told of again".into());
+    }
+    if before != (snapshot(&theirs).map_err(text)?, node(&their_file).map_err(text)?) {
+        return Err("what was mounted was altered".into());
+    }
+    drop(mounted);
+    wait::until(setting.patience, || {
+        as_approved(&scene.fim.watched, &scene.approved)?;
+        scene.fim.at_rest()?;
+        match scene.fim.check()? {
+            (0, _) => Ok(()),
+            (_, differing) => Err(format!("after umount: {differing}")),
+        }
+    })?;
+    told_of_mounts(&scene, setting, [&folder, &beside])?;
+    scene.alive()?;
+    Scene::write(setting, &scene.file)?;
+    scene.recovers(setting)?;
+    scene.end(setting)?;
+    Ok(format!("\"{}\"", told.join("\", \"")))
+}
+
+/// One record of each mount, and no other but what became of it; their sentences.
+fn told_of_mounts(scene: &Scene, setting: &Setting, at: [&Path; 2]) -> Result<Vec<String>, String> {
+    wait::until(setting.patience, || {
+        let mut records = scene.fim.log_after(0)?;
+        let all = || records.iter().map(Record::brief).collect::<Vec<_>>().join(" ");
+        if let Some(other) = records.iter().find(|r| r.is_change() && !at.iter().any(|at| r.is_about(at))) {
+            return Ok(Err(format!("nothing but the mounts changed: {}", other.brief())));
+        }
+        let all = all();
+        records.retain(|r| r.kind == "type");
+        let sentences: Vec<String> = records.iter().filter_map(|r| r.error.clone()).collect();
+        let named =
+            sentences.iter().all(|s| s.contains("something is mounted over it (") && s.contains(" from "));
+        let each = at.iter().all(|at| records.iter().filter(|r| r.is_about(at)).count() == 1);
+        match each && named && sentences.len() == 2 {
+            true => Ok(Ok(sentences)),
+            false => Err(format!("not one record of each mount: {all}")),
+        }
+    })?
 }
 
 fn fill(path: &Path) -> std::io::Result<()> {
