@@ -2,8 +2,8 @@
 
 mod attack;
 mod cases;
-mod damage;
 mod mounts;
+mod roundtrip;
 mod world;
 
 use std::path::Path;
@@ -28,7 +28,7 @@ fn everything(base: &Path) {
         ("an old writer", attack::an_old_writer_reaches_only_evidence),
         ("privileges and content", attack::no_privileges_for_altered_content),
         ("a swapping attacker", attack::a_swapping_attacker_gets_nothing),
-        ("random damage", damage::random_damage_is_undone),
+        ("random damage", roundtrip::random_damage_is_undone),
     ];
     for (name, case) in cases {
         println!("{name}");
@@ -46,7 +46,7 @@ fn on_the_temporary_folder() {
 
 #[test]
 fn on_ext4() {
-    mounts::with_image("ext4", &["mkfs.ext4", "-q", "-F"], 64 << 20, everything);
+    mounts::with_image("ext4", &["mkfs.ext4", "-q", "-F"], 256 << 20, everything);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn on_xfs() {
 
 #[test]
 fn on_btrfs() {
-    mounts::with_image("btrfs", &["mkfs.btrfs", "-q", "-f"], 256 << 20, everything);
+    mounts::with_image("btrfs", &["mkfs.btrfs", "-q", "-f"], 512 << 20, everything);
 }
 
 #[test]
