@@ -178,7 +178,9 @@ impl Deed {
         let other = |index: &Index| {
             let other = Place::of(&world.root, index.get(all))?;
             clear_flags(other.dir.as_fd());
-            other.object().map(|fd| clear_flags(fd.as_fd()));
+            if let Some(fd) = other.object() {
+                clear_flags(fd.as_fd());
+            }
             Some(other)
         };
         match self {

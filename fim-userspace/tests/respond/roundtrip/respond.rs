@@ -51,10 +51,11 @@ pub fn reconcile(world: &World, baseline: &Baseline, names: &Names, manner: Mann
         }
         let mut pendings = Vec::new();
         for step in steps {
-            match world.responder.begin(&world.root, &step, &mut pendings) {
-                Err(error @ ResponseError::Failed { .. }) => return Err(format!("{error}\nin {step:?}")),
-                // Something earlier in this round went with it; the next round looks again.
-                Ok(_) | Err(_) => {}
+            // After any other error something earlier in this round went with it; the next round looks again.
+            if let Err(error @ ResponseError::Failed { .. }) =
+                world.responder.begin(&world.root, &step, &mut pendings)
+            {
+                return Err(format!("{error}\nin {step:?}"));
             }
             if !manner.batch {
                 settle(world, &mut pendings).map_err(|why| format!("{why}\nin {step:?}"))?;
