@@ -1,5 +1,7 @@
 //! What is going to be done about a change, before anything is done: it can be printed, tested and carried out.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, ChangeKind};
@@ -158,6 +160,20 @@ fn remove(change: &Change, policy: &PathPolicy, plan: &mut ResponsePlan) {
     }
 }
 
+/// Renames back first, then what is put back, folders before what is in them; then what is removed, the other way.
+pub fn order(a: &Step, b: &Step) -> Ordering {
+    fn key(step: &Step) -> (u8, &RelPath) {
+        match step {
+            Step::MoveBack { to, .. } => (0, to),
+            Step::Replace { path, .. } | Step::Reattribute { path, .. } => (1, path),
+            Step::Quarantine { path, .. } | Step::Delete { path, .. } => (2, path),
+        }
+    }
+    let ((class_a, path_a), (class_b, path_b)) = (key(a), key(b));
+    let by_path = if class_a == 2 { path_b.cmp(path_a) } else { path_a.cmp(path_b) };
+    class_a.cmp(&class_b).then(by_path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,10 +266,10 @@ mod tests {
         let change = compare(&path("f"), Some(&regular(1)), Some(&found(altered()))).expect("differs");
         let all = PathPolicy::restore_everything();
         for (policy, why) in [
-            (PathPolicy { keep_versions: false, ..all.clone() }, Unable::NoApprovedContent),
-            (PathPolicy { max_file_size: Some(9), ..all.clone() }, Unable::TooLarge),
-            (PathPolicy { max_file_size: Some(10), ..all.clone() }, Unable::ContentLost),
-            (all.clone(), Unable::ContentLost),
+            (PathPolicy { keep_versions: false, ..all }, Unable::NoApprovedContent),
+            (PathPolicy { max_file_size: Some(9), ..all }, Unable::TooLarge),
+            (PathPolicy { max_file_size: Some(10), ..all }, Unable::ContentLost),
+            (all, Unable::ContentLost),
         ] {
             let told = plan(&change, &policy, false);
             assert_eq!((told.steps.len(), told.unable), (0, Some(why)));

@@ -1,12 +1,11 @@
 //! Carries the plans of one round out, in an order in which each step finds what it needs.
 
-use std::cmp::Ordering;
 use std::time::Instant;
 
 use crate::core::entry::{FileType, Found};
 use crate::core::event::{Event, Response};
 use crate::core::path::RelPath;
-use crate::core::plan::{ResponsePlan, Step, Unable};
+use crate::core::plan::{ResponsePlan, Step, Unable, order};
 use crate::core::policy::{PathPolicy, Severity};
 use crate::core::quarantine::Reason;
 use crate::respond::{Evidence, Outcome, Pending, Responder, ResponseError};
@@ -128,20 +127,6 @@ pub fn unable(why: Unable) -> &'static str {
             "a socket belongs to the program that listens on it and cannot be restored; restart that program"
         }
     }
-}
-
-/// Renames back first, then what is put back, folders before what is in them; then what is removed, the other way.
-fn order(a: &Step, b: &Step) -> Ordering {
-    fn key(step: &Step) -> (u8, &RelPath) {
-        match step {
-            Step::MoveBack { to, .. } => (0, to),
-            Step::Replace { path, .. } | Step::Reattribute { path, .. } => (1, path),
-            Step::Quarantine { path, .. } | Step::Delete { path, .. } => (2, path),
-        }
-    }
-    let ((class_a, path_a), (class_b, path_b)) = (key(a), key(b));
-    let by_path = if class_a == 2 { path_b.cmp(path_a) } else { path_a.cmp(path_b) };
-    class_a.cmp(&class_b).then(by_path)
 }
 
 /// Makes every place right that `acts` are about; each act learns how its own steps ended. The disk is not waited for:

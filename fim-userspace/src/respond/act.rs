@@ -201,9 +201,14 @@ impl<'a> Act<'a> {
     /// hold it open and alter its content in the very moment it gets its privileges back. Nor on one with other names: it
     /// may be somebody else's, linked into the place of the approved one.
     pub fn reattribute(&mut self, approved: &Entry, expected: &Found) -> Result<(), Failure> {
-        let in_vault = approved.sha256.is_some_and(|d| self.vault.contains(&d));
-        let shared = expected.identity.nlink > 1;
-        if approved.kind == FileType::Regular && (is_privileged(approved) || shared) && in_vault {
+        let can_be_made = match approved.kind {
+            FileType::Regular => approved.sha256.is_some_and(|d| self.vault.contains(&d)),
+            // A folder has no other names, and a socket cannot be made.
+            FileType::Directory | FileType::Socket => false,
+            _ => true,
+        };
+        let privileged = approved.kind == FileType::Regular && is_privileged(approved);
+        if can_be_made && (privileged || expected.identity.nlink > 1) {
             return self.replace(approved, Some(expected));
         }
         let (fd, _) = self.look(&self.name)?.ok_or(Failure::Moved)?;

@@ -134,7 +134,12 @@ impl Responder {
                     let found = inspect_fd(object.as_fd(), None).map_err(|e| Failure::io("reading it", e))?;
                     keeper.evidence.push(Evidence { path: aside.path.clone(), found, digest: None });
                 }
-                FileType::Directory => keeper.empty(&aside.name, object.as_fd(), aside.id, &aside.path)?,
+                FileType::Directory => {
+                    // Its place is locked again, if the approved folder is.
+                    let _unlocked = flags::unlock_dir(pending.dir.as_fd())
+                        .map_err(|e| Failure::io("clearing the immutable flag of its folder", e))?;
+                    keeper.empty(&aside.name, object.as_fd(), aside.id, &aside.path)?;
+                }
                 _ => keeper.store(object.as_fd(), &aside.path)?,
             }
         }

@@ -63,7 +63,7 @@ impl Store {
             }
             Ok(())
         })?;
-        Ok(first(&one).cloned().map_err(|e| explain(&self.file, "writing what was approved", e))?)
+        first(&one).cloned().map_err(|e| explain(&self.file, "writing what was approved", e))
     }
 
     /// Notes that the content of these rows goes, each with a record. The content itself is removed afterwards.

@@ -82,6 +82,19 @@ pub fn a_fifo_never_blocks(world: &World) {
     assert_eq!(evidence.len(), 1);
 }
 
+pub fn a_linked_special_file_keeps_its_attributes(world: &World) {
+    make_node(world, "fifo", Kind::Fifo, 0);
+    let baseline = world.approve();
+    fs::remove_file(world.tree.join("fifo")).expect("removed");
+    let theirs = world.outside.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &theirs, Kind::Fifo, 0o600.into(), 0).expect("made");
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o604)).expect("set");
+    fs::hard_link(&theirs, world.tree.join("fifo")).expect("linked");
+    world.reconcile(&baseline);
+    world.assert_equals(&baseline);
+    assert_eq!(fs::metadata(&theirs).expect("there").permissions().mode() & 0o7777, 0o604);
+}
+
 pub fn an_old_writer_reaches_only_evidence(world: &World) {
     let path = world.tree.join("file");
     fs::write(&path, "approved").expect("written");

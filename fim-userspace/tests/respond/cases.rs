@@ -284,6 +284,26 @@ pub fn flags_do_not_stop_it(world: &World) {
     }
 }
 
+pub fn a_tree_goes_from_an_immutable_folder(world: &World) {
+    let dir = world.tree.join("dir");
+    fs::create_dir(&dir).expect("made");
+    fs::write(dir.join("file"), "approved").expect("written");
+    if !set_flags(&dir, IFlags::IMMUTABLE) {
+        println!("no flags on this file system");
+        return;
+    }
+    let baseline = world.approve();
+    set_flags(&dir, IFlags::empty());
+    fs::remove_file(dir.join("file")).expect("removed");
+    fs::create_dir_all(dir.join("file/below")).expect("made");
+    fs::write(dir.join("file/below/it"), "planted").expect("written");
+    set_flags(&dir, IFlags::IMMUTABLE);
+    let evidence = world.reconcile(&baseline);
+    world.assert_evidence(&evidence, "dir/file/below/it", b"planted");
+    world.assert_equals(&baseline);
+    set_flags(&dir, IFlags::empty());
+}
+
 /// A file that was a mount of its own when it was approved is written over where it is; what is mounted later is let be.
 pub fn mount_points(world: &World) {
     use std::process::Command;

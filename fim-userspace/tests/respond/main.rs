@@ -2,8 +2,8 @@
 
 mod attack;
 mod cases;
-mod damage;
 mod mounts;
+mod roundtrip;
 mod world;
 
 use std::path::Path;
@@ -19,16 +19,18 @@ fn everything(base: &Path) {
         ("a tree in the place of a file", cases::a_tree_in_the_place_of_a_file),
         ("everything can be quarantined", cases::everything_can_be_quarantined),
         ("flags do not stop it", cases::flags_do_not_stop_it),
+        ("a tree in an immutable folder", cases::a_tree_goes_from_an_immutable_folder),
         ("mount points", cases::mount_points),
         ("leftovers become evidence", cases::leftovers_become_evidence),
         ("holes stay holes", cases::holes_stay_holes),
         ("a swapped parent", attack::a_swapped_parent_leaves_the_outside_alone),
         ("another file meanwhile", attack::another_file_meanwhile_is_not_lost),
         ("a FIFO never blocks", attack::a_fifo_never_blocks),
+        ("a linked special file", attack::a_linked_special_file_keeps_its_attributes),
         ("an old writer", attack::an_old_writer_reaches_only_evidence),
         ("privileges and content", attack::no_privileges_for_altered_content),
         ("a swapping attacker", attack::a_swapping_attacker_gets_nothing),
-        ("random damage", damage::random_damage_is_undone),
+        ("random damage", roundtrip::random_damage_is_undone),
     ];
     for (name, case) in cases {
         println!("{name}");
@@ -46,7 +48,7 @@ fn on_the_temporary_folder() {
 
 #[test]
 fn on_ext4() {
-    mounts::with_image("ext4", &["mkfs.ext4", "-q", "-F"], 64 << 20, everything);
+    mounts::with_image("ext4", &["mkfs.ext4", "-q", "-F"], 256 << 20, everything);
 }
 
 #[test]
@@ -56,7 +58,7 @@ fn on_xfs() {
 
 #[test]
 fn on_btrfs() {
-    mounts::with_image("btrfs", &["mkfs.btrfs", "-q", "-f"], 256 << 20, everything);
+    mounts::with_image("btrfs", &["mkfs.btrfs", "-q", "-f"], 512 << 20, everything);
 }
 
 #[test]

@@ -46,6 +46,10 @@ impl World {
         Self { _dir: dir, _state: state, tree, outside, root, vault, responder }
     }
 
+    pub fn outside_root(&self) -> Root {
+        Root::open(&self.outside).expect("it opens")
+    }
+
     pub fn found(&self, path: &RelPath) -> Option<Found> {
         inspect(&self.root, path, None).expect("it can be inspected")
     }
