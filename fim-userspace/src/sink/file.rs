@@ -41,6 +41,10 @@ impl Sink for FileSink {
         &self.name
     }
 
+    fn keeps_records(&self) -> bool {
+        true
+    }
+
     async fn deliver(&mut self, records: &[Record]) -> Result<Delivered, SinkError> {
         let chosen = records.iter().filter(|r| r.event.severity >= self.min_severity);
         let lines: Vec<String> = chosen.map(|r| format::body(self.config.format, r) + "\n").collect();

@@ -44,6 +44,11 @@ pub trait Sink: Send + 'static {
     /// is known, and the same ones are offered again.
     fn deliver(&mut self, records: &[Record]) -> impl Future<Output = Result<Delivered, SinkError>> + Send;
 
+    /// Whether it keeps records rather than tells people of them: then it gets the muted ones too.
+    fn keeps_records(&self) -> bool {
+        false
+    }
+
     /// How often the receiver is to hear that this host is there, when there is nothing to deliver.
     fn pulse_period(&self) -> Option<Duration> {
         None

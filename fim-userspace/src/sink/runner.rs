@@ -102,15 +102,17 @@ impl<S: Sink> Runner<S> {
         }
         let mut rest = &records[..];
         while !rest.is_empty() {
-            // What is muted stays in the ledger; the cursor goes past it.
-            let muted = rest.iter().take_while(|r| r.event.muted).count();
+            // What is muted stays in the ledger, and with those who keep records; the cursor goes past it.
+            let all = self.sink.keeps_records();
+            let passed_over = move |record: &&Record| record.event.muted && !all;
+            let muted = rest.iter().take_while(passed_over).count();
             if muted > 0 {
                 self.state.cursor = rest[muted - 1].seq;
                 self.save().await;
                 rest = &rest[muted..];
                 continue;
             }
-            let told = rest.iter().take_while(|r| !r.event.muted).count();
+            let told = rest.iter().take_while(|r| !passed_over(r)).count();
             match self.sink.deliver(&rest[..told]).await {
                 Ok(delivered) => {
                     let count = delivered.count.clamp(1, told);

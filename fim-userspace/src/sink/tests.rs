@@ -340,6 +340,28 @@ async fn what_is_muted_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_log_has_what_is_muted_too() {
+    let dir = state();
+    let log = dir.path().join("all.ndjson");
+    let text = format!(
+        "[state]\ndir = {:?}\n[[watch]]\npath = \"/etc\"\n[[log]]\ntype = \"file\"\nformat = \"json\"\npath = {log:?}\n",
+        dir.path()
+    );
+    let config = Config::parse(Path::new("fim.toml"), &text).expect("valid");
+    let mut store = Store::open(dir.path()).expect("a store");
+    let sinks = start(&Handle::current(), &config).expect("start");
+    let mut list = events(0..5);
+    [1, 2, 4].into_iter().for_each(|n: usize| list[n].muted = true);
+    let sent = store.append(&list, &[]).expect("appended");
+    sinks.bell().ring();
+    sinks.stop().await;
+    let written = std::fs::read_to_string(&log).expect("a log");
+    let seqs: Vec<u64> =
+        written.lines().map(|l| serde_json::from_str::<Record>(l).expect("a record").seq).collect();
+    assert_eq!(seqs, sent.iter().map(|r| r.seq).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn the_configured_sinks_start_and_stop_together() {
     let (dir, server) = (state(), Server::start(&[]).await);
     let text = format!(

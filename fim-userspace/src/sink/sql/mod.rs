@@ -219,6 +219,10 @@ impl Sink for Central {
         CENTRAL
     }
 
+    fn keeps_records(&self) -> bool {
+        true
+    }
+
     async fn deliver(&mut self, records: &[Record]) -> Result<Delivered, SinkError> {
         let records = &records[..records.len().min(self.batch)];
         let (Some(first), Some(last)) = (records.first(), records.last()) else {

@@ -199,6 +199,10 @@ impl Sink for Syslog {
         &self.name
     }
 
+    fn keeps_records(&self) -> bool {
+        true
+    }
+
     async fn deliver(&mut self, records: &[Record]) -> Result<Delivered, SinkError> {
         // Few datagrams at once: a receiver's buffer is small, and what does not fit is lost.
         let most = match &self.config.address {
