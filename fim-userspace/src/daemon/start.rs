@@ -54,12 +54,12 @@ pub fn run(
     super::descriptors::raise_descriptors();
     let _lock = Lock::acquire(&config.state.dir)?;
     let mut store = Store::open(&config.state.dir)?;
-    let keeper = Keeper::open(&store, config.ledger)?;
     let distrust_from_ns = not_surely_on_disk(&mut store)?;
     let vault = Arc::new(open_vault(config)?);
     let retention = Retention { max_age: config.vault.max_age, max_size: config.vault.max_size };
     let watches = Watch::open_all(config)?;
     require_baseline(&store, &watches)?;
+    let keeper = Keeper::open(&store, config.ledger)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

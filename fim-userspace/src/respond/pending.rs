@@ -18,7 +18,6 @@ use super::swap::rename_to_free;
 use super::{Evidence, Responder, flags};
 use crate::core::entry::FileType;
 use crate::core::path::{RelPath, display};
-use crate::tree::inspect::inspect_fd;
 use crate::tree::private::PrivateName;
 use crate::tree::root::{Root, reopen};
 
@@ -130,10 +129,6 @@ impl Responder {
         for aside in &pending.asides {
             let Some(object) = &aside.object else { continue };
             match aside.id.kind() {
-                FileType::Directory if aside.back.is_some() => {
-                    let found = inspect_fd(object.as_fd(), None).map_err(|e| Failure::io("reading it", e))?;
-                    keeper.evidence.push(Evidence { path: aside.path.clone(), found, digest: None });
-                }
                 FileType::Directory => {
                     // Its place is locked again, if the approved folder is.
                     let _unlocked = flags::unlock_dir(pending.dir.as_fd())

@@ -7,11 +7,13 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::Evidence;
 use super::act::{Act, Failure, not_mounted_over};
-use super::evidence::look;
+use super::evidence::{look, remove};
 use super::flags::insist;
 use super::object::{Built, Id};
 use crate::core::entry::{FileType, Flags, Found};
+use crate::tree::inspect::inspect_fd;
 use crate::tree::private::PrivateName;
 
 impl Act<'_> {
@@ -70,13 +72,30 @@ impl Act<'_> {
         if actual != id {
             return Err(Failure::Moved);
         }
-        if expected.entry.kind == FileType::Directory && !super::evidence::is_empty_dir(fd.as_fd())? {
+        let directory = expected.entry.kind == FileType::Directory;
+        if directory && !super::evidence::is_empty_dir(fd.as_fd())? {
             return Err(Failure::NotEmpty);
         }
         let aside = Arc::new(PrivateName::fresh());
         let object = self.move_aside(&aside, id)?;
+        if directory {
+            return self.remove_empty(&aside, &object, id);
+        }
         self.righted = Some(Instant::now());
         self.set_aside(aside, object, id, Some(self.name.clone()));
+        Ok(())
+    }
+
+    /// At once, since there is no content to keep, and as long as the folder stood under its private name, somebody who
+    /// holds it open could fill it there.
+    fn remove_empty(&mut self, aside: &Arc<PrivateName>, object: &OwnedFd, id: Id) -> Result<(), Failure> {
+        let found = inspect_fd(object.as_fd(), None).map_err(|e| Failure::io("reading it", e))?;
+        if let Err(failure) = remove(self.dir(), aside.bytes(), id) {
+            self.put_back(aside)?;
+            return Err(failure);
+        }
+        self.righted = Some(Instant::now());
+        self.evidence.push(Evidence { path: self.path.clone(), found, digest: None });
         Ok(())
     }
 

@@ -276,6 +276,20 @@ impl Drop for Mounted {
     }
 }
 
+/// Whoever holds the folder open could fill it under its private name, where nobody would find who did it.
+#[test]
+fn an_empty_folder_is_gone_at_once() {
+    let w = World::new();
+    let made = w.tree().join("made");
+    fs::create_dir(&made).expect("made");
+    let path = RelPath::new("made").expect("sound");
+    let expected = inspect(&w.root, &path, None).expect("works").expect("there");
+    let mut left = Vec::new();
+    let responder = Responder::new(w.vault.clone());
+    let outcome = responder.begin(&w.root, &Step::Quarantine { path, expected }, &mut left).expect("taken away");
+    assert_eq!((w.names(), left.len(), outcome.evidence.len()), (vec!["file".to_owned()], 0, 1));
+}
+
 #[test]
 fn nothing_is_put_into_or_taken_out_of_what_was_mounted_since() {
     if !rustix::process::geteuid().is_root() {
