@@ -286,7 +286,8 @@ fn an_empty_folder_is_gone_at_once() {
     let expected = inspect(&w.root, &path, None).expect("works").expect("there");
     let mut left = Vec::new();
     let responder = Responder::new(w.vault.clone());
-    let outcome = responder.begin(&w.root, &Step::Quarantine { path, expected }, &mut left).expect("taken away");
+    let outcome =
+        responder.begin(&w.root, &Step::Quarantine { path, expected }, &mut left).expect("taken away");
     assert_eq!((w.names(), left.len(), outcome.evidence.len()), (vec!["file".to_owned()], 0, 1));
 }
 
