@@ -67,6 +67,22 @@ pub enum FileType {
 #[serde(transparent)]
 pub struct Xattrs(pub BTreeMap<XattrName, XattrValue>);
 
+impl Xattrs {
+    /// No file system has a name like it: xattr(7) wants one of four namespaces before the first point.
+    const BEYOND: &[u8] = b"fim.beyond";
+
+    /// Stands for more attributes than fim keeps; `digest` is that of all of them where they could be read at all.
+    pub fn beyond(digest: &[u8]) -> Self {
+        Self(BTreeMap::from([(XattrName(Self::BEYOND.to_vec()), XattrValue(digest.to_vec()))]))
+    }
+
+    /// Whether these are all that the file has. What is beyond fim's limits can be compared and never put back or removed
+    /// one by one.
+    pub fn are_whole(&self) -> bool {
+        !self.0.contains_key(&XattrName(Self::BEYOND.to_vec()))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct XattrName(#[serde(with = "escaped")] pub Vec<u8>);

@@ -15,3 +15,4 @@ pub mod repetition;
 pub mod retention;
 pub mod size;
 pub mod tier;
+pub mod witness;

@@ -9,12 +9,15 @@ use rustix::fs::{
     UTIME_OMIT, XattrFlags,
 };
 use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
 
 use super::root::{proc_path, reopen};
 use crate::core::entry::{Entry, FileType, Flags, Identity, XattrName, XattrValue, Xattrs};
 
 /// Longest list of names and longest value the kernel gives (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`, linux/limits.h).
 const XATTR_MAX: usize = 65536;
+/// So many bytes of values are kept of one object. XFS and btrfs take hundreds of megabytes.
+const XATTRS_KEPT: usize = 1 << 20;
 
 /// What `fd` is: its entry without a digest, and its identity.
 pub fn read(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
@@ -103,26 +106,53 @@ pub fn apply_flags(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplie
     set().map_err(|source| NotApplied { what: "chattr flags".into(), source })
 }
 
+/// All of them, or what stands for more than fim keeps ([`Xattrs::beyond`]).
 fn read_xattrs(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
     let path = proc_path(fd);
-    let mut out = BTreeMap::new();
     let names = match grown(|buffer| rustix::fs::listxattr(&path, buffer)) {
         Ok(names) => names,
+        // More names than the kernel can list (listxattr(2), BUGS).
+        Err(Errno::TOOBIG) => return Ok(Xattrs::beyond(b"")),
         // No support, or (procfs and the like) not for this kind of file.
         Err(Errno::NOTSUP | Errno::NOSYS | Errno::ACCESS | Errno::PERM) => Vec::new(),
         Err(e) => return Err(e.into()),
     };
+    let mut out = BTreeMap::new();
+    let mut kept = 0;
     for name in names.split(|b| *b == 0).filter(|n| !n.is_empty() && !is_shadow(n)) {
-        match grown(|buffer| rustix::fs::getxattr(&path, name, buffer)) {
-            Ok(value) => {
-                out.insert(XattrName(name.to_vec()), XattrValue(value));
-            }
-            // Removed since it was listed, or a label that its security module shows nobody.
-            Err(Errno::NODATA | Errno::NOTSUP | Errno::ACCESS | Errno::PERM) => {}
-            Err(e) => return Err(e.into()),
+        let Some(value) = read_xattr(&path, name)? else { continue };
+        kept += value.len();
+        if kept > XATTRS_KEPT {
+            return digest_xattrs(&path, &names);
         }
+        out.insert(XattrName(name.to_vec()), XattrValue(value));
     }
     Ok(Xattrs(out))
+}
+
+/// `None` for one that was removed since it was listed, or a label that its security module shows nobody.
+fn read_xattr(path: &str, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    match grown(|buffer| rustix::fs::getxattr(path, name, buffer)) {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// One value at a time: nothing but the digest stays in memory.
+fn digest_xattrs(path: &str, names: &[u8]) -> io::Result<Xattrs> {
+    let mut sorted: Vec<&[u8]> =
+        names.split(|b| *b == 0).filter(|n| !n.is_empty() && !is_shadow(n)).collect();
+    sorted.sort_unstable();
+    let mut digest = Sha256::new();
+    for name in sorted {
+        let value = read_xattr(path, name)?.unwrap_or_default();
+        for part in [name, &value] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+    }
+    Ok(Xattrs::beyond(&digest.finalize()))
 }
 
 /// XFS lists each ACL a second time under the name it has on disk (fs/xfs/xfs_xattr.c).
