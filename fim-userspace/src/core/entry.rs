@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::flags::Flags;
 use super::path::escaped;
 
 /// SHA-256 of a file's content.
@@ -120,48 +121,6 @@ pub struct Entry {
     pub flags: Flags,
 }
 
-/// Flags of chattr(1) that decide what may be done to a file, in the kernel's numbers (`FS_*_FL`, linux/fs.h), and
-/// whether the file is the root of a mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Flags(pub u32);
-
-impl Flags {
-    pub const IMMUTABLE: Self = Self(0x10);
-    pub const APPEND: Self = Self(0x20);
-    pub const NODUMP: Self = Self(0x40);
-    /// No flag of chattr(1): something is mounted at this very place.
-    pub const MOUNT: Self = Self(0x8000_0000);
-    /// What chattr(1) sets.
-    pub const SETTABLE: Self = Self(0x70);
-
-    pub fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-
-    pub fn has(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    pub fn with(self, other: Self, on: bool) -> Self {
-        if on { Self(self.0 | other.0) } else { self }
-    }
-}
-
-impl fmt::Display for Flags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (Self::IMMUTABLE, "immutable"),
-            (Self::APPEND, "append-only"),
-            (Self::NODUMP, "nodump"),
-            (Self::MOUNT, "mount point"),
-        ];
-        let held: Vec<&str> =
-            names.into_iter().filter(|(flag, _)| self.has(*flag)).map(|(_, name)| name).collect();
-        f.write_str(&held.join(", "))
-    }
-}
-
 /// Which file a name stands for right now, and whether anything may have touched it since: device, inode, change time.
 /// Equal identities of a regular file mean that its entry need not be read again, except by the rolling scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,7 +198,7 @@ impl Entry {
             (self.uid != now.uid, Aspect::Owner),
             (self.gid != now.gid, Aspect::Group),
             (self.xattrs != now.xattrs, Aspect::Xattrs),
-            (self.flags != now.flags, Aspect::Flags),
+            (self.flags.differ(now.flags), Aspect::Flags),
             (self.mtime_ns != now.mtime_ns, Aspect::Mtime),
         ]
         .into_iter()

@@ -5,6 +5,7 @@ pub mod change;
 pub mod correlate;
 pub mod entry;
 pub mod event;
+pub mod flags;
 pub mod linediff;
 pub mod observation;
 pub mod path;
