@@ -20,11 +20,16 @@ const ATTEMPTS: u32 = 3;
 /// How far beyond its first size a file may grow while it is read.
 const GROWTH: u64 = 64 << 20;
 
+/// A file of this size and more, of which less than one part in [`HOLLOW_PARTS`] is stored, is not read: `truncate -s 16T`
+/// costs its maker nothing, and would cost hours.
+const HOLLOW_SIZE: u64 = 256 << 20;
+const HOLLOW_PARTS: u64 = 16;
+
 /// The state of `path`; `None` when nothing is there, or a folder on the way is none any more.
 ///
 /// A regular file whose device, inode and change time equal those of `known` is not read: its digest is taken over.
 /// A change time so fresh that a later write could still get the same one is told as `ctime_ns` 0, which equals none.
-/// The digest is `None` where the file system refuses root the content.
+/// The digest is `None` where the file system refuses root the content, and of a huge file that is nearly all holes.
 pub fn inspect(root: &Root, path: &RelPath, known: Option<&Found>) -> Result<Option<Found>, TreeError> {
     let found = present(root.open_path(path)).and_then(|fd| fd.map(|fd| describe(fd, known)).transpose());
     found.map(Option::flatten).map_err(|e| match path.is_root() {
@@ -108,6 +113,9 @@ fn read_content(fd: BorrowedFd<'_>, entry: &mut Entry) -> io::Result<()> {
         Err(e) => return Err(e),
     };
     entry.flags = flags::read(file.as_fd(), entry.flags);
+    if entry.size >= HOLLOW_SIZE && is_hollow(file.as_fd())? {
+        return Ok(());
+    }
     match hash::hash_at_most(&file, entry.size.saturating_mul(2).saturating_add(GROWTH)) {
         Ok(Some((digest, size))) => {
             entry.sha256 = Some(digest);
@@ -118,6 +126,12 @@ fn read_content(fd: BorrowedFd<'_>, entry: &mut Entry) -> io::Result<()> {
         Err(e) if is_refused(&e) => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+fn is_hollow(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(file)?;
+    // Blocks of 512 bytes, whatever the file system's own are (inode(7)).
+    Ok((stat.st_blocks as u64).saturating_mul(512) < stat.st_size as u64 / HOLLOW_PARTS)
 }
 
 /// Opens a regular file for reading, leaving its access time alone where the kernel allows.

@@ -174,3 +174,15 @@ fn attributes_beyond_all_limits_are_a_difference_and_no_failure() {
     set("values", "trusted.7", b"other");
     assert_ne!(seen(&root, "values").expect("there").entry.xattrs, first.xattrs, "changes are still seen");
 }
+
+/// A terabyte of holes costs its maker nothing and took the daemon ten minutes each time.
+#[test]
+fn a_huge_file_of_holes_is_told_and_not_read() {
+    let (dir, root) = tree();
+    let file = fs::File::create(dir.path().join("hollow")).expect("made");
+    file.set_len(1 << 40).expect("made long");
+    let now = seen(&root, "hollow").expect("there").entry;
+    assert_eq!((now.size, now.sha256), (1 << 40, None));
+    file.set_len(100 << 20).expect("made shorter");
+    assert!(seen(&root, "hollow").expect("there").entry.sha256.is_some(), "a moderate one is read");
+}
