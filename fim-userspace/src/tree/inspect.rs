@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::root::{Root, TreeError, is_absent, open_name, read_error, reopen};
 use super::{attributes, flags, hash};
-use crate::core::entry::{Entry, FileType, Found, Identity};
+use crate::core::entry::{Entry, FileType, Flags, Found, Identity, Xattrs};
 use crate::core::path::RelPath;
 
 pub use super::hash::hash_fd;
@@ -65,7 +65,10 @@ pub fn inspect_fd(fd: BorrowedFd<'_>, known: Option<&Found>) -> io::Result<Found
     let mut attempt = 1;
     loop {
         let started = SystemTime::now();
-        let (mut entry, mut identity) = attributes::read_unopened(fd)?;
+        let (mut entry, mut identity) = match attributes::read_unopened(fd) {
+            Ok(read) => read,
+            Err(e) => return closed_mount(fd).ok_or(e),
+        };
         match known.filter(|k| is_unchanged(k, &entry, &identity)) {
             Some(known) => {
                 entry.sha256 = known.entry.sha256;
@@ -86,6 +89,28 @@ pub fn inspect_fd(fd: BorrowedFd<'_>, known: Option<&Found>) -> io::Result<Found
         }
         attempt += 1;
     }
+}
+
+/// The root of a mount that tells even root nothing: FUSE without `allow_other`, where fstat(2) fails (fuse_getattr,
+/// fs/fuse/dir.c). All that is known of it is that it is one.
+fn closed_mount(fd: BorrowedFd<'_>) -> Option<Found> {
+    let told = flags::told(fd);
+    told.has(Flags::MOUNT).then(|| Found {
+        entry: Entry {
+            kind: FileType::Directory,
+            sha256: None,
+            size: 0,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime_ns: 0,
+            xattrs: Xattrs::default(),
+            target: None,
+            rdev: 0,
+            flags: told,
+        },
+        identity: Identity { dev: 0, ino: 0, ctime_ns: 0, nlink: 0 },
+    })
 }
 
 /// Setting a flag changes the change time as well.

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
@@ -185,4 +185,40 @@ fn a_huge_file_of_holes_is_told_and_not_read() {
     assert_eq!((now.size, now.sha256), (1 << 40, None));
     file.set_len(100 << 20).expect("made shorter");
     assert!(seen(&root, "hollow").expect("there").entry.sha256.is_some(), "a moderate one is read");
+}
+
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A user's own mount over a watched folder of his stopped every comparison below it.
+#[test]
+fn a_mount_that_tells_even_root_nothing_is_known_as_one() {
+    let (dir, root) = tree();
+    let at = dir.path().join("home");
+    fs::create_dir(&at).expect("made");
+    root.approve_mounts([]);
+    let Ok(device) = fs::File::options().read(true).write(true).open("/dev/fuse") else {
+        eprintln!("skipped: this kernel has no FUSE");
+        return;
+    };
+    // Nobody answers at the other end; the kernel refuses root by itself.
+    let text = format!("fd={},rootmode=40000,user_id=4711,group_id=815", device.as_raw_fd());
+    let options = std::ffi::CString::new(text).expect("no NUL");
+    let flags = rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOSUID;
+    if rustix::mount::mount("nobody", &at, "fuse", flags, options.as_c_str()).is_err() {
+        eprintln!("skipped: mounting needs root");
+        return;
+    }
+    let _mounted = Mounted(at.clone());
+    assert_eq!(fs::metadata(&at).expect_err("closed").raw_os_error(), Some(libc::EACCES));
+
+    let now = seen(&root, "home").expect("there").entry;
+    assert!(root.is_mounted_over(&rel("home"), &now));
+    assert_eq!(root.mounted_above(&rel("home/ann/file")).expect("told"), Some(rel("home")));
+    assert_eq!(root.mount_at(&rel("home")).expect("told"), "fuse from nobody");
 }
