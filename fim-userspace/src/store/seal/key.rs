@@ -55,6 +55,10 @@ impl EpochKey {
         ] {
             mac.update(part);
         }
+        if let Some(beside) = &seal.beside {
+            mac.update(b"\0beside\0");
+            mac.update(beside);
+        }
         mac
     }
 
