@@ -217,8 +217,8 @@ fn around() -> impl Strategy<Value = Tamper> {
         "UPDATE baseline SET sha256 = substr(sha256, 2) || '0' WHERE path = x'61'",
         "UPDATE baseline SET sha256 = NULL WHERE path = x'62'",
         "UPDATE baseline SET mode = mode + 8 WHERE path = x'61'",
-        "UPDATE baseline SET uid = 7 WHERE path = x'62'",
-        "UPDATE baseline SET xattrs = '{}'",
+        "UPDATE baseline SET uid = uid + 1 WHERE path = x'62'",
+        "UPDATE baseline SET xattrs = ifnull(xattrs, '') || ' '",
         "UPDATE baseline SET path = x'63' WHERE path = x'62'",
         "DELETE FROM baseline WHERE path = x'61'",
         "DELETE FROM baseline",
@@ -232,17 +232,17 @@ fn around() -> impl Strategy<Value = Tamper> {
         "DELETE FROM evidence WHERE id = (SELECT max(id) FROM evidence)",
         "INSERT INTO former SELECT 1, watch, path, sha256, 4, found, 't', seq FROM evidence LIMIT 1",
         "UPDATE summary SET records = records + 1",
-        "UPDATE summary SET user = '0'",
+        "UPDATE summary SET user = user || '0'",
         "DELETE FROM summary",
         "INSERT INTO summary VALUES ('1970-01-01', 'modified', 'low', '', 'none', '', '', 4)",
         "UPDATE seal SET beside = randomblob(32) WHERE beside IS NOT NULL",
         "UPDATE seal SET beside = NULL WHERE beside IS NOT NULL",
-        "UPDATE seal SET beside = 'x' WHERE beside IS NOT NULL",
+        "UPDATE seal SET beside = x'' WHERE beside IS NOT NULL",
     ];
     let beside = prop::sample::select(beside.to_vec()).prop_map(|sql| Tamper::Sql(sql.into()));
     let seal = [
         "UPDATE seal SET time_us = time_us + 1 WHERE epoch = E",
-        "UPDATE seal SET reason = 'stopped' WHERE epoch = E",
+        "UPDATE seal SET reason = reason || 'x' WHERE epoch = E",
         "UPDATE seal SET seq = seq + 1 WHERE epoch = E",
         "UPDATE seal SET hash = randomblob(32) WHERE epoch = E",
         "UPDATE seal SET mac = randomblob(32) WHERE epoch = E",
@@ -441,9 +441,11 @@ fn an_anchor_shows_what_was_written_anew() {
     let at = |seq| records.iter().find(|record| record.seq == seq).expect("there");
     let anchor = |seq| format!("{seq}:{}", at(seq).id).parse::<Anchor>().expect("an anchor");
     let carried = serde_json::to_string(at(70)).expect("JSON").parse::<Anchor>().expect("an anchor");
-    // The first one was pruned.
+    let ecs = format!(r#"{{"event":{{"id":"{}","sequence":61}},"x":1}}"#, at(61).id);
+    let ecs = ecs.parse::<Anchor>().expect("an anchor");
+    // This one was pruned.
     let pruned = "7:00000000000000000000000000000000".parse::<Anchor>().expect("an anchor");
-    let anchors = [pruned, anchor(4), anchor(60), carried, anchor(131)];
+    let anchors = [pruned, anchor(4), anchor(60), ecs, carried, anchor(131)];
     let fault = |db: &Connection| {
         let with = Verification { anchors: &anchors, ..Verification::default() };
         let report = verify_in(db, None, with).expect("verified");
@@ -451,12 +453,12 @@ fn an_anchor_shows_what_was_written_anew() {
     };
     let mut db = raw(dir.path());
     db.pragma_update(None, "foreign_keys", false).expect("off");
-    assert_eq!(fault(&db), (None, 4));
+    assert_eq!(fault(&db), (None, 5));
     let tx = db.transaction().expect("begun");
     tx.execute_batch(UNLOCK).expect("root can drop triggers");
     tx.execute_batch("DELETE FROM seal").expect("nor are there seals");
     rewrite(&tx, 65, 0);
-    assert_eq!(fault(&tx), (Some(Fault::Anchor { seq: 70 }), 2));
+    assert_eq!(fault(&tx), (Some(Fault::Anchor { seq: 70 }), 3));
     tx.rollback().expect("undone");
     let tx = db.transaction().expect("begun");
     tx.execute_batch(UNLOCK).expect("root can drop triggers");

@@ -15,16 +15,24 @@ pub struct Anchor {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} is no anchor; write SEQ:HASH with at least {LEAST} digits of the hash, as `fim log verify` prints the head, or a \
-     record in JSON as `fim log --json` or a webhook has it"
+     record in JSON as `fim log --json`, a webhook or a log file has it"
 )]
 pub struct AnchorError(String);
 
 /// Digits: fewer could be met by chance, or by trying.
 const LEAST: usize = 16;
 
+/// As a webhook has it, or a log file in JSON.
 #[derive(Deserialize)]
-struct Carried {
-    seq: u64,
+#[serde(untagged)]
+enum Carried {
+    Record { seq: u64, id: String },
+    Ecs { event: EcsEvent },
+}
+
+#[derive(Deserialize)]
+struct EcsEvent {
+    sequence: u64,
     id: String,
 }
 
@@ -41,7 +49,10 @@ impl FromStr for Anchor {
         let text = text.trim();
         let parts = match text.split_once([':', ' ']) {
             _ if text.starts_with('{') => {
-                serde_json::from_str::<Carried>(text).ok().map(|record| (record.seq, record.id))
+                serde_json::from_str(text).ok().map(|carried| match carried {
+                    Carried::Record { seq, id } => (seq, id),
+                    Carried::Ecs { event } => (event.sequence, event.id),
+                })
             }
             Some((seq, hash)) => seq.parse().ok().map(|seq| (seq, hash.trim().to_ascii_lowercase())),
             None => None,
