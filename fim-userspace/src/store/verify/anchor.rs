@@ -48,12 +48,10 @@ impl FromStr for Anchor {
     fn from_str(text: &str) -> Result<Self, AnchorError> {
         let text = text.trim();
         let parts = match text.split_once([':', ' ']) {
-            _ if text.starts_with('{') => {
-                serde_json::from_str(text).ok().map(|carried| match carried {
-                    Carried::Record { seq, id } => (seq, id),
-                    Carried::Ecs { event } => (event.sequence, event.id),
-                })
-            }
+            _ if text.starts_with('{') => serde_json::from_str(text).ok().map(|carried| match carried {
+                Carried::Record { seq, id } => (seq, id),
+                Carried::Ecs { event } => (event.sequence, event.id),
+            }),
             Some((seq, hash)) => seq.parse().ok().map(|seq| (seq, hash.trim().to_ascii_lowercase())),
             None => None,
         };
