@@ -20,6 +20,7 @@ mod tests;
 mod vault;
 mod versions;
 mod view;
+mod when;
 
 use std::io;
 use std::path::PathBuf;

@@ -22,7 +22,7 @@ use super::conclude::Begun;
 use super::control::Job;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
-use super::keeper::Keeper;
+use super::keeper::{ALTERED, Keeper};
 use super::progress::Progress;
 use super::recent::Recent;
 use super::record::Stamp;
@@ -198,6 +198,9 @@ impl Reconciler {
         let dry = if dry { "; this is a dry run, nothing is put back" } else { "" };
         let message = format!("watching {} in the {} tier{dry}", watches.join(", "), self.stamp.tier);
         self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
+        if self.keeper.altered {
+            self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, ALTERED.into())));
+        }
         self.write();
         self.keeper.seal(&mut self.store, seal::STARTED);
         self.reporter.write(&self.store);

@@ -46,7 +46,7 @@ pub use lock::Lock;
 pub use quarantine::{Former, Held};
 pub use retain::{Pruning, Retention};
 pub use upkeep::Upkeep;
-pub use verify::{Fault, Verification, VerifyReport};
+pub use verify::{Anchor, Fault, Verification, VerifyReport};
 
 use error::explain;
 

@@ -7,9 +7,10 @@ const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Columns of the ledger for people are computed from the body when they are read. Those that queries need an index on
-/// are stored, since computing them again for each index would cost more than all the rest; `fim log verify` compares
-/// them with the body.
+/// Columns of the ledger for people are computed from the body when they are read. Those that queries need are stored, as
+/// numbers of what is named once in tables of its own, and once more by spans (`span.rs`): an index on each would cost
+/// more than all the rest. `fim log verify` compares them with the body. The ledger is not STRICT: SQLite would compute
+/// every column from the body of each record that is written, to look at its type.
 const V1: &str = r#"
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -46,25 +47,23 @@ CREATE TABLE ledger (
     time_us INTEGER NOT NULL,
     class INTEGER NOT NULL REFERENCES ledger_class(id),
     actors INTEGER REFERENCES ledger_actors(id),
-    path TEXT,
-    old_path TEXT,
+    path_id INTEGER,
+    old_path_id INTEGER,
     prev BLOB NOT NULL,
     hash BLOB NOT NULL,
     body TEXT NOT NULL,
     id TEXT AS (lower(hex(substr(hash, 1, 16)))) VIRTUAL,
     time TEXT AS (body ->> '$.time') VIRTUAL,
     kind TEXT AS (body ->> '$.kind') VIRTUAL,
+    path TEXT AS (body ->> '$.path') VIRTUAL,
+    old_path TEXT AS (body ->> '$.old_path') VIRTUAL,
     watch TEXT AS (body ->> '$.watch') VIRTUAL,
     severity TEXT AS (body ->> '$.severity') VIRTUAL,
     verdict TEXT AS (body ->> '$.verdict') VIRTUAL,
     response TEXT AS (body ->> '$.response') VIRTUAL,
     actor_uid INTEGER AS (body ->> '$.actor.uid') VIRTUAL,
     actor_exe TEXT AS (body ->> '$.actor.exe') VIRTUAL
-) STRICT;
-CREATE INDEX ledger_by_class ON ledger (class);
-CREATE INDEX ledger_by_actors ON ledger (actors) WHERE actors IS NOT NULL;
-CREATE INDEX ledger_by_path ON ledger (path) WHERE path IS NOT NULL;
-CREATE INDEX ledger_by_old_path ON ledger (old_path) WHERE old_path IS NOT NULL;
+);
 
 CREATE TABLE ledger_class (
     id INTEGER PRIMARY KEY,
@@ -76,16 +75,42 @@ CREATE TABLE ledger_class (
     UNIQUE (kind, severity, verdict, response, watch)
 ) STRICT;
 
+CREATE TABLE executable (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE actor (
+    id INTEGER PRIMARY KEY,
+    uid INTEGER,
+    gid INTEGER,
+    euid INTEGER,
+    auid INTEGER,
+    exe INTEGER REFERENCES executable(id)
+) STRICT;
+CREATE UNIQUE INDEX actor_once ON actor
+    (ifnull(uid, -1), ifnull(gid, -1), ifnull(euid, -1), ifnull(auid, -1), ifnull(exe, 0));
+
 CREATE TABLE ledger_actors (
     id INTEGER PRIMARY KEY,
-    who TEXT NOT NULL UNIQUE
+    actors TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- Nothing refers to it by a foreign key: removing a path would then read the whole ledger.
+CREATE TABLE ledger_path (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE
 ) STRICT;
 
 CREATE TABLE ledger_span (
     id INTEGER PRIMARY KEY,
     min_time_us INTEGER NOT NULL,
-    max_time_us INTEGER NOT NULL,
-    ids BLOB NOT NULL
+    max_time_us INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE ledger_column (
+    id INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
 ) STRICT;
 
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger
@@ -170,6 +195,7 @@ CREATE TABLE seal (
     reason TEXT NOT NULL,
     seq INTEGER NOT NULL,
     hash BLOB NOT NULL,
+    beside BLOB,
     mac BLOB NOT NULL,
     PRIMARY KEY (setup, epoch)
 ) STRICT, WITHOUT ROWID;
