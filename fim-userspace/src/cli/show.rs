@@ -1,18 +1,17 @@
 //! Two states of a path, for people: attributes and lines.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::view::{Content, Difference, View};
 use crate::core::entry::{Entry, FileType};
 use crate::core::event::{State, rfc3339};
-use crate::core::linediff::{self, LineKind};
+use crate::core::linediff::{self, Comparison, LineKind};
 use crate::core::path::escape;
 
-/// How long one file may be compared line by line; after that the rest is told coarsely.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// What is said of contents that are beyond what is compared.
+const TOO_LARGE: &str = "changed, too large to compare by line";
 
 /// Colours, where a terminal shows them and nobody minds (no-color.org).
 #[derive(Clone, Copy)]
@@ -74,18 +73,24 @@ pub fn compare(old: Option<&Entry>, new: Option<&Entry>, contents: (Content, Con
     };
     let bytes = |content| match content {
         Content::None => Ok(Vec::new()),
-        Content::Text(text) => Ok(text),
-        Content::Binary => Err("binary files differ".to_owned()),
+        Content::Whole(content) => Ok(content),
+        Content::Long => Err(TOO_LARGE.to_owned()),
         Content::Away(why) => Err(format!("content differs, and cannot be shown since {why}")),
     };
-    match (bytes(contents.0), bytes(contents.1)) {
-        (Ok(old), Ok(new)) => {
-            let deadline = Instant::now() + PATIENCE;
-            shown.lines = linediff::unified(&old, &new, Some(deadline)).into_iter().map(signed).collect();
-        }
-        (Err(why), _) | (_, Err(why)) => {
-            shown.attributes.insert(0, format!("{why}: {} -> {}", told(old), told(new)));
-        }
+    let compared = match (bytes(contents.0), bytes(contents.1)) {
+        (Ok(old), Ok(new)) => match linediff::compare(old, new) {
+            Comparison::Lines(lines) if lines.rows.is_empty() => {
+                Err(format!("encoding {} -> {}", lines.old.encoding(), lines.new.encoding()))
+            }
+            Comparison::Lines(lines) => Ok(lines),
+            Comparison::Binary => Err("binary files differ".to_owned()),
+            Comparison::TooLarge => Err(TOO_LARGE.to_owned()),
+        },
+        (Err(why), _) | (_, Err(why)) => Err(why),
+    };
+    match compared {
+        Ok(lines) => shown.lines = lines.unified().into_iter().map(signed).collect(),
+        Err(why) => shown.attributes.insert(0, format!("{why}: {} -> {}", told(old), told(new))),
     }
     shown
 }
@@ -97,7 +102,7 @@ fn signed(line: linediff::Line) -> (LineKind, String) {
         LineKind::Removed => "-",
         LineKind::Added => "+",
     };
-    (line.kind, format!("{sign}{}", visible(&line.text)))
+    (line.kind, format!("{sign}{}", visible(line.text.as_bytes())))
 }
 
 /// A line for each attribute that differs: `mode 0644 -> 0666`. For something that came or went, what it is.
@@ -249,11 +254,11 @@ mod tests {
     #[test]
     fn content_is_shown_as_lines_or_as_digests() {
         let (old, new) = (regular(1), Entry { sha256: Some(Digest([8; 32])), ..regular(1) });
-        let text = |t: &str| Content::Text(t.into());
+        let text = |t: &str| Content::Whole(t.into());
         let shown = compare(Some(&old), Some(&new), (text("a\nb\n"), text("a\n\x1b\n")));
         let lines: Vec<&str> = shown.lines.iter().map(|(_, t)| t.as_str()).collect();
         assert_eq!(lines, ["@@ -1,2 +1,2 @@", " a", "-b", "+\\x1b"]);
-        let shown = compare(Some(&old), Some(&new), (text("a"), Content::Binary));
+        let shown = compare(Some(&old), Some(&new), (text("a"), text("\0")));
         assert!(shown.lines.is_empty() && shown.attributes[0].starts_with("binary files differ: 0101"));
         let shown = compare(Some(&old), None, (text("a\n"), Content::None));
         assert_eq!(shown.lines.len(), 2);

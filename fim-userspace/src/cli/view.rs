@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::control::AbsPath;
 use crate::core::change::{Change, compare};
 use crate::core::entry::{Digest, Entry, FileType, Found};
-use crate::core::linediff;
+use crate::core::linediff::MOST_BYTES;
 use crate::core::path::{RelPath, escape};
 use crate::daemon::hands::place::locate;
 use crate::daemon::scanner::Approved;
@@ -25,9 +25,6 @@ use crate::sensor::scan::{self, Job, ScanProgress};
 use crate::store::Store;
 use crate::store::vault::Vault;
 use crate::tree::inspect::{inspect, open_content};
-
-/// Longest content that is compared line by line.
-const LONGEST: u64 = 1 << 20;
 
 pub struct View {
     pub store: Store,
@@ -51,9 +48,9 @@ impl Difference {
 pub enum Content {
     /// There is none: nothing stands there, or it is no regular file.
     None,
-    Text(Vec<u8>),
-    /// Holds a NUL, or is too long.
-    Binary,
+    Whole(Vec<u8>),
+    /// Longer than what is compared line by line.
+    Long,
     /// Cannot be had, and why.
     Away(String),
 }
@@ -142,11 +139,11 @@ impl View {
         let Some((entry, digest)) = entry.and_then(|e| e.sha256.map(|d| (e, d))) else {
             return Content::None;
         };
-        if entry.size > LONGEST {
-            return Content::Binary;
+        if entry.size > MOST_BYTES {
+            return Content::Long;
         }
         match self.vault.read(&digest) {
-            Ok(content) => text(content),
+            Ok(content) => Content::Whole(content),
             Err(_) if !self.vault.contains(&digest) => {
                 Content::Away("its content is not in the vault".into())
             }
@@ -159,8 +156,8 @@ impl View {
         let Some((entry, digest)) = entry.and_then(|e| e.sha256.map(|d| (e, d))) else {
             return Ok(Content::None);
         };
-        if entry.size > LONGEST {
-            return Ok(Content::Binary);
+        if entry.size > MOST_BYTES {
+            return Ok(Content::Long);
         }
         let changed = || format!("{} changes while it is read; look again", escape(&watch.absolute(path)));
         let object = watch.root.open_path(path).with_context(changed)?;
@@ -170,16 +167,12 @@ impl View {
         }
         let mut content = Vec::new();
         let file = File::from(open_content(object.as_fd()).with_context(changed)?);
-        file.take(LONGEST + 1).read_to_end(&mut content).with_context(changed)?;
+        file.take(MOST_BYTES + 1).read_to_end(&mut content).with_context(changed)?;
         if Digest(Sha256::digest(&content).into()) != digest {
             bail!(changed());
         }
-        Ok(text(content))
+        Ok(Content::Whole(content))
     }
-}
-
-fn text(content: Vec<u8>) -> Content {
-    if linediff::is_binary(&content) { Content::Binary } else { Content::Text(content) }
 }
 
 /// Without `.` and `..`, by the names alone.
