@@ -9,6 +9,7 @@ pub mod take;
 pub mod watch;
 
 mod act;
+mod apart;
 mod by_hand;
 mod conclude;
 mod descriptors;
