@@ -30,6 +30,8 @@ pub struct Act {
     pub evidence: Vec<(Reason, Evidence)>,
     /// What was taken out of its place is removed only after this act's record.
     pub unreleased: bool,
+    /// A copy of what is left there goes into the vault before the record.
+    pub keep: bool,
     pub error: Option<String>,
     /// What was there was not what had been compared: it must be looked at again before anything is said.
     pub again: bool,
@@ -56,6 +58,7 @@ impl Act {
             righted: None,
             evidence: Vec::new(),
             unreleased: false,
+            keep: false,
             error,
             again: false,
             filled: false,

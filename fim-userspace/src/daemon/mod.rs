@@ -12,6 +12,7 @@ mod act;
 mod apart;
 mod by_hand;
 mod conclude;
+mod copies;
 mod descriptors;
 mod examine;
 mod journal;
