@@ -33,7 +33,7 @@ pub use watch::{Lines, RuleLines, WatchConfig};
 
 pub(crate) use read::parse_duration;
 
-use crate::core::policy::Severity;
+use crate::core::policy::{Secrets, Severity};
 use read::{Section, Source};
 
 pub const DEFAULT_FILE: &str = "/etc/fim/fim.toml";
@@ -60,6 +60,8 @@ pub struct Config {
     /// The central database, if there is one.
     pub central: Option<CentralConfig>,
     pub logs: Vec<LogConfig>,
+    /// Which paths are secret.
+    pub secrets: Secrets,
 }
 
 #[derive(Clone, Debug)]
@@ -155,7 +157,10 @@ impl Config {
         let logs = log::read_all(source, document.tables("log")?, &alerts)?;
         let central = document.table("central")?.map(central::read).transpose()?;
         let watches = watch::read_all(source, watches, &state.dir, &logs)?;
-        Ok(Self { file: file.into(), state, sensor, ledger, vault, watches, alerts, central, logs })
+        let own = secret::files(file, &alerts, central.as_ref(), &logs);
+        let policies = watches.iter().map(|watch| (watch.path.as_path(), &watch.policy));
+        let secrets = Secrets::new(&own, policies).map_err(|e| source.whole(e.to_string()))?;
+        Ok(Self { file: file.into(), state, sensor, ledger, vault, watches, alerts, central, logs, secrets })
     }
 }
 
