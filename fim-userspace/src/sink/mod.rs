@@ -1,6 +1,7 @@
 //! Readers of the ledger, each with its own durable cursor: at least once, in order, with stable event ids.
 
 mod backoff;
+pub mod differences;
 mod file;
 pub mod format;
 mod journald;
@@ -27,6 +28,7 @@ use crate::store::StoreError;
 use runner::with_store;
 
 pub use backoff::Backoff;
+pub use differences::Differences;
 pub use file::FileSink;
 pub use journald::Journald;
 pub use reopen::Reopen;
@@ -101,6 +103,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Central(#[from] sql::CentralError),
+    #[error(transparent)]
+    Key(#[from] differences::KeyError),
 }
 
 /// How long the daemon's end waits for what is still to be delivered.
@@ -136,6 +140,7 @@ pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
         tasks: Vec::new(),
     };
     sinks.add(runtime, Runner::new(Journald::new(), dir)?);
+    sinks.add(runtime, Runner::new(Differences::new(dir, &config.secrets)?, dir)?);
     for alert in &config.alerts {
         match webhook(alert)? {
             Some(webhook) => sinks.add(runtime, Runner::new(webhook, dir)?),
