@@ -1,6 +1,6 @@
 //! What the hands-on commands see: baseline, vault and files, with or without a daemon.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -17,6 +17,7 @@ use crate::core::change::{Change, compare};
 use crate::core::entry::{Digest, Entry, FileType, Found};
 use crate::core::linediff::MOST_BYTES;
 use crate::core::path::{RelPath, escape};
+use crate::core::policy::Secrets;
 use crate::daemon::hands::place::locate;
 use crate::daemon::scanner::Approved;
 use crate::daemon::take::require_baseline;
@@ -30,6 +31,9 @@ pub struct View {
     pub store: Store,
     pub vault: Vault,
     pub watches: Vec<Arc<Watch>>,
+    secrets: Secrets,
+    /// Secret content was asked for.
+    reveal: bool,
 }
 
 /// One path in two states.
@@ -61,7 +65,18 @@ impl View {
         let store = Store::open_read_only(&config.state.dir)?;
         let watches = Watch::open_all(config)?;
         require_baseline(&store, &watches)?;
-        Ok(Self { store, vault: Vault::open(&config.state.dir.join("vault"))?, watches })
+        let vault = Vault::open(&config.state.dir.join("vault"))?;
+        Ok(Self { store, vault, watches, secrets: config.secrets.clone(), reveal: false })
+    }
+
+    /// Also what secret files say, where that was asked for.
+    pub fn revealing(self, reveal: bool) -> Self {
+        Self { reveal, ..self }
+    }
+
+    /// Whether what lines of this file say is not to be shown.
+    pub fn masks(&self, absolute: &[u8]) -> bool {
+        !self.reveal && self.secrets.cover(Path::new(OsStr::from_bytes(absolute)))
     }
 
     /// The watch a path given on the command line lies in. A path through links outside of the watches is understood too.
@@ -136,18 +151,9 @@ impl View {
 
     /// Content that the vault has.
     pub fn kept(&self, entry: Option<&Entry>) -> Content {
-        let Some((entry, digest)) = entry.and_then(|e| e.sha256.map(|d| (e, d))) else {
-            return Content::None;
-        };
-        if entry.size > MOST_BYTES {
-            return Content::Long;
-        }
-        match self.vault.read(&digest) {
-            Ok(content) => Content::Whole(content),
-            Err(_) if !self.vault.contains(&digest) => {
-                Content::Away("its content is not in the vault".into())
-            }
-            Err(e) => Content::Away(e.to_string()),
+        match entry.and_then(|e| e.sha256.map(|d| (e, d))) {
+            Some((entry, digest)) => kept(&self.vault, &digest, entry.size),
+            None => Content::None,
         }
     }
 
@@ -172,6 +178,18 @@ impl View {
             bail!(changed());
         }
         Ok(Content::Whole(content))
+    }
+}
+
+/// Content that the vault has; `size`: its bytes.
+pub fn kept(vault: &Vault, digest: &Digest, size: u64) -> Content {
+    if size > MOST_BYTES {
+        return Content::Long;
+    }
+    match vault.read(digest) {
+        Ok(content) => Content::Whole(content),
+        Err(_) if !vault.contains(digest) => Content::Away("its content is not in the vault".into()),
+        Err(e) => Content::Away(e.to_string()),
     }
 }
 
