@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
-pub use central::{CENTRAL, CentralConfig, Dialect, Place};
+pub use central::{CENTRAL, CENTRAL_LINES, CentralConfig, Dialect, Place};
 pub use error::{ConfigError, SecretError};
 pub use ledger::LedgerConfig;
 pub use log::{
@@ -38,6 +38,11 @@ use read::{Section, Source};
 
 pub const DEFAULT_FILE: &str = "/etc/fim/fim.toml";
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/fim";
+
+/// The name of the sink that compares lines.
+pub const DIFFERENCES: &str = "differences";
+/// Names that no alert and no log can have.
+const OWN_SINKS: [&str; 4] = [JOURNALD, CENTRAL, CENTRAL_LINES, DIFFERENCES];
 
 const SEVERITIES: [(&str, Severity); 4] = [
     ("low", Severity::Low),
@@ -204,7 +209,7 @@ fn alerts(source: Source<'_>, sections: Vec<Section<'_>>) -> Result<Vec<AlertCon
     for section in sections {
         let (alert, line) = alert::read(section)?;
         let shown = alert.name.escape_debug();
-        if [JOURNALD, CENTRAL].contains(&alert.name.as_str()) {
+        if OWN_SINKS.contains(&alert.name.as_str()) {
             let sentence = format!(
                 "an [[alert]] cannot be called \"{shown}\", one of fim's own ways out has that name; choose another"
             );

@@ -33,7 +33,7 @@ pub use file::FileSink;
 pub use journald::Journald;
 pub use reopen::Reopen;
 pub use runner::Runner;
-pub use sql::Central;
+pub use sql::{Central, CentralLines};
 pub use syslog::Syslog;
 pub use webhook::Webhook;
 
@@ -149,6 +149,7 @@ pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
     }
     if let Some(central) = &config.central {
         sinks.add(runtime, Runner::new(Central::new(central, dir)?, dir)?);
+        sinks.add(runtime, Runner::new(CentralLines::new(central, dir)?, dir)?);
     }
     for log in &config.logs {
         let (name, least) = (&log.name, log.min_severity);

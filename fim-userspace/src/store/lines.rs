@@ -219,6 +219,15 @@ impl Store {
         })
     }
 
+    /// The first record after `seq` whose lines are compared.
+    pub fn compared_next(&self, seq: u64) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT min(seq) FROM event_comparison WHERE seq > ?1";
+        self.run("reading what was compared", |db| {
+            let next: Option<i64> = db.prepare_cached(sql)?.query_row([signed(seq)], |row| row.get(0))?;
+            Ok(next.map(unsigned))
+        })
+    }
+
     /// Every comparison of versions of `path` that a record tells of, by record.
     pub fn compared_at(&self, path: &Path) -> Result<Vec<(u64, Since, Compared)>, StoreError> {
         let sql = format!(

@@ -213,8 +213,9 @@ CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger
 
 /// Which lines changed. Nothing here refers to the ledger by a foreign key: that would keep its records from being pruned.
 const V4: &str = r#"
+-- AUTOINCREMENT: a number is never given again, since the central database has it too.
 CREATE TABLE comparison (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     path BLOB NOT NULL,
     before TEXT NOT NULL,
     after TEXT NOT NULL,
@@ -225,7 +226,7 @@ CREATE TABLE comparison (
 ) STRICT;
 
 CREATE TABLE difference (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     comparison INTEGER NOT NULL REFERENCES comparison(id) ON DELETE CASCADE,
     operation TEXT NOT NULL CHECK (operation IN ('insert', 'update', 'delete')),
     old_line INTEGER NOT NULL,

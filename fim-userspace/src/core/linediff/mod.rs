@@ -22,7 +22,7 @@ const MOST_LINES: usize = 1 << 17;
 /// Steps of the search (`myers`), each a few nanoseconds at most.
 const MOST_STEPS: u64 = 12_000_000;
 /// Runs of lines that differ.
-const MOST_ROWS: usize = 10_000;
+const MOST_ROWS: usize = 4096;
 /// Unchanged lines shown around a change.
 const CONTEXT: usize = 3;
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::{Delivered, Sink, SinkError, open, with_store};
+use crate::config::DIFFERENCES;
 use crate::core::entry::Digest;
 use crate::core::event::Record;
 use crate::core::linediff::{self, Comparison, Lines, MOST_BYTES, Version};
@@ -26,8 +27,6 @@ use pairs::{Wanted, pairs};
 
 pub use key::KeyError;
 
-/// The sink's name.
-pub const DIFFERENCES: &str = "differences";
 /// Bytes of text that are kept of one comparison.
 const MOST_TEXT: usize = 256 * 1024;
 /// Differences and bytes written at once: a response that comes meanwhile may wait for this much.
