@@ -280,9 +280,9 @@ fn the_documented_questions_are_answered() {
             host.central().deliver(&host.append(&[event])).await.expect("delivered");
         }
         server.rows("UPDATE hosts SET last_seen = last_seen - INTERVAL '25' HOUR WHERE host_id = 'b'");
-        // In the order of the page: the chain, /etc/passwd, silent hosts, one content on many hosts, copies, conflicts.
+        // In the order of the page: the chain, /etc/passwd, silent hosts, one content on many hosts, copies, lines, conflicts.
         let counts: Vec<usize> = documented(kind).iter().map(|query| server.rows(query).len()).collect();
-        assert_eq!(counts, [0, 2, 1, 1, 0, 0]);
+        assert_eq!(counts, [0, 2, 1, 1, 0, 0, 0]);
     });
 }
 
