@@ -1,6 +1,7 @@
 //! Decisions, purely: no files, no clock, no async, no kernel. Everything here can be tested in a table.
 
 pub mod actor;
+pub mod blame;
 pub mod change;
 pub mod correlate;
 pub mod entry;

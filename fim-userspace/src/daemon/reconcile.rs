@@ -20,6 +20,7 @@ use super::act::{Act, carry_out};
 use super::clock::boottime_ns;
 use super::conclude::Begun;
 use super::control::Job;
+use super::copies::LeftAlone;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
 use super::keeper::{ALTERED, Keeper};
@@ -65,6 +66,7 @@ pub struct Reconciler {
     pub keeper: Keeper,
     pub recent: Recent,
     pub repetition: Repetition<(WatchId, RelPath)>,
+    pub left_alone: LeftAlone,
     pub progress: Arc<Progress>,
     /// Places that are right while the disk has not been waited for.
     pub begun: Begun,
@@ -411,6 +413,7 @@ impl Reconciler {
             acts.push(act);
         }
         self.admit(watch, &mut acts);
+        self.mark_copies(watch, &mut acts);
         self.announce_intents(watch, &mut acts)?;
         let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts);
         self.after_storing(watch);

@@ -26,6 +26,7 @@ use crate::tree::private::is_private_name;
 use super::clock::{boottime_ns, realtime_ns};
 use super::conclude::Begun;
 use super::control::{Control, Job, WAITING};
+use super::copies::LeftAlone;
 use super::journal::{Announce, Entry, Journal};
 use super::keeper::Keeper;
 use super::limits::Retention;
@@ -205,6 +206,7 @@ fn spawn(
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
         repetition: Repetition::default(),
+        left_alone: LeftAlone::default(),
         begun: Begun::default(),
         unreleased: Vec::new(),
         upkeep: Vec::new(),

@@ -11,6 +11,7 @@ mod error;
 mod evidence;
 mod intent;
 mod ledger;
+pub mod lines;
 mod links;
 mod lock;
 mod quarantine;

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::columns::Facets;
 use super::ledger::{Hash, Head, head};
 use super::span::{self, SPAN};
-use super::{Store, StoreError, signed, unsigned};
+use super::{Store, StoreError, lines, signed, unsigned};
 use crate::core::entry::Digest;
 use crate::core::event::{Event, Record};
 
@@ -203,6 +203,7 @@ impl Store {
                 evidence.execute([seq])?;
                 delete.execute([seq])?;
             }
+            lines::forget(db, &gone)?;
             Ok(gone.last().copied().map(unsigned))
         })
     }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Migration n brings a database from version n to n + 1 (`PRAGMA user_version`). Never edit one that was released.
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
 
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
@@ -235,6 +235,56 @@ DROP TRIGGER ledger_no_delete;
 CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger
     WHEN old.seq > coalesce((SELECT seq FROM pruned ORDER BY id DESC LIMIT 1), 0)
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+"#;
+
+/// Which lines changed. Nothing here refers to the ledger by a foreign key: that would keep its records from being pruned.
+const V4: &str = r#"
+-- AUTOINCREMENT: a number is never given again, since the central database has it too.
+CREATE TABLE comparison (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    path BLOB NOT NULL,
+    before TEXT NOT NULL,
+    after TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    old_encoding TEXT,
+    new_encoding TEXT,
+    UNIQUE (path, before, after)
+) STRICT;
+
+CREATE TABLE difference (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    comparison INTEGER NOT NULL REFERENCES comparison(id) ON DELETE CASCADE,
+    operation TEXT NOT NULL CHECK (operation IN ('insert', 'update', 'delete')),
+    old_line INTEGER NOT NULL,
+    old_lines INTEGER NOT NULL,
+    new_line INTEGER NOT NULL,
+    new_lines INTEGER NOT NULL,
+    old_text TEXT,
+    new_text TEXT,
+    omitted TEXT CHECK (omitted IN ('secret', 'long')),
+    old_digest TEXT,
+    new_digest TEXT,
+    UNIQUE (comparison, old_line, new_line)
+) STRICT;
+
+CREATE TABLE event_comparison (
+    seq INTEGER NOT NULL,
+    since TEXT NOT NULL CHECK (since IN ('approved', 'previous')),
+    comparison INTEGER NOT NULL REFERENCES comparison(id),
+    PRIMARY KEY (seq, since)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX event_comparison_by_comparison ON event_comparison (comparison);
+
+CREATE VIEW differences AS
+SELECT d.id AS id, c.path AS path, c.before AS before, c.after AS after, d.operation AS operation,
+       d.old_line AS old_line, d.old_lines AS old_lines, d.new_line AS new_line, d.new_lines AS new_lines,
+       d.old_text AS old_text, d.new_text AS new_text, d.omitted AS omitted,
+       d.old_digest AS old_digest, d.new_digest AS new_digest, d.comparison AS comparison
+FROM difference d JOIN comparison c ON c.id = d.comparison;
+
+CREATE VIEW event_differences AS
+SELECT e.seq AS seq, e.since AS since, d.id AS difference
+FROM event_comparison e JOIN difference d ON d.comparison = e.comparison;
 "#;
 
 pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {
