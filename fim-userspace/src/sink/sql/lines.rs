@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::fault::Fault;
 use super::rows::LedgerKey;
-use super::server::Session;
+use super::session::Session;
 use super::table::{COMPARISONS, DIFFERENCES, EVENT_COMPARISONS};
 use super::value::{Row, Value};
 use super::{Central, CentralError, Job};
