@@ -146,7 +146,7 @@ fn origins(
 fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, HashMap<u64, Arc<Record>>)> {
     let (mut steps, mut records) = (Vec::new(), HashMap::new());
     let mut names = vec![path.to_path_buf()];
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut read) = (BTreeSet::new(), HashMap::new());
     while let Some(name) = names.pop().filter(|_| seen.len() < MOST_NAMES) {
         if !seen.insert(name.clone()) {
             continue;
@@ -158,7 +158,7 @@ fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, HashMap<u64, 
                 continue;
             }
             let runs = match compared.outcome {
-                Outcome::Lines => Some(runs(view, compared.id)?),
+                Outcome::Lines => Some(runs(view, compared.id, &mut read)?),
                 _ => None,
             };
             let step = Step { seq, before: compared.pair.before, after: compared.pair.after, runs };
@@ -179,10 +179,14 @@ fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, HashMap<u64, 
     Ok((steps, records))
 }
 
-fn runs(view: &View, comparison: i64) -> anyhow::Result<Vec<Run>> {
+/// What a comparison found; `read`: those that were asked for before.
+fn runs(view: &View, comparison: i64, read: &mut HashMap<i64, Arc<[Run]>>) -> anyhow::Result<Arc<[Run]>> {
+    if let Some(runs) = read.get(&comparison) {
+        return Ok(runs.clone());
+    }
     let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let differences = view.store.differences(comparison)?;
-    Ok(differences
+    let runs: Arc<[Run]> = differences
         .iter()
         .map(|d| Run {
             old_line: number(d.old.line),
@@ -190,7 +194,9 @@ fn runs(view: &View, comparison: i64) -> anyhow::Result<Vec<Run>> {
             new_line: number(d.new.line),
             new_lines: number(d.new.lines),
         })
-        .collect())
+        .collect();
+    read.insert(comparison, runs.clone());
+    Ok(runs)
 }
 
 fn run_of(row: &linediff::Row) -> Run {

@@ -282,7 +282,7 @@ pub fn diff(setting: &Setting) -> Outcome {
         fs::create_dir(dir.join("d"))?;
         fs::write(dir.join("d/text"), (1..40).map(|n| format!("line {n}\n")).collect::<String>())?;
         fs::write(dir.join("d/binary"), b"a\0b")?;
-        fs::write(dir.join("d/large"), "x".repeat(3 << 20))?;
+        fs::write(dir.join("d/large"), "x".repeat(5 << 20))?;
         symlink("here", dir.join("link"))
     })?;
     let (text, dir) = (world.path("d/text"), world.path("d"));
@@ -305,13 +305,20 @@ pub fn diff(setting: &Setting) -> Outcome {
     ];
     has(&said, &expected)?;
     fs::write(world.path("d/binary"), b"a\0c").map_err(io)?;
-    fs::write(world.path("d/large"), "y".repeat(3 << 20)).map_err(io)?;
+    fs::write(world.path("d/large"), "y".repeat(5 << 20)).map_err(io)?;
     fs::remove_file(world.path("link")).map_err(io)?;
     symlink("there", world.path("link")).map_err(io)?;
     fs::write(world.path(ODD), "odd\n").map_err(io)?;
     has(
         &world.about(&["diff"], &dir)?.expect(1)?,
-        &["d/text", "d/binary", "d/large", "binary files differ", "3145728 bytes"],
+        &[
+            "d/text",
+            "d/binary",
+            "d/large",
+            "binary files differ",
+            "5242880 bytes",
+            "too large to compare by line",
+        ],
     )?;
     has(&world.about(&["diff"], &world.path("link"))?.expect(1)?, &["target here -> there"])?;
     has(&world.about(&["diff"], &world.path(ODD))?.expect(1)?, &["created", "\\x0a\\x1b", "+odd"])?;
