@@ -7,8 +7,9 @@ use std::thread;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
 use crate::core::plan::Step;
-use crate::respond::{Outcome, Pending, Responder, ResponseError};
-use crate::tree::inspect::inspect;
+use crate::respond::{Folder, Outcome, Pending, Responder, ResponseError};
+use crate::tree::inspect::inspect_at;
+use crate::tree::near::Near;
 
 use super::watch::Watch;
 
@@ -36,35 +37,42 @@ pub fn begin(responder: &Responder, watch: &Watch, steps: &[(usize, Step)]) -> V
         | Step::Delete { path, .. } => path.clone(),
         Step::MoveBack { to, .. } => to.clone(),
     };
-    let one = |(_, step): &(usize, Step)| {
+    let one = |folder: &mut Option<Folder>, (_, step): &(usize, Step)| {
         let mut left = Vec::new();
-        (responder.begin(&watch.root, step, &mut left), left)
+        let outcome = responder.begin(&watch.root, step, folder, &mut left);
+        left.iter_mut().for_each(Pending::is_of_many);
+        (outcome, left)
     };
     each(steps, path, one)
 }
 
-/// The files among `paths` that are there and can be read.
+/// The files among `paths` that are there and can be read, in folders with nothing mounted over them.
 pub fn read(watch: &Watch, paths: &[RelPath]) -> HashMap<RelPath, Found> {
-    let is_file = |found: &Found| found.entry.kind == FileType::Regular;
-    let one = |path: &RelPath| inspect(&watch.root, path, None).ok().flatten().filter(is_file);
+    let one = |near: &mut Option<Near>, path: &RelPath| {
+        *near = Near::of(&watch.root, path.parent()?, near.take()).ok().flatten();
+        let found = inspect_at(near.as_ref()?.fd(), path.name()?, None).ok().flatten();
+        found.filter(|found| found.entry.kind == FileType::Regular)
+    };
     let found = each(paths, RelPath::clone, one);
     paths.iter().cloned().zip(found).filter_map(|(path, found)| Some((path, found?))).collect()
 }
 
 /// Does `work` for each item; results in their order. What lies in one folder is done by one thread, one after the other:
-/// a response may lift a folder's immutable flag for a moment.
-fn each<T: Sync, R: Send>(
+/// a response may lift a folder's immutable flag for a moment. `work` may keep something from one item to the next.
+fn each<T: Sync, K: Default, R: Send>(
     items: &[T],
     path: impl Fn(&T) -> RelPath,
-    work: impl Fn(&T) -> R + Sync,
+    work: impl Fn(&mut K, &T) -> R + Sync,
 ) -> Vec<R> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
     if items.len() < WORTHWHILE || threads < 2 {
-        return items.iter().map(work).collect();
+        let mut kept = K::default();
+        return items.iter().map(|item| work(&mut kept, item)).collect();
     }
     let mut done: Vec<(usize, R)> = Vec::with_capacity(items.len());
     let part = |indices: &[usize]| -> Vec<(usize, R)> {
-        indices.iter().filter_map(|i| Some((*i, work(items.get(*i)?)))).collect()
+        let mut kept = K::default();
+        indices.iter().filter_map(|i| Some((*i, work(&mut kept, items.get(*i)?)))).collect()
     };
     let part = &part;
     let parts = by_folder(items, path, threads);
@@ -134,6 +142,7 @@ mod tests {
     #[test]
     fn results_come_in_the_order_of_the_items() {
         let items: Vec<RelPath> = (0..200).map(|i| path(&format!("d{}/f{i}", i % 5))).collect();
-        assert_eq!(each(&items, RelPath::clone, RelPath::clone), items);
+        let work = |_: &mut (), path: &RelPath| path.clone();
+        assert_eq!(each(&items, RelPath::clone, work), items);
     }
 }

@@ -109,10 +109,7 @@ impl Reconciler {
             }
             std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
             self.turn();
-            // As long as more is known to be wrong, putting it right comes first.
-            if signals.is_empty() || self.begun.is_full() {
-                self.conclude();
-            }
+            self.conclude_due(signals.is_empty());
             self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
             self.housekeeping();
         }
@@ -147,6 +144,7 @@ impl Reconciler {
         let own = self.journal.retry_at().into_iter().chain(self.standing.next_due());
         let own = own.chain(self.repetition.next_end());
         let kept = Some(self.keeper.due()).filter(|_| self.journal.healthy());
+        let own = own.chain(self.begun.due_ns());
         let next = intervals.chain(kept).chain(rescans).chain(report).chain(due).chain(own).min();
         next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
     }
@@ -344,9 +342,7 @@ impl Reconciler {
                 self.rescans.push((id, retry, true));
                 return false;
             }
-            if self.begun.is_full() {
-                self.conclude();
-            }
+            self.conclude_due(false);
             self.write();
         }
         true
@@ -397,7 +393,7 @@ impl Reconciler {
         }
         self.admit(watch, &mut acts);
         self.announce_intents(watch, &mut acts)?;
-        let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts);
+        let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts, self.begun.room());
         self.after_storing(watch);
         let now = boottime_ns();
         for act in acts.iter().filter(|act| !act.done.is_empty()) {

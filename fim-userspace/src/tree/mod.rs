@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod hash;
 pub mod inspect;
 pub mod mounts;
+pub mod near;
 pub mod private;
 pub mod root;
 

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 
 use sha2::{Digest as _, Sha256};
-use zstd::zstd_safe::{DCtx, ResetDirective};
+use zstd::zstd_safe::{self, DCtx, ResetDirective};
 
 use super::room::Metered;
-use super::{Form, VaultError};
+use super::{Form, SMALL, VaultError};
 use crate::core::entry::Digest;
 
 /// Restoring waits for nothing but decompression, and storing evidence should be quick; both hardly depend on it.
@@ -82,8 +82,7 @@ pub fn read(
             // Making one takes longer than decompressing a small file with it.
             let mut context = DECOMPRESSOR.take().unwrap_or_default();
             let _ = context.reset(ResetDirective::SessionOnly);
-            let from = BufReader::with_capacity(PIECE, object);
-            let copied = copy(zstd::stream::read::Decoder::with_context(from, &mut context), out, corrupt);
+            let copied = decompress(object, &mut context, out, corrupt);
             DECOMPRESSOR.set(Some(context));
             copied?
         }
@@ -93,6 +92,29 @@ pub fn read(
         return Err(corrupt(format!("its content has the digest {actual}")));
     }
     Ok(total)
+}
+
+/// Digest and length of what a frame holds, which is written to `out`. A small one is read and decompressed in one piece.
+fn decompress(
+    mut object: File,
+    context: &mut DCtx<'static>,
+    out: &mut impl Write,
+    corrupt: &dyn Fn(String) -> VaultError,
+) -> Result<(Digest, u64), VaultError> {
+    let mut start = vec![0; PIECE];
+    let n = object.read(&mut start).map_err(|e| corrupt(e.to_string()))?;
+    start.truncate(n);
+    let length = if n < PIECE { zstd_safe::get_frame_content_size(&start).ok().flatten() } else { None };
+    if let Some(length) = length.filter(|length| *length <= SMALL) {
+        let mut content = Vec::with_capacity(length as usize);
+        let failed = |code| corrupt(zstd_safe::get_error_name(code).to_owned());
+        context.decompress(&mut content, &start).map_err(failed)?;
+        let digest = digest(&content);
+        out.write_all(&content).map_err(VaultError::Target)?;
+        return Ok((digest, content.len() as u64));
+    }
+    let from = BufReader::with_capacity(PIECE, io::Cursor::new(start).chain(object));
+    copy(zstd::stream::read::Decoder::with_context(from, context), out, corrupt)
 }
 
 /// Copies all that `from` gives; returns its digest and length.
