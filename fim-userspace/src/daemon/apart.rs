@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::core::entry::{FileType, Found};
@@ -65,56 +66,46 @@ fn each<T: Sync, K: Default, R: Send>(
     work: impl Fn(&mut K, &T) -> R + Sync,
 ) -> Vec<R> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
-    if items.len() < WORTHWHILE || threads < 2 {
+    let folders = if items.len() < WORTHWHILE || threads < 2 { Vec::new() } else { by_folder(items, path) };
+    if folders.len() < 2 {
         let mut kept = K::default();
         return items.iter().map(|item| work(&mut kept, item)).collect();
     }
-    let mut done: Vec<(usize, R)> = Vec::with_capacity(items.len());
-    let part = |indices: &[usize]| -> Vec<(usize, R)> {
-        let mut kept = K::default();
-        indices.iter().filter_map(|i| Some((*i, work(&mut kept, items.get(*i)?)))).collect()
+    let next = AtomicUsize::new(0);
+    // Each takes the next folder as soon as it is done with one: processors may have other work.
+    let part = || -> Vec<(usize, R)> {
+        let (mut kept, mut done) = (K::default(), Vec::new());
+        while let Some(folder) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.extend(folder.iter().filter_map(|i| Some((*i, work(&mut kept, items.get(*i)?)))));
+        }
+        done
     };
-    let part = &part;
-    let parts = by_folder(items, path, threads);
+    let mut done: Vec<(usize, R)> = Vec::with_capacity(items.len());
     thread::scope(|scope| {
-        let (own, others) = parts.split_at(1);
-        let begun: Vec<_> = others
-            .iter()
-            .map(|indices| {
-                let name = thread::Builder::new().name("fim-apart".into());
-                (indices, name.spawn_scoped(scope, move || part(indices)))
-            })
-            .collect();
-        own.iter().for_each(|indices| done.extend(part(indices)));
-        for (indices, thread) in begun {
-            match thread.map(thread::ScopedJoinHandle::join) {
-                Ok(Ok(results)) => done.extend(results),
-                Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                // No thread to be had: then it takes longer.
-                Err(_) => done.extend(part(indices)),
+        // Without a thread to be had it only takes longer.
+        let spawn = |_| thread::Builder::new().name("fim-apart".into()).spawn_scoped(scope, part).ok();
+        let others: Vec<_> = (1..threads.min(folders.len())).filter_map(spawn).collect();
+        done.extend(part());
+        for other in others {
+            match other.join() {
+                Ok(results) => done.extend(results),
+                Err(panic) => std::panic::resume_unwind(panic),
             }
         }
     });
-    done.sort_by_key(|(index, _)| *index);
+    done.sort_unstable_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Indices of `items` in `count` parts of about the same size, no folder in two of them.
-fn by_folder<T>(items: &[T], path: impl Fn(&T) -> RelPath, count: usize) -> Vec<Vec<usize>> {
+/// Indices of `items`, each folder's together; the largest folder first, so that none is left over at the end.
+fn by_folder<T>(items: &[T], path: impl Fn(&T) -> RelPath) -> Vec<Vec<usize>> {
     let mut folders: HashMap<Option<RelPath>, Vec<usize>> = HashMap::new();
     for (index, item) in items.iter().enumerate() {
         folders.entry(path(item).parent()).or_default().push(index);
     }
     let mut folders: Vec<Vec<usize>> = folders.into_values().collect();
-    folders.sort_by_key(|indices| std::cmp::Reverse(indices.len()));
-    let mut parts: Vec<Vec<usize>> = vec![Vec::new(); count];
-    for indices in folders {
-        if let Some(least) = parts.iter_mut().min_by_key(|part| part.len()) {
-            least.extend(indices);
-        }
-    }
-    parts.retain(|part| !part.is_empty());
-    parts
+    folders.sort_by_key(|indices| (std::cmp::Reverse(indices.len()), indices.first().copied()));
+    folders
 }
 
 #[cfg(test)]
@@ -128,15 +119,21 @@ mod tests {
     #[test]
     fn no_folder_is_worked_in_by_two_threads() {
         let items: Vec<RelPath> = (0..90).map(|i| path(&format!("d{}/f{i}", i % 7))).collect();
-        let parts = by_folder(&items, RelPath::clone, 3);
-        let mut home = HashMap::new();
-        for (part, indices) in parts.iter().enumerate() {
-            assert!(indices.len() >= 20, "{parts:?}");
-            for index in indices {
-                assert_eq!(*home.entry(items[*index].parent()).or_insert(part), part);
-            }
+        let folders = by_folder(&items, RelPath::clone);
+        assert_eq!((folders.len(), folders.concat().len()), (7, items.len()));
+        for folder in folders {
+            let home = items[folder[0]].parent();
+            assert!(folder.iter().all(|i| items[*i].parent() == home), "{folder:?}");
         }
-        assert_eq!(parts.concat().len(), items.len());
+        let names = |kept: &mut Vec<RelPath>, item: &RelPath| {
+            kept.push(item.parent().expect("has one"));
+            (thread::current().id(), kept.clone())
+        };
+        let mut home = HashMap::new();
+        for (thread, kept) in each(&items, RelPath::clone, names) {
+            let folder = kept.last().expect("one at least").clone();
+            assert_eq!(*home.entry(folder).or_insert(thread), thread);
+        }
     }
 
     #[test]

@@ -24,8 +24,13 @@ pub struct Intent {
 }
 
 impl Store {
-    /// Notes what is about to be done, in one transaction.
+    /// Notes what is about to be done, in one transaction. A checkpoint that becomes due waits for the next other one: files
+    /// are wrong meanwhile.
     pub fn intents_begin(&mut self, intents: &[Intent]) -> Result<Vec<IntentId>, StoreError> {
+        self.without_checkpoint(|store| store.note(intents))
+    }
+
+    fn note(&mut self, intents: &[Intent]) -> Result<Vec<IntentId>, StoreError> {
         self.transact("noting a response", |db| {
             let mut insert = db.prepare_cached("INSERT INTO intent (body) VALUES (?1)")?;
             intents
