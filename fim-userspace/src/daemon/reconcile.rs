@@ -14,7 +14,7 @@ use crate::core::repetition::Repetition;
 use crate::respond::{Pending, Responder};
 use crate::store::seal;
 use crate::store::vault::Vault;
-use crate::store::{Intent, Store, StoreError, Upkeep};
+use crate::store::{Planned, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
 use super::clock::boottime_ns;
@@ -427,15 +427,15 @@ impl Reconciler {
         if acting.is_empty() {
             return Ok(());
         }
-        let intents: Vec<Intent> = acting
+        let planned: Vec<Planned<'_>> = acting
             .iter()
-            .map(|act| Intent {
-                watch: watch.path().to_path_buf(),
-                path: act.finding.change.path.clone(),
-                event: act.event.clone(),
+            .map(|act| Planned {
+                watch: watch.path(),
+                path: &act.finding.change.path,
+                event: &act.event,
             })
             .collect();
-        let ids = self.store.intents_begin(&intents)?;
+        let ids = self.store.intents_begin(planned)?;
         acting.into_iter().zip(ids).for_each(|(act, id)| act.intent = Some(id));
         Ok(())
     }

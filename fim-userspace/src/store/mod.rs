@@ -39,7 +39,7 @@ pub use baseline::{Rebuild, Taken};
 pub use cursor::SinkState;
 pub use error::StoreError;
 pub use evidence::{EvidenceRow, References};
-pub use intent::{Intent, IntentId};
+pub use intent::{Intent, IntentId, Planned};
 pub use ledger::Head;
 pub use links::{EvidenceCopy, Link};
 pub use lock::Lock;

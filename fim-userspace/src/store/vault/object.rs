@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use zstd::zstd_safe::{self, DCtx, ResetDirective};
 
 use super::room::Metered;
-use super::{Form, SMALL, VaultError};
+use super::{Form, VaultError};
 use crate::core::entry::Digest;
 
 /// Restoring waits for nothing but decompression, and storing evidence should be quick; both hardly depend on it.
@@ -17,7 +17,7 @@ const LEVEL: i32 = 1;
 const CHUNK: usize = 256 * 1024;
 
 /// Compressed content read at once; most files of configuration are one piece of it.
-const PIECE: usize = 32 * 1024;
+const PIECE: usize = 16 * 1024;
 
 thread_local! {
     static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
@@ -101,19 +101,25 @@ fn decompress(
     out: &mut impl Write,
     corrupt: &dyn Fn(String) -> VaultError,
 ) -> Result<(Digest, u64), VaultError> {
-    let mut start = vec![0; PIECE];
+    let mut start = [0; PIECE];
     let n = object.read(&mut start).map_err(|e| corrupt(e.to_string()))?;
-    start.truncate(n);
-    let length = if n < PIECE { zstd_safe::get_frame_content_size(&start).ok().flatten() } else { None };
-    if let Some(length) = length.filter(|length| *length <= SMALL) {
-        let mut content = Vec::with_capacity(length as usize);
+    let start = &start[..n];
+    let length = if n < PIECE { zstd_safe::get_frame_content_size(start).ok().flatten() } else { None };
+    if let Some(length) = length.filter(|length| *length <= CHUNK as u64) {
+        let mut content = BYTES.take();
+        content.clear();
+        content.reserve(length as usize);
         let failed = |code| corrupt(zstd_safe::get_error_name(code).to_owned());
-        context.decompress(&mut content, &start).map_err(failed)?;
-        let digest = digest(&content);
-        out.write_all(&content).map_err(VaultError::Target)?;
-        return Ok((digest, content.len() as u64));
+        let whole = context.decompress(&mut content, start).map_err(failed);
+        let whole = whole.map(|_| (digest(&content), content.len() as u64));
+        let written = whole.and_then(|whole| {
+            out.write_all(&content).map_err(VaultError::Target)?;
+            Ok(whole)
+        });
+        BYTES.set(content);
+        return written;
     }
-    let from = BufReader::with_capacity(PIECE, io::Cursor::new(start).chain(object));
+    let from = BufReader::with_capacity(PIECE, start.chain(object));
     copy(zstd::stream::read::Decoder::with_context(from, context), out, corrupt)
 }
 
