@@ -164,7 +164,7 @@ impl View {
         }
         let changed = || format!("{} changes while it is read; look again", escape(&watch.absolute(path)));
         let object = watch.root.open_path(path).with_context(changed)?;
-        let (now, _) = crate::tree::attributes::read(object.as_fd()).with_context(changed)?;
+        let (now, _) = crate::tree::attributes::read_unopened(object.as_fd()).with_context(changed)?;
         if now.kind != FileType::Regular {
             bail!(changed());
         }

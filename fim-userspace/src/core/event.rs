@@ -42,6 +42,25 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    pub const ALL: [Self; 16] = [
+        Self::Created,
+        Self::Modified,
+        Self::Deleted,
+        Self::Renamed,
+        Self::Attributes,
+        Self::Type,
+        Self::Started,
+        Self::Stopped,
+        Self::CoverageGap,
+        Self::Rescanned,
+        Self::Interrupted,
+        Self::Trouble,
+        Self::Accepted,
+        Self::Released,
+        Self::Purged,
+        Self::Escalated,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",

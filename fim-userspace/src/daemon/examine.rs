@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::core::change::{Change, ChangeKind, compare_but, mounted_over};
-use crate::core::correlate::{Correlator, Deeds, Look};
+use crate::core::correlate::{Correlator, Look};
 use crate::core::entry::{Aspect, FileType, Found};
 use crate::core::path::RelPath;
+use crate::core::witness::Deeds;
 use crate::store::{Store, StoreError};
 use crate::tree::private::is_in_flight;
 use crate::tree::{TreeError, inspect};

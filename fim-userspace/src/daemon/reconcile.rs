@@ -220,6 +220,7 @@ impl Reconciler {
                     self.sight.linked(&watch, &seen.path);
                 }
                 self.correlator.observe(seen, boottime_ns());
+                self.shed();
             }
             Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
             Signal::Scanned { watch, files, different, unreadable, unmarked, unmarked_why } => {
@@ -271,6 +272,17 @@ impl Reconciler {
             self.progress.gap();
             self.scanner.rescan(watch.id);
         }
+    }
+
+    /// Reports that came while nothing could be dealt with have a limit in memory too.
+    fn shed(&mut self) {
+        let Some((id, count)) = self.correlator.shed() else { return };
+        let Some(watch) = self.watch(id) else { return };
+        let message =
+            format!("{count} reports that waited were given up for want of room; the watch is scanned again");
+        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
+        self.progress.gap();
+        self.rescans.push((id, boottime_ns() + COVER_NS, true));
     }
 
     fn scanned(&mut self, id: WatchId, files: u64, different: u64, unreadable: &[String]) {
@@ -429,11 +441,7 @@ impl Reconciler {
         }
         let planned: Vec<Planned<'_>> = acting
             .iter()
-            .map(|act| Planned {
-                watch: watch.path(),
-                path: &act.finding.change.path,
-                event: &act.event,
-            })
+            .map(|act| Planned { watch: watch.path(), path: &act.finding.change.path, event: &act.event })
             .collect();
         let ids = self.store.intents_begin(planned)?;
         acting.into_iter().zip(ids).for_each(|(act, id)| act.intent = Some(id));

@@ -1,11 +1,12 @@
 //! What comes after a response: the record, the notes, and another look where it is needed.
 
-use crate::core::correlate::{Deeds, Look};
+use crate::core::correlate::Look;
 use crate::core::entry::{Entry, FileType, Found};
 use crate::core::event::Response;
 use crate::core::path::RelPath;
 use crate::core::plan::Step;
 use crate::core::quarantine::Reason;
+use crate::core::witness::Deeds;
 use crate::respond::Evidence;
 use crate::store::{EvidenceRow, StoreError, Upkeep};
 use crate::tree::inspect;

@@ -10,13 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::core::correlate::{Correlator, Deeds, Look};
+use crate::core::correlate::{Correlator, Look};
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
 use crate::core::quarantine::Reason;
 use crate::core::repetition::Repetition;
 use crate::core::tier::Tier;
+use crate::core::witness::Deeds;
 use crate::respond::Responder;
 use crate::store::vault::Vault;
 use crate::store::{Lock, Store};

@@ -272,8 +272,9 @@ fn what_stands_is_noted_until_it_is_resolved() {
     let mut store = Store::open(dir.path()).expect("opens");
     let etc = Path::new(ETC);
     store.baseline_put_many(etc, &[(rel("a"), found(1))]).expect("written");
-    let ids =
-        store.intents_begin([Intent { watch: ETC.into(), path: rel("a"), event: event(1) }.planned()]).expect("noted");
+    let ids = store
+        .intents_begin([Intent { watch: ETC.into(), path: rel("a"), event: event(1) }.planned()])
+        .expect("noted");
     let moved = Identity { dev: 5, ino: 6, ctime_ns: 7, nlink: 8 };
     let upkeep = Upkeep {
         seen: vec![(rel("a"), moved)],

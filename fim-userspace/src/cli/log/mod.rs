@@ -89,11 +89,8 @@ struct List {
 }
 
 fn kind(text: &str) -> Result<EventKind, String> {
-    serde_json::from_value(text.into()).map_err(|_| {
-        "it is one of created, modified, deleted, renamed, attributes, type, started, stopped, coverage_gap, rescanned, \
-         interrupted, trouble, accepted, released, purged, escalated"
-            .into()
-    })
+    let known = EventKind::ALL.map(EventKind::as_str).join(", ");
+    EventKind::ALL.into_iter().find(|k| k.as_str() == text).ok_or_else(|| format!("it is one of {known}"))
 }
 
 fn severity(text: &str) -> Result<Severity, String> {

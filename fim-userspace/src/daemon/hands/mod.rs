@@ -22,7 +22,7 @@ use crate::core::plan::Step;
 use crate::core::quarantine::Reason;
 use crate::respond::{Responder, ResponseError};
 use crate::store::vault::Vault;
-use crate::store::{EvidenceRow, Planned, IntentId, Store, StoreError};
+use crate::store::{EvidenceRow, IntentId, Planned, Store, StoreError};
 
 pub use alone::Alone;
 pub use approve::in_order;

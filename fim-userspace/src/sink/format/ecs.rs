@@ -141,14 +141,7 @@ fn file(doc: &mut Doc, record: &Record) {
         doc.maybe("file.extension", extension.map(|(_, end)| end));
     }
     if let Some(state) = state(record) {
-        doc.set("file.type", file_type(state.kind));
-        doc.maybe("file.hash.sha256", state.sha256.as_deref());
-        doc.set("file.size", state.size);
-        doc.set("file.mode", state.mode.as_str());
-        doc.set("file.uid", state.uid.to_string());
-        doc.set("file.gid", state.gid.to_string());
-        doc.maybe("file.mtime", state.mtime.as_deref());
-        doc.maybe("file.target_path", state.target.as_deref());
+        put_state(doc, "file.", state);
     }
     let mut hashes: Vec<&str> =
         [&event.before, &event.after].into_iter().flatten().filter_map(|s| s.sha256.as_deref()).collect();
@@ -224,13 +217,18 @@ fn own(doc: &mut Doc, event: &Event) {
 /// The approved state in the words of `file.*`.
 fn before_state(state: &State) -> Value {
     let mut doc = Doc::default();
-    doc.set("type", file_type(state.kind));
-    doc.maybe("hash.sha256", state.sha256.as_deref());
-    doc.set("size", state.size);
-    doc.set("mode", state.mode.as_str());
-    doc.set("uid", state.uid.to_string());
-    doc.set("gid", state.gid.to_string());
-    doc.maybe("mtime", state.mtime.as_deref());
-    doc.maybe("target_path", state.target.as_deref());
+    put_state(&mut doc, "", state);
     Value::Object(doc.0)
+}
+
+fn put_state(doc: &mut Doc, prefix: &str, state: &State) {
+    let field = |name: &str| format!("{prefix}{name}");
+    doc.set(&field("type"), file_type(state.kind));
+    doc.maybe(&field("hash.sha256"), state.sha256.as_deref());
+    doc.set(&field("size"), state.size);
+    doc.set(&field("mode"), state.mode.as_str());
+    doc.set(&field("uid"), state.uid.to_string());
+    doc.set(&field("gid"), state.gid.to_string());
+    doc.maybe(&field("mtime"), state.mtime.as_deref());
+    doc.maybe(&field("target_path"), state.target.as_deref());
 }

@@ -11,6 +11,7 @@ mod postgres;
 mod rows;
 mod schema;
 mod server;
+mod session;
 mod table;
 mod tls;
 mod value;
@@ -26,7 +27,8 @@ use tokio::time::timeout;
 use self::compare::compare_end;
 use self::fault::Fault;
 use self::rows::{Item, LedgerKey};
-use self::server::{Server, Session};
+use self::server::Server;
+use self::session::Session;
 use super::{Delivered, Sink, SinkError, open, with_store};
 use crate::config::central::is_host_id;
 use crate::config::{CENTRAL, CentralConfig};
@@ -159,7 +161,7 @@ impl Central {
     }
 
     async fn begin(&self) -> Result<Open, Fault> {
-        let mut session = self.server.connect().await?;
+        let mut session = Session::open(&self.server).await?;
         schema::migrate(&mut session).await?;
         let generation = self.local(Store::ledger_generation).await?;
         // An empty ledger has nothing to deliver; only the host is made known then.

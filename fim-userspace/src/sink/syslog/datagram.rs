@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tokio::net::{UdpSocket, UnixDatagram, lookup_host};
 use tokio::time::timeout;
 
-use super::CONNECT;
+use super::{CONNECT, Loss};
 use crate::core::path::display;
 
 /// How long a refusal may take to come back.
@@ -55,12 +55,12 @@ impl Datagram {
     }
 
     /// Whether a refusal of what was sent earlier has come back.
-    pub fn lost(&mut self) -> Option<Instant> {
+    pub fn lost(&mut self) -> Option<Loss> {
         let error = match &self.socket {
             Socket::Udp(socket) => socket.take_error(),
             Socket::Unix(socket) => socket.take_error(),
         };
-        (!matches!(error, Ok(None))).then(Instant::now)
+        (!matches!(error, Ok(None))).then(|| Loss { at: Instant::now(), unread: false })
     }
 
     /// Each message is a datagram. A refusal that comes back within moments is an error.

@@ -2,8 +2,9 @@
 //!
 //! Syslog has no acknowledgements. A datagram that nobody received is only noticed where a refusal comes back. On a
 //! connection a batch counts as delivered when the other side's kernel has acknowledged its last byte and the
-//! connection still stands; what that kernel had and the server's program never read cannot be known, so what was
-//! sent in the seconds before a connection broke is sent once more.
+//! connection still stands. What that kernel had and the server's program never read shows only at the end: a socket
+//! with unread bytes ends with a reset (RFC 1122, 4.2.2.13; RFC 2525, 2.17). Then all that is kept is sent once more;
+//! after an orderly end what was sent in the seconds before, since a program can die with what it has read.
 
 mod datagram;
 mod stream;
@@ -31,8 +32,11 @@ const UDP_LIMIT: usize = 2_048;
 const UNIX_LIMIT: usize = 8_192;
 /// Until a server has answered.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A server that closes so soon after a batch may not have read it; one that closes later was merely tired of waiting.
+/// A server that closes so soon after a batch may not have dealt with it; one that closes later was merely tired of
+/// waiting.
 const DOUBT: Duration = Duration::from_secs(5);
+/// A reset so long after a batch is a firewall's that forgot an idle connection.
+const UNREAD: Duration = Duration::from_secs(600);
 /// So much is kept for repeating: about what a server's kernel holds for a program that does not read.
 const DOUBTFUL_BYTES: usize = 4 << 20;
 
@@ -48,6 +52,16 @@ pub struct Syslog {
     recent: VecDeque<Sent>,
     /// What was delivered and may not have arrived: it goes first.
     repeat: Vec<Vec<u8>>,
+    /// How far back an orderly end puts deliveries in doubt.
+    doubt: Duration,
+}
+
+/// How a link ended.
+#[derive(Clone, Copy)]
+struct Loss {
+    at: Instant,
+    /// The other side had bytes that its program never read.
+    unread: bool,
 }
 
 enum Link {
@@ -83,6 +97,7 @@ impl Syslog {
             link: None,
             recent: VecDeque::new(),
             repeat: Vec::new(),
+            doubt: DOUBT,
         })
     }
 
@@ -123,7 +138,7 @@ impl Syslog {
             match link.lost() {
                 None if !link.is_old() => return Ok(link),
                 None => self.recent.clear(),
-                Some(loss) => self.doubt(loss),
+                Some(loss) => self.put_in_doubt(loss),
             }
         }
         self.connect().await
@@ -134,13 +149,15 @@ impl Syslog {
         let all: Vec<&[u8]> = self.repeat.iter().chain(&messages).map(Vec::as_slice).collect();
         match link.send(&all).await {
             Ok(()) => {
-                self.repeat.clear();
-                self.remember(messages);
+                let mut sent = std::mem::take(&mut self.repeat);
+                sent.extend(messages);
+                self.remember(sent);
                 self.link = Some(link);
                 Ok(())
             }
             Err(e) => {
-                self.doubt(Instant::now());
+                let loss = link.lost().unwrap_or(Loss { at: Instant::now(), unread: false });
+                self.put_in_doubt(loss);
                 Err(e)
             }
         }
@@ -151,7 +168,7 @@ impl Syslog {
         self.recent.push_back(Sent { messages, at: now });
         let mut bytes: usize = self.recent.iter().map(Sent::bytes).sum();
         while let Some(oldest) = self.recent.front() {
-            if bytes <= DOUBTFUL_BYTES && now.saturating_duration_since(oldest.at) < DOUBT {
+            if bytes <= DOUBTFUL_BYTES && now.saturating_duration_since(oldest.at) < UNREAD {
                 break;
             }
             bytes -= oldest.bytes();
@@ -159,10 +176,10 @@ impl Syslog {
         }
     }
 
-    /// The link ended at `loss`: what was sent shortly before may not have been read.
-    fn doubt(&mut self, loss: Instant) {
+    fn put_in_doubt(&mut self, loss: Loss) {
+        let reach = if loss.unread { UNREAD } else { self.doubt };
         for sent in self.recent.drain(..) {
-            if loss.saturating_duration_since(sent.at) < DOUBT {
+            if loss.at.saturating_duration_since(sent.at) < reach {
                 self.repeat.extend(sent.messages);
             }
         }
@@ -170,8 +187,7 @@ impl Syslog {
 }
 
 impl Link {
-    /// When the link ended, if it has.
-    fn lost(&mut self) -> Option<Instant> {
+    fn lost(&mut self) -> Option<Loss> {
         match self {
             Self::Datagram(socket) => socket.lost(),
             Self::Stream(stream) => stream.lost(),

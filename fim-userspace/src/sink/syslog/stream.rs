@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{CONNECT, tls};
+use super::{CONNECT, Loss, tls};
 use crate::sink::line::printable;
 use crate::sys::outq::unacknowledged;
 
@@ -21,7 +21,7 @@ const BATCH: Duration = Duration::from_secs(30);
 /// Between looks whether the last byte was acknowledged; doubled from the first to the second.
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 
-pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+trait Bytes: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Bytes for T {}
 
 pub(super) struct Stream {
@@ -32,11 +32,23 @@ pub(super) struct Stream {
     reader: JoinHandle<()>,
 }
 
-/// What the reading side found at its end.
+/// How the connection ended. The kernel tells a reset once, to whoever asks first, so the first answer stays.
 #[derive(Default)]
 struct End {
-    found: OnceLock<(String, Instant)>,
+    found: OnceLock<(String, Loss)>,
     told: Notify,
+}
+
+impl End {
+    fn orderly(&self) -> &(String, Loss) {
+        self.found.get_or_init(|| (CLOSED.to_owned(), Loss { at: Instant::now(), unread: false }))
+    }
+
+    fn broken(&self, error: &io::Error) -> &(String, Loss) {
+        // A broken pipe is a reset that came after an orderly end.
+        let unread = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        self.found.get_or_init(|| (printable(&error.to_string()), Loss { at: Instant::now(), unread }))
+    }
 }
 
 impl Stream {
@@ -49,7 +61,7 @@ impl Stream {
         let socket = StdTcp::from(tcp.as_fd().try_clone_to_owned().map_err(failed)?);
         let bytes: Box<dyn Bytes> = match tls {
             None => Box::new(tcp),
-            Some(tls) => timeout(CONNECT, tls.connect(host, tcp)).await.map_err(late)??,
+            Some(tls) => Box::new(timeout(CONNECT, tls.connect(host, tcp)).await.map_err(late)??),
         };
         let (read, write) = tokio::io::split(bytes);
         let end = Arc::new(End::default());
@@ -57,22 +69,20 @@ impl Stream {
         Ok(Self { write, socket, end, reader })
     }
 
-    /// When the other side closed the connection, or it broke.
-    pub fn lost(&mut self) -> Option<Instant> {
-        self.ended().map(|(_, at)| at)
+    /// That the other side closed the connection, or it broke.
+    pub fn lost(&mut self) -> Option<Loss> {
+        self.ended().map(|(_, loss)| *loss)
     }
 
-    fn ended(&self) -> Option<(String, Instant)> {
-        if let Some(found) = self.end.found.get() {
-            return Some(found.clone());
-        }
+    fn ended(&self) -> Option<&(String, Loss)> {
         // The reader may not have run yet.
         match self.socket.peek(&mut [0]) {
-            Ok(0) => Some((CLOSED.to_owned(), Instant::now())),
-            Err(e) if e.kind() != io::ErrorKind::WouldBlock && e.kind() != io::ErrorKind::Interrupted => {
-                Some((e.to_string(), Instant::now()))
+            Ok(0) => Some(self.end.orderly()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {
+                self.end.found.get()
             }
-            _ => None,
+            Err(e) => Some(self.end.broken(&e)),
+            Ok(_) => self.end.found.get(),
         }
     }
 
@@ -86,14 +96,16 @@ impl Stream {
         let end = self.end.clone();
         let work = async {
             tokio::select! {
-                written = write_all(&mut self.write, &bytes) => written.map_err(|e| e.to_string())?,
+                written = write_all(&mut self.write, &bytes) => {
+                    written.map_err(|e| self.end.broken(&e).0.clone())?;
+                }
                 () = end.told.notified() => {}
             }
             self.acknowledged().await
         };
         match timeout(BATCH, work).await {
             // The reader may know better why: a refused certificate, for example.
-            Ok(Err(e)) => Err(self.ended().map_or(e, |(reason, _)| reason)),
+            Ok(Err(e)) => Err(self.ended().map_or(e, |(reason, _)| reason.clone())),
             Ok(Ok(())) => Ok(()),
             Err(_) => Err(format!("what was sent is not acknowledged within {} s", BATCH.as_secs())),
         }
@@ -105,7 +117,7 @@ impl Stream {
             // Before the question whether it stands: an end that came with the last acknowledgement is then seen.
             let left = unacknowledged(self.socket.as_fd()).map_err(|e| e.to_string())?;
             if let Some((reason, _)) = self.ended() {
-                return Err(reason);
+                return Err(reason.clone());
             }
             if left == 0 {
                 return Ok(());
@@ -135,14 +147,13 @@ async fn write_all(write: &mut WriteHalf<Box<dyn Bytes>>, bytes: &[u8]) -> io::R
 /// Reads what a syslog server sends, which is nothing that matters, until it ends. TLS needs it for its own messages.
 async fn watch(mut read: ReadHalf<Box<dyn Bytes>>, end: Arc<End>) {
     let mut ignored = [0; 1024];
-    let reason = loop {
+    loop {
         match read.read(&mut ignored).await {
-            Ok(0) => break CLOSED.to_owned(),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => break CLOSED.to_owned(),
-            Err(e) => break printable(&e.to_string()),
-        }
-    };
-    let _ = end.found.set((reason, Instant::now()));
-    end.told.notify_one();
+            Ok(0) => end.orderly(),
+            Ok(_) => continue,
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => end.orderly(),
+            Err(e) => end.broken(&e),
+        };
+        break end.told.notify_one();
+    }
 }

@@ -25,9 +25,12 @@ impl fmt::Debug for EpochKey {
 
 impl EpochKey {
     fn hmac(&self) -> Hmac<Sha256> {
-        // HMAC takes keys of every length.
-        #[allow(clippy::unwrap_used)]
-        Hmac::<Sha256>::new_from_slice(&self.0).unwrap()
+        // A key shorter than SHA-256's block is filled up with zeros (RFC 2104, 2).
+        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+        block[..self.0.len()].copy_from_slice(&self.0);
+        let hmac = Hmac::<Sha256>::new(&block);
+        block.zeroize();
+        hmac
     }
 
     #[cfg(test)]

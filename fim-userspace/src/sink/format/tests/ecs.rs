@@ -134,26 +134,7 @@ fn documents_hold_only_the_schemas_fields_with_its_types() {
 
 #[test]
 fn every_kind_of_record_conforms() {
-    use EventKind::*;
-    let kinds = [
-        Created,
-        Modified,
-        Deleted,
-        Renamed,
-        Attributes,
-        Type,
-        Started,
-        Stopped,
-        CoverageGap,
-        Rescanned,
-        Interrupted,
-        Trouble,
-        Accepted,
-        Released,
-        Purged,
-        Escalated,
-    ];
-    for kind in kinds {
+    for kind in EventKind::ALL {
         conforms(&Record {
             seq: 1,
             id: "00".repeat(16),

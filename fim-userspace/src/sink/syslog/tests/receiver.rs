@@ -106,6 +106,51 @@ async fn what_a_server_never_read_is_not_delivered() {
     tokio::time::timeout(Duration::from_secs(20), both).await.expect("all of it came again");
 }
 
+/// A sink to which an orderly end says that all was dealt with: no clock decides.
+fn trusting(port: u16) -> Syslog {
+    Syslog { doubt: Duration::ZERO, ..sink(config(network(Transport::Tcp, port))) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_servers_never_read_comes_to_the_third() {
+    let (listener, port) = listener().await;
+    let list = records(0..60);
+    let mut sink = trusting(port);
+    for part in [&list[..20], &list[20..40]] {
+        let (delivered, accepted) = tokio::join!(sink.deliver(part), listener.accept());
+        delivered.expect("the kernel took it");
+        // Unread bytes make this a reset.
+        drop(accepted.expect("accepted"));
+    }
+    let read = async {
+        let (mut stream, _) = listener.accept().await.expect("accepted");
+        for record in &list {
+            let message = frame(&mut stream).await.expect("a message");
+            assert!(has(&message, record), "{} is missing", record.seq);
+        }
+    };
+    let both = async { tokio::join!(sink.deliver(&list[40..]), read) };
+    let (delivered, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("all of it");
+    delivered.expect("delivered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_before_an_orderly_end_is_not_repeated() {
+    let (listener, port) = listener().await;
+    let list = records(0..2);
+    let mut sink = trusting(port);
+    for record in &list {
+        let (delivered, stream) = tokio::join!(sink.deliver(std::slice::from_ref(record)), async {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            assert!(has(&frame(&mut stream).await.expect("a message"), record));
+            stream
+        });
+        delivered.expect("delivered");
+        // Nothing is unread: this is an orderly end.
+        drop(stream);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_read_holds_the_batch_up() {
     let (listener, port) = listener().await;
