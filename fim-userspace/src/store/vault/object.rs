@@ -102,7 +102,15 @@ fn decompress(
     corrupt: &dyn Fn(String) -> VaultError,
 ) -> Result<(Digest, u64), VaultError> {
     let mut start = [0; PIECE];
-    let n = object.read(&mut start).map_err(|e| corrupt(e.to_string()))?;
+    let mut n = 0;
+    while n < PIECE {
+        match object.read(&mut start[n..]) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(corrupt(e.to_string())),
+        }
+    }
     let start = &start[..n];
     let length = if n < PIECE { zstd_safe::get_frame_content_size(start).ok().flatten() } else { None };
     if let Some(length) = length.filter(|length| *length <= CHUNK as u64) {
