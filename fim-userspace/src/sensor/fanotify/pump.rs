@@ -32,9 +32,8 @@ use crate::tree::Root;
 const BUFFERS: usize = 8;
 /// About a thousand events.
 const BUFFER: usize = 128 * 1024;
-/// A queue that held this many events is busy: reading it a little later lets the kernel merge the events of one file, and
-/// wake this thread less often. Restoring a file is a handful of events, too.
-const BUSY: usize = 32;
+/// A queue that held this many events is busy: reading it a little later lets the kernel merge the events of one file.
+const BUSY: usize = 128;
 const MERGE_MS: u8 = 3;
 /// How soon to look again for room in the channel, or for the other half of a rename.
 const RETRY_MS: u8 = 2;
