@@ -163,6 +163,19 @@ pub fn look(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<(OwnedFd, Id)>, F
     Ok(Some((fd, id)))
 }
 
+/// Which object a name of a folder stands for.
+pub fn id_under(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Id>, Failure> {
+    // What is no name of this folder is refused with the error that says so.
+    if RelPath::root().join(name).is_none() {
+        return Ok(look(dir, name)?.map(|(_, id)| id));
+    }
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+        Ok(stat) => Ok(Some(Id::of(&stat))),
+        Err(e) if is_absent(&e.into()) => Ok(None),
+        Err(e) => Err(Failure::io("looking at it", e)),
+    }
+}
+
 /// Removes a name if it still stands for that object.
 ///
 /// Between the check and the removal somebody who may write in the folder can put another file under the name. Who may

@@ -22,7 +22,7 @@ use crate::core::plan::Step;
 use crate::core::quarantine::Reason;
 use crate::respond::{Responder, ResponseError};
 use crate::store::vault::Vault;
-use crate::store::{EvidenceRow, Intent, IntentId, Store, StoreError};
+use crate::store::{EvidenceRow, IntentId, Planned, Store, StoreError};
 
 pub use alone::Alone;
 pub use approve::in_order;
@@ -142,8 +142,7 @@ impl Desk<'_> {
         if steps.is_empty() {
             return Ok(Performed { evidence: Vec::new(), intent: None });
         }
-        let intent = Intent { watch: watch.path().to_path_buf(), path: path.clone(), event: event.clone() };
-        let intent = self.store.intents_begin(&[intent])?.pop();
+        let intent = self.store.intents_begin([Planned { watch: watch.path(), path, event }])?.pop();
         let mut evidence = Vec::new();
         for step in steps {
             match super::act::perform(self.responder, self.sight, watch, step) {
