@@ -249,7 +249,7 @@ pub fn prune(setting: &Setting, daemon: bool) -> Outcome {
     world.only_if(daemon)?;
     let before = objects(&world)?;
     world.words(&["vault", "prune"])?.refused(&["--older-than"])?;
-    let text = world.words(&["vault", "prune", "--max-size", "8KiB", "--json"])?.expect(0)?;
+    let text = world.words(&["vault", "prune", "--max-size", "4KiB", "--json"])?.expect(0)?;
     let told: serde_json::Value = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
     if told["removed"] != 1 || told["freed"].as_u64() < Some(4096) || told["over"] != 0 {
         return Err(format!("it says {told}"));
