@@ -119,7 +119,7 @@ fn by_path(view: &View, path: &Path, recursive: bool, out: &mut Vec<Proposal>) -
             Some(found) => Version::Present(Box::new(found.entry.clone())),
             None => Version::Absent,
         };
-        let order = Approve { path: difference.absolute(), version };
+        let order = Approve { path: difference.absolute(), version, recursive };
         out.push(Proposal { order, difference, shown, new: "present" });
     }
     Ok(())
@@ -148,7 +148,7 @@ fn by_event(view: &View, record: &Record, recursive: bool, out: &mut Vec<Proposa
         };
         let difference = Difference { watch, change };
         let shown = render::against_kept(view, &difference);
-        let order = Approve { path: difference.absolute(), version: Version::Gone(seq) };
+        let order = Approve { path: difference.absolute(), version: Version::Gone(seq), recursive };
         out.push(Proposal { order, difference, shown, new: "gone" });
         return Ok(());
     }
@@ -175,7 +175,8 @@ fn by_event(view: &View, record: &Record, recursive: bool, out: &mut Vec<Proposa
         if let Some(change) = change {
             let difference = Difference { watch, change };
             let shown = render::against_kept(view, &difference);
-            let order = Approve { path: difference.absolute(), version: Version::Evidence(row.id) };
+            let version = Version::Evidence(row.id);
+            let order = Approve { path: difference.absolute(), version, recursive };
             out.push(Proposal { order, difference, shown, new: "that event" });
         }
     }

@@ -37,7 +37,7 @@ pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCo
         let own = AbsPath(watch.absolute(&rel));
         if let Some(text) = &args.version {
             match versions::find(&view, &watch, &rel, text)?.version {
-                Some(version) => other.push(Approve { path: own, version }),
+                Some(version) => other.push(Approve { path: own, version, recursive: false }),
                 None => back.push(own),
             }
         } else if args.recursive {

@@ -366,20 +366,31 @@ impl Reconciler {
     /// The age limit, unless the clock was set forward: then everything seems old.
     fn trusted_age(&mut self) -> Option<Duration> {
         let age = self.standing.retention.max_age?;
-        let jump = offset_ns().saturating_sub(self.standing.clock_offset_ns);
-        if jump < JUMP_NS {
-            return Some(age);
-        }
+        let Some(message) = self.ages_mean_nothing() else { return Some(age) };
         if !self.standing.jump_told {
             self.standing.jump_told = true;
-            let message = format!(
-                "the clock was set forward by {} minutes; nothing is removed from the vault for its age until fim is \
-                 restarted with the right time",
-                jump / 60_000_000_000
-            );
             self.tell_of_vault(None, Severity::High, message);
         }
         None
+    }
+
+    /// Why nothing is too old at present, whatever the clock says.
+    pub(super) fn ages_mean_nothing(&self) -> Option<String> {
+        let jump = offset_ns().saturating_sub(self.standing.clock_offset_ns);
+        (jump >= JUMP_NS).then(|| {
+            format!(
+                "the clock was set forward by {} minutes; nothing is removed from the vault for its age until fim is \
+                 restarted with the right time",
+                jump / 60_000_000_000
+            )
+        })
+    }
+
+    /// Somebody made room.
+    pub(super) fn look_for_room_now(&mut self) {
+        let now = boottime_ns();
+        self.standing.short.values_mut().for_each(|short| short.retry_ns = now);
+        self.standing.least = None;
     }
 
     fn tell_of_vault(&mut self, watch: Option<&Watch>, severity: Severity, message: String) {

@@ -94,6 +94,8 @@ pub struct Act<'a> {
     /// A new file in its place, not durable yet.
     pub fresh: Option<OwnedFd>,
     pub asides: Vec<Aside>,
+    /// Has the approved content, which the vault has not.
+    pub standing: Option<OwnedFd>,
     /// How it was done, where not in the usual way.
     pub method: Option<&'static str>,
 }
@@ -121,6 +123,7 @@ impl<'a> Act<'a> {
             righted: None,
             fresh: None,
             asides: Vec::new(),
+            standing: None,
             method: None,
         })
     }
@@ -201,19 +204,29 @@ impl<'a> Act<'a> {
 
     /// Puts the attributes back on the file that is there.
     ///
-    /// Not on a file that is to be set-id or to have capabilities, as long as the vault can give one: somebody may
-    /// hold it open and alter its content in the very moment it gets its privileges back. Nor on one with other names: it
-    /// may be somebody else's, linked into the place of the approved one.
+    /// Not on a file that is to be set-id or to have capabilities: somebody may hold it open and alter its content in the
+    /// very moment it gets its privileges back. Nor on one with other names: it may be somebody else's, linked into the
+    /// place of the approved one. These get a new file.
     pub fn reattribute(&mut self, approved: &Entry, expected: &Found) -> Result<(), Failure> {
-        let can_be_made = match approved.kind {
-            FileType::Regular => approved.sha256.is_some_and(|d| self.vault.contains(&d)),
-            // A folder has no other names, and a socket cannot be made.
-            FileType::Directory | FileType::Socket => false,
-            _ => true,
-        };
         let privileged = approved.kind == FileType::Regular && is_privileged(approved);
         let anew = tree_flags::need_a_new_file(approved, &expected.entry);
-        if can_be_made && (privileged || anew || expected.identity.nlink > 1) {
+        let linked = approved.kind != FileType::Directory && expected.identity.nlink > 1;
+        if approved.kind == FileType::Socket && linked {
+            return Err(Failure::Other(
+                "it has other names and may be somebody else's socket, linked there; remove it, and start the program that \
+                 listens on the approved one"
+                    .into(),
+            ));
+        }
+        if (privileged && approved.sha256.is_some()) || anew || linked {
+            if approved.kind == FileType::Regular && !approved.sha256.is_some_and(|d| self.vault.contains(&d))
+            {
+                let (fd, id) = self.look(&self.name)?.ok_or(Failure::Moved)?;
+                if id != Id::expected(expected) {
+                    return Err(Failure::Moved);
+                }
+                self.standing = Some(fd);
+            }
             return self.replace(approved, Some(expected));
         }
         let (fd, _) = self.look(&self.name)?.ok_or(Failure::Moved)?;

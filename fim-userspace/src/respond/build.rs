@@ -10,9 +10,11 @@ use rustix::io::Errno;
 
 use super::act::{Act, Failure};
 use super::object::{Built, Id};
-use crate::core::entry::{Entry, FileType};
+use crate::core::entry::{Digest, Entry, FileType};
 use crate::tree::attributes::{self, NotApplied};
 use crate::tree::flags;
+use crate::tree::hash::copy_at_most;
+use crate::tree::inspect::open_content;
 use crate::tree::private::PrivateName;
 use crate::tree::root::{open_name, proc_path, reopen};
 
@@ -90,7 +92,7 @@ impl Act<'_> {
         let fill = || -> Result<(OwnedFd, Id, Result<(), NotApplied>), Failure> {
             let prepared = flags::prepare(fd.as_fd(), approved);
             let mut out = Sparse::new(fd.into());
-            self.vault().copy_to(&digest, &mut out).map_err(Failure::Vault)?;
+            self.content_of(approved, &digest, &mut out)?;
             let file = out.finish().map_err(|e| Failure::io("writing the approved version", e))?;
             let id = dress_fresh(&file, approved).map_err(Failure::attribute)?;
             let flagged = prepared.and_then(|()| flags::apply_harmless(file.as_fd(), approved));
@@ -146,6 +148,20 @@ fn dress_fresh(file: &File, approved: &Entry) -> Result<Id, NotApplied> {
     };
     rustix::fs::futimens(file, &times).map_err(failed("modification time"))?;
     Ok(Id::of(&now))
+}
+
+impl Act<'_> {
+    /// From the vault; or, where that holds none, from the file whose attributes alone are wrong.
+    fn content_of(&self, approved: &Entry, digest: &Digest, out: &mut Sparse) -> Result<(), Failure> {
+        let Some(standing) = &self.standing else {
+            return self.vault().copy_to(digest, out).map(drop).map_err(Failure::Vault);
+        };
+        let copied = open_content(standing.as_fd()).and_then(|file| copy_at_most(file, approved.size, out));
+        match copied.map_err(|e| Failure::io("copying what is there", e))? {
+            Some(now) if now == *digest => Ok(()),
+            _ => Err(Failure::Moved),
+        }
+    }
 }
 
 /// Everything but the flags that would stop it from being given its name; the inner result is that of the others.

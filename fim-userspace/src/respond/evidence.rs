@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::Evidence;
 use super::act::Failure;
-use super::flags::insist;
+use super::flags::{insist, insist_on_removal};
 use super::object::Id;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
@@ -109,7 +109,7 @@ impl<'a> Keeper<'a> {
         };
         if id.kind() == FileType::Directory {
             let name = PrivateName::fresh();
-            insist(fd.as_fd(), || rustix::fs::renameat(dir, child, self.dir, name.bytes()))
+            insist(&[fd.as_fd()], || rustix::fs::renameat(dir, child, self.dir, name.bytes()))
                 .map_err(|e| Failure::io("emptying a folder", e))?;
             return Ok(Some(name));
         }
@@ -195,7 +195,7 @@ pub fn remove(dir: BorrowedFd<'_>, name: &[u8], id: Id) -> Result<(), Failure> {
         FileType::Directory => AtFlags::REMOVEDIR,
         _ => AtFlags::empty(),
     };
-    match insist(fd.as_fd(), || rustix::fs::unlinkat(dir, name, flags)) {
+    match insist_on_removal(fd.as_fd(), || rustix::fs::unlinkat(dir, name, flags)) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::NOTEMPTY | Errno::EXIST) => Err(Failure::NotEmpty),
         Err(e) => Err(Failure::io("removing what is in the vault now", e)),

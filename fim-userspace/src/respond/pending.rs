@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::act::Failure;
 use super::evidence::{Keeper, remove};
 use super::object::Id;
-use super::swap::rename_to_free;
+use super::swap::give_place_back;
 use super::{Evidence, Responder, flags};
 use crate::core::entry::FileType;
 use crate::core::path::{RelPath, display};
@@ -204,7 +204,7 @@ impl Pending {
             let name = &aside.name;
             let returned = aside.back.as_deref().map(|back| {
                 let _unlocked = flags::unlock_dir(self.dir.as_fd());
-                rename_to_free(self.dir.as_fd(), name.bytes(), back)
+                give_place_back(self.dir.as_fd(), name.bytes(), back)
             });
             let told = match returned {
                 Some(Ok(())) => format!("{path} could not be put right: {reason}"),

@@ -174,6 +174,45 @@ fn without_a_vault_nothing_is_removed() {
     assert_eq!(world.names(), ["file"]);
 }
 
+/// Its other name may be somebody else's, who wants it immutable however the response ends.
+#[test]
+fn an_immutable_link_stays_immutable_when_it_gets_its_place_back() {
+    use rustix::fs::IFlags;
+    let world = World::new();
+    let outside = world.dir.path().join("outside");
+    fs::hard_link(world.tree().join("file"), &outside).expect("linked");
+    let file = fs::File::open(&outside).expect("opens");
+    if rustix::fs::ioctl_setflags(&file, IFlags::IMMUTABLE).is_err() {
+        println!("NOT TESTED: flags need root, and a file system that has them");
+        return;
+    }
+    let responder = Responder::new(world.vault.clone());
+    let expected = world.found();
+    world.break_vault();
+    let quarantine = Step::Quarantine { path: path(), expected: expected.clone() };
+    let given_back = responder.carry_out(&world.root, &quarantine);
+    let (flags, names) = (rustix::fs::ioctl_getflags(&file), world.names());
+    let act = Act::begin(&world.vault, &world.root, &RelPath::new("file").expect("sound"), &mut None).map(
+        |mut act| {
+            // The approved version cannot be the one that stands there: the exchange is undone.
+            let built = act.build(&world.approved).expect("built");
+            let other = Id::of(&rustix::fs::fstat(&built.held).expect("open"));
+            let undone = act.exchange(&built, other);
+            act.discard(&built);
+            undone
+        },
+    );
+    let after = rustix::fs::ioctl_getflags(&file);
+    let _ = rustix::fs::ioctl_setflags(&file, IFlags::empty());
+    assert!(matches!(given_back, Err(ResponseError::Failed { .. })), "{given_back:?}");
+    assert_eq!(names, ["file"], "back in its place");
+    assert!(flags.expect("readable").contains(IFlags::IMMUTABLE));
+    assert!(matches!(act.expect("begun"), Err(Failure::Moved)));
+    assert!(after.expect("readable").contains(IFlags::IMMUTABLE));
+    assert_eq!(world.content(), "altered");
+    assert_eq!(world.names(), ["file"]);
+}
+
 #[test]
 fn damaged_approved_content_never_becomes_visible() {
     let world = World::new();

@@ -153,7 +153,11 @@ fn release(config: &Config, id: i64, reason: Option<&String>, as_json: bool) -> 
     for held in tree.kept() {
         latest.insert(held.path.clone(), held);
     }
-    let order = |held: &&Held| Approve { path: AbsPath(abs(held)), version: Version::Evidence(held.id) };
+    let order = |held: &&Held| Approve {
+        path: AbsPath(abs(held)),
+        version: Version::Evidence(held.id),
+        recursive: false,
+    };
     let items: Vec<Approve> = latest.values().map(order).collect();
     let act = |items: &[Approve]| Act::Approve {
         items: items.to_vec(),

@@ -47,6 +47,9 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
     if before.as_ref().map(|b| &b.entry) == wanted && now.as_ref().map(|n| &n.entry) == wanted {
         return Ok(Answer::Same { path: item.path.clone() });
     }
+    if !item.recursive {
+        desk.comes_without_a_mount(&watch, &path, before.as_ref().map(|b| &b.entry), wanted)?;
+    }
     desk.not_excluded(&watch, &path, wanted)?;
     desk.hangs_together(&watch, &path, wanted)?;
     let steps = match (decision.put, wanted) {
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_goes_goes_from_the_deepest_and_what_comes_from_the_top() {
-        let item = |path: &str, version| Approve { path: AbsPath(path.into()), version };
+        let item = |path: &str, version| Approve { path: AbsPath(path.into()), version, recursive: true };
         let items = [
             item("/w/n/f", Version::Evidence(1)),
             item("/w/d", Version::Absent),

@@ -6,6 +6,7 @@ mod approve;
 mod judge;
 mod person;
 pub mod place;
+mod prune;
 mod purge;
 mod restore;
 
@@ -106,6 +107,10 @@ pub fn carry_out(desk: &mut Desk<'_>, act: &Act, person: &Person, tell: &mut dyn
         Act::Purge { evidence, reason } => {
             let said = person.says("fim quarantine purge", reason.as_deref());
             purge::purge(desk, evidence, &said, &mut each)
+        }
+        Act::Prune { max_age, max_size } => {
+            let said = person.says("fim vault prune", None);
+            return tell(prune::prune(desk, *max_age, *max_size, &said));
         }
     };
     if whole {

@@ -235,3 +235,37 @@ pub fn copy(setting: &Setting, daemon: bool) -> Outcome {
     world.settled()?;
     Ok(String::new())
 }
+
+/// The daemon that runs prunes when it is asked to, and says what that freed.
+pub fn prune(setting: &Setting, daemon: bool) -> Outcome {
+    let name = format!("hands-prune-{daemon}");
+    let mut world =
+        World::new(setting, &name, Policy::Restore, |dir| fs::write(dir.join("approved"), "same\n"))?;
+    let path = world.path("planted");
+    fs::write(world.fim.outside.join("planted"), vec![7; 9000]).map_err(io)?;
+    fs::rename(world.fim.outside.join("planted"), &path).map_err(io)?;
+    gone(&world, &path)?;
+    world.recorded(&path, "created", "quarantined")?;
+    world.only_if(daemon)?;
+    let before = objects(&world)?;
+    world.words(&["vault", "prune"])?.refused(&["--older-than"])?;
+    let text = world.words(&["vault", "prune", "--max-size", "4KiB", "--json"])?.expect(0)?;
+    let told: serde_json::Value = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
+    if told["removed"] != 1 || told["freed"].as_u64() < Some(4096) || told["over"] != 0 {
+        return Err(format!("it says {told}"));
+    }
+    if objects(&world)? + 1 != before {
+        return Err("not one object less is there".into());
+    }
+    has(&world.words(&["log", "--json"])?.expect(0)?, &["for the size of all", "fim vault prune"])?;
+    has(&world.words(&["quarantine", "list", "--all"])?.expect(0)?, &["evicted"])?;
+    let said = world.words(&["vault", "prune", "--older-than", "1d"])?.expect(0)?;
+    has(&said, &["nothing had to go"])?;
+    if let Some(daemon) = &mut world.daemon
+        && !daemon.is_running()
+    {
+        return Err(format!("the daemon is gone; {}", daemon.last_words()));
+    }
+    world.settled()?;
+    Ok(String::new())
+}

@@ -19,6 +19,7 @@ pub fn run(setting: &Setting, report: &mut Report) {
         report.case(&format!("hands/{place}/restore-version"), || accept::restore_version(setting, daemon));
         report.case(&format!("hands/{place}/quarantine"), || kept::each_type(setting, daemon));
         report.case(&format!("hands/{place}/quarantine-tree"), || kept::tree(setting, daemon));
+        report.case(&format!("hands/{place}/vault-prune"), || kept::prune(setting, daemon));
         report.case(&format!("hands/{place}/quarantine-copy"), || kept::copy(setting, daemon));
     }
     report.case("hands/diff", || accept::diff(setting));
