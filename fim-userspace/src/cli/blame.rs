@@ -142,8 +142,10 @@ fn origins(
         .collect())
 }
 
+type Records = HashMap<u64, Arc<Record>>;
+
 /// Every change of content under this name, and under those that it had before, with their records.
-fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, HashMap<u64, Arc<Record>>)> {
+fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, Records)> {
     let (mut steps, mut records) = (Vec::new(), HashMap::new());
     let mut names = vec![path.to_path_buf()];
     let (mut seen, mut read) = (BTreeSet::new(), HashMap::new());

@@ -54,7 +54,7 @@ impl Desk<'_> {
         wanted: Option<&Entry>,
     ) -> Result<(), Refused> {
         let mounted = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.flags.has(Flags::MOUNT));
-        if !wanted.is_some_and(|entry| entry.kind == FileType::Directory)
+        if wanted.is_none_or(|entry| entry.kind != FileType::Directory)
             || mounted(before) == mounted(wanted)
         {
             return Ok(());
