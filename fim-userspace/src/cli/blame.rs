@@ -39,6 +39,9 @@ pub struct Args {
 /// Renames that are followed.
 const MOST_NAMES: usize = 64;
 
+/// By their numbers.
+type Records = HashMap<u64, Arc<Record>>;
+
 /// Who a line is from, as far as fim knows.
 enum From {
     Record(Arc<Record>),
@@ -143,7 +146,7 @@ fn origins(
 }
 
 /// Every change of content under this name, and under those that it had before, with their records.
-fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, HashMap<u64, Arc<Record>>)> {
+fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, Records)> {
     let (mut steps, mut records) = (Vec::new(), HashMap::new());
     let mut names = vec![path.to_path_buf()];
     let (mut seen, mut read) = (BTreeSet::new(), HashMap::new());
