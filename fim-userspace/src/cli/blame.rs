@@ -39,6 +39,9 @@ pub struct Args {
 /// Renames that are followed.
 const MOST_NAMES: usize = 64;
 
+/// By their numbers.
+type Records = HashMap<u64, Arc<Record>>;
+
 /// Who a line is from, as far as fim knows.
 enum From {
     Record(Arc<Record>),

@@ -54,8 +54,7 @@ impl Desk<'_> {
         wanted: Option<&Entry>,
     ) -> Result<(), Refused> {
         let mounted = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.flags.has(Flags::MOUNT));
-        if wanted.is_none_or(|entry| entry.kind != FileType::Directory)
-            || mounted(before) == mounted(wanted)
+        if wanted.is_none_or(|entry| entry.kind != FileType::Directory) || mounted(before) == mounted(wanted)
         {
             return Ok(());
         }
