@@ -145,8 +145,6 @@ fn origins(
         .collect())
 }
 
-type Records = HashMap<u64, Arc<Record>>;
-
 /// Every change of content under this name, and under those that it had before, with their records.
 fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, Records)> {
     let (mut steps, mut records) = (Vec::new(), HashMap::new());
