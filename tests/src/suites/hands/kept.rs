@@ -205,6 +205,12 @@ pub fn copy(setting: &Setting, daemon: bool) -> Outcome {
     release(&world.fim.watched)?.refused(&["guards"])?;
     release(&world.fim.state)?.refused(&["guards"])?;
     release(&world.fim.outside.join("nothing"))?.refused(&["name a folder"])?;
+    let turned = world.fim.outside.join("turned");
+    symlink(&to, &turned).and_then(|()| fs::create_dir(to.join("in"))).map_err(io)?;
+    for through in [turned.clone(), turned.join("in")] {
+        release(&through)?.refused(&["symbolic link", &to.display().to_string()])?;
+    }
+    fs::remove_dir(to.join("in")).map_err(io)?;
     symlink(&secret, to.join("tree")).map_err(io)?;
     release(&to)?.refused(&["already"])?;
     if fs::read_dir(&secret).map_err(io)?.count() > 0 {
