@@ -7,11 +7,11 @@ use anyhow::{Context, bail};
 
 use super::FAILED;
 use crate::config::Config;
-use crate::control::{Act, Answer, Request};
-use crate::core::path::escape;
+use crate::control::{Act, Answer, REQUEST_LIMIT, Request};
+use crate::core::path::{display, escape};
 use crate::daemon::control::Client;
 use crate::daemon::hands::{self, Alone, Person};
-use crate::store::Lock;
+use crate::store::{EvidenceRow, Lock};
 
 /// Items of one request: the daemon restores nothing while it carries one out.
 pub const AT_ONCE: usize = 64;
@@ -82,7 +82,9 @@ fn alone(
     let mut alone = Alone::open(config, lock)?;
     let person = Person::behind(std::process::id(), nix::unistd::getuid().as_raw());
     for act in acts {
-        hands::carry_out(&mut alone.desk(), &act, &person, &mut |answer| tally.hear(&answer, as_json));
+        let mut desk = alone.desk();
+        hands::carry_out(&mut desk, &act, &person, &mut |answer| tally.hear(&answer, as_json));
+        desk.unrecorded.iter().flat_map(|entry| &entry.evidence).for_each(unrecorded);
         if tally.failed.is_some() {
             break;
         }
@@ -104,3 +106,12 @@ pub fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
     std::io::stdin().read_line(&mut answer).context("the terminal cannot be read")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
+/// The next start takes up what still stands beside its place; until then nothing else tells of it.
+fn unrecorded(row: &EvidenceRow) {
+    let path = display(&row.path.below(&row.watch));
+    let kept = row.digest.map_or_else(String::new, |digest| format!(" and is in the vault as {digest}"));
+    eprintln!(
+        "fim: what stood at {path} was taken away{kept}, which could not be recorded; start fim once the database works"
+    );
+}
+

@@ -91,15 +91,16 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
         None => Baseline::Remove,
         Some(entry) => Baseline::Put(standing(desk, &watch, &path, entry, &steps)),
     };
-    let record = desk.store.approve(&Approval {
+    let decided = Approval {
         watch: watch.path().to_path_buf(),
         path: path.clone(),
         baseline,
         event,
-        evidence: performed.evidence,
-        closes: performed.intent,
+        evidence: Vec::new(),
+        closes: None,
         released: decision.row,
-    })?;
+    };
+    let record = desk.record(&watch, decided, performed)?;
     watch.root.approve_mount(&path, mounted);
     if mounted {
         // Its folders are new to the sensors.

@@ -31,7 +31,7 @@ pub fn purge(
     }
     let purges: Vec<Purge> =
         rows.iter().map(|held| Purge { id: held.id, event: event(desk, held, said) }).collect();
-    let records = match desk.store.purge(&purges) {
+    let records = match desk.store.durably(true, |store| store.purge(&purges)) {
         Ok(records) => records,
         Err(error) => return each(&AbsPath(Vec::new()), Err(error.into())),
     };

@@ -21,6 +21,7 @@ pub fn run(setting: &Setting, report: &mut Report) {
         report.case(&format!("hands/{place}/quarantine-tree"), || kept::tree(setting, daemon));
         report.case(&format!("hands/{place}/quarantine-copy"), || kept::copy(setting, daemon));
     }
+        report.case(&format!("hands/{place}/unrecorded"), || kept::unrecorded(setting, daemon));
     report.case("hands/diff", || accept::diff(setting));
     report.case("hands/errors", || who::errors(setting));
     report.case("hands/not-root", || who::not_root(setting));
