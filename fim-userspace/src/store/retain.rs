@@ -18,7 +18,7 @@ use crate::core::event::{Event, Record};
 
 /// Bytes that a record takes besides its body: hashes, columns, indexes.
 const OVERHEAD: u64 = 220;
-/// A sink that has delivered nothing for so long holds nothing back.
+/// A sink that has delivered nothing for so long, since its last success or since it exists, holds nothing back.
 const GIVEN_UP: Duration = Duration::from_secs(30 * 86_400);
 
 /// How much of the ledger is kept; `None` keeps all.
@@ -258,8 +258,8 @@ fn over_size(db: &Connection, begin: u64, end: u64, max: u64) -> rusqlite::Resul
 /// The sink that is furthest behind, and its last record.
 fn behind(db: &Connection, now_us: i64) -> rusqlite::Result<Option<(String, u64)>> {
     let since = now_us.saturating_sub(micros(GIVEN_UP)) / 1_000_000;
-    let sql =
-        "SELECT sink, seq FROM cursor WHERE NOT idle AND unixepoch(last_success) >= ?1 ORDER BY seq LIMIT 1";
+    let sql = "SELECT sink, seq FROM cursor
+               WHERE NOT idle AND unixepoch(coalesce(last_success, created)) >= ?1 ORDER BY seq LIMIT 1";
     db.prepare_cached(sql)?.query_row([since], |row| Ok((row.get(0)?, row.get(1).map(unsigned)?))).optional()
 }
 

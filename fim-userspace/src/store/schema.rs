@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Migration n brings a database from version n to n + 1 (`PRAGMA user_version`). Never edit one that was released.
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
 
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
@@ -209,6 +209,12 @@ DROP TRIGGER ledger_no_delete;
 CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger
     WHEN old.seq > coalesce((SELECT seq FROM pruned ORDER BY id DESC LIMIT 1), 0)
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+"#;
+
+/// Since when there is a sink: one that never succeeded has no other time.
+const V4: &str = r#"
+ALTER TABLE cursor ADD COLUMN created TEXT;
+UPDATE cursor SET created = strftime('%Y-%m-%dT%H:%M:%fZ', 'now');
 "#;
 
 pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {

@@ -143,3 +143,17 @@ fn a_few_huge_records_do_not_have_the_ledger_taken_for_many_times_its_size() {
     let pruning = store.pruning(size(9_500_000), 4_000 * SECOND).expect("looked").expect("too large");
     assert!((1_000..3_000).contains(&pruning.head.seq), "no more goes than has to: {pruning:?}");
 }
+
+#[test]
+fn a_sink_that_never_delivered_anything_holds_its_records_back_too() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    store.cursor_or_head("siem").expect("begun");
+    store.append(&every_second(1, 300), &[]).expect("appended");
+    assert_eq!(store.pruning(limits(100), 400 * SECOND).expect("looked"), None, "it has seen nothing yet");
+    let failing = SinkState { name: "siem".into(), error: Some("refused".into()), ..Default::default() };
+    store.sink_state_set(&failing).expect("written");
+    assert_eq!(store.pruning(limits(100), 400 * SECOND).expect("looked"), None, "nor after a failure");
+    let month = jiff::Timestamp::now().as_microsecond() + 31 * 86_400 * SECOND;
+    assert!(store.pruning(limits(100), month).expect("looked").is_some(), "nobody waits for ever");
+}
