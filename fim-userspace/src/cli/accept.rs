@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use base64::Engine;
 
-use super::order::{AT_ONCE, confirm, give};
+use super::order::{confirm, give};
 use super::show::{self, Names, Paint, Shown};
 use super::versions::{self, Name};
 use super::view::{Difference, View};
@@ -76,12 +76,8 @@ pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCo
     let order = crate::daemon::hands::in_order(&items);
     items = order.into_iter().cloned().collect();
     items.dedup();
-    let act = |items: &[Approve]| Act::Approve {
-        items: items.to_vec(),
-        way: Way::Accept,
-        reason: args.reason.clone(),
-    };
-    give(config, items.chunks(AT_ONCE).map(act).collect(), as_json)
+    let reason = args.reason.clone();
+    give(config, vec![Act::Approve { items, way: Way::Accept, reason }], as_json)
 }
 
 fn show_all(proposals: &[Proposal], as_json: bool) -> io::Result<()> {
@@ -116,7 +112,7 @@ fn by_path(view: &View, path: &Path, recursive: bool, out: &mut Vec<Proposal>) -
     for difference in differences {
         let shown = show::against_present(view, &difference)?;
         let version = match &difference.change.after {
-            Some(found) => Version::Present(Box::new(found.entry.clone())),
+            Some(found) => Version::present(&found.entry),
             None => Version::Absent,
         };
         let order = Approve { path: difference.absolute(), version };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::order::{AT_ONCE, confirm, give};
+use super::order::{confirm, give};
 use super::view::View;
 use crate::config::Config;
 use crate::control::{AbsPath, Act, Approve, Version, Way};
@@ -149,12 +149,7 @@ fn release(config: &Config, id: i64, reason: Option<&String>, as_json: bool) -> 
     }
     let order = |held: &&Held| Approve { path: AbsPath(abs(held)), version: Version::Evidence(held.id) };
     let items: Vec<Approve> = latest.values().map(order).collect();
-    let act = |items: &[Approve]| Act::Approve {
-        items: items.to_vec(),
-        way: Way::Release,
-        reason: reason.cloned(),
-    };
-    give(config, items.chunks(AT_ONCE).map(act).collect(), as_json)
+    give(config, vec![Act::Approve { items, way: Way::Release, reason: reason.cloned() }], as_json)
 }
 
 fn abs(held: &Held) -> Vec<u8> {
@@ -197,8 +192,7 @@ fn purge(
         eprintln!("fim: nothing was removed");
         return Ok(ExitCode::from(super::REPORT));
     }
-    let act = |evidence: &[i64]| Act::Purge { evidence: evidence.to_vec(), reason: reason.cloned() };
-    give(config, rows.chunks(AT_ONCE).map(act).collect(), as_json)
+    give(config, vec![Act::Purge { evidence: rows, reason: reason.cloned() }], as_json)
 }
 
 fn count(n: usize) -> String {

@@ -127,12 +127,12 @@ fn decide(
     let elsewhere = || Refused::one("the version that was asked for is one of another path");
     let unknown = || Refused::one("the version that was asked for is not known any more");
     Ok(match &item.version {
-        Version::Present(shown) => {
-            if now.map(|n| &n.entry) != Some(&**shown) {
+        Version::Present(_) => {
+            let Some(now) = now.filter(|now| Version::present(&now.entry) == item.version) else {
                 return Err(Refused::one(CHANGED));
-            }
+            };
             let message = "what is there became the approved version".into();
-            Decision { wanted: Some((**shown).clone()), message, row: None, put: false }
+            Decision { wanted: Some(now.entry.clone()), message, row: None, put: false }
         }
         Version::Absent => {
             if now.is_some() {
