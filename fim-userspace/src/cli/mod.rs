@@ -8,6 +8,7 @@ mod explain;
 mod init;
 mod log;
 mod order;
+mod output;
 mod quarantine;
 mod report;
 mod restore;
