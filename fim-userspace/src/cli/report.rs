@@ -1,13 +1,13 @@
 //! `fim report`: a period of the ledger for an auditor.
 
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::{Span, Timestamp, Zoned};
 
+use super::output::{Output, Taken};
 use crate::config::Config;
 use crate::core::path::display;
 use crate::report::{Period, Report, csv, html};
@@ -54,8 +54,10 @@ pub fn run(config: &Config, args: &Args, json: bool) -> anyhow::Result<ExitCode>
     match &args.output {
         None => print(&report, format, BufWriter::new(io::stdout().lock()))?,
         Some(file) => {
-            let out = create(file)?;
-            print(&report, format, BufWriter::new(out))
+            // Readable by its maker only: a report names users and programs.
+            let mut out = Output::beside(file, Taken::File)?;
+            print(&report, format, BufWriter::new(&mut out.file))
+                .and_then(|()| out.finish())
                 .with_context(|| format!("the report cannot be written to {}", display(file)))?;
         }
     }
@@ -87,18 +89,6 @@ fn print(report: &Report, format: Format, mut out: impl Write) -> io::Result<()>
         Format::Csv => csv::write(report, &mut out)?,
     }
     out.flush()
-}
-
-/// Readable by its maker only: a report names users and programs.
-fn create(file: &Path) -> anyhow::Result<std::fs::File> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(file)
-        .with_context(|| format!("{} cannot be written; name a file in a folder of your own", display(file)))
 }
 
 /// A time (RFC 3339), a date or time of day here, or how long ago.
