@@ -26,6 +26,7 @@ use crate::store::{Store, StoreError};
 pub use alone::Alone;
 pub use approve::in_order;
 pub use person::Person;
+pub use purge::remains;
 
 use super::journal::Entry;
 use super::record::Stamp;
