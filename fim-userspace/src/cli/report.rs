@@ -50,14 +50,22 @@ pub fn run(config: &Config, args: &Args, json: bool) -> anyhow::Result<ExitCode>
     let ns = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
     let period = Period { since_ns: ns(since), until_ns: ns(until) };
     let store = Store::open_read_only(&config.state.dir)?;
-    let report = Report::gather(&store, config, period, ns(now.timestamp()))?;
+    let write = |mut out: BufWriter<&mut dyn Write>| -> anyhow::Result<()> {
+        if format == Format::Csv {
+            csv::write(&store, period, &mut out)?;
+        } else {
+            let report = Report::gather(&store, config, period, ns(now.timestamp()))?;
+            print(&report, format, &mut out)?;
+        }
+        Ok(out.flush()?)
+    };
     match &args.output {
-        None => print(&report, format, BufWriter::new(io::stdout().lock()))?,
+        None => write(BufWriter::new(&mut io::stdout().lock()))?,
         Some(file) => {
             // Readable by its maker only: a report names users and programs.
             let mut out = Output::beside(file, Taken::File)?;
-            print(&report, format, BufWriter::new(&mut out.file))
-                .and_then(|()| out.finish())
+            write(BufWriter::new(&mut out.file))
+                .and_then(|()| Ok(out.finish()?))
                 .with_context(|| format!("the report cannot be written to {}", display(file)))?;
         }
     }
@@ -79,16 +87,12 @@ fn format(args: &Args, json: bool) -> anyhow::Result<Format> {
     })
 }
 
-fn print(report: &Report, format: Format, mut out: impl Write) -> io::Result<()> {
-    match format {
-        Format::Html => out.write_all(html::page(report).as_bytes())?,
-        Format::Json => {
-            serde_json::to_writer(&mut out, report).map_err(io::Error::from)?;
-            out.write_all(b"\n")?;
-        }
-        Format::Csv => csv::write(report, &mut out)?,
+fn print(report: &Report, format: Format, out: &mut impl Write) -> io::Result<()> {
+    if format == Format::Html {
+        return out.write_all(html::page(report).as_bytes());
     }
-    out.flush()
+    serde_json::to_writer(&mut *out, report).map_err(io::Error::from)?;
+    out.write_all(b"\n")
 }
 
 /// A time (RFC 3339), a date or time of day here, or how long ago.

@@ -219,3 +219,17 @@ fn a_report_never_goes_into_a_file_that_is_somebody_elses() {
     let names = std::fs::read_dir(dir.path()).expect("listed").flatten().map(|e| e.file_name());
     assert!(!names.into_iter().any(|name| name.to_string_lossy().starts_with(".fim-")));
 }
+
+#[test]
+fn a_table_has_every_change_of_the_period() {
+    let dir = state();
+    let mut store = with_baseline(dir.path());
+    let events: Vec<Event> = (1..=1_207).map(event).collect();
+    store.append(&events, &[]).expect("appended");
+    let file = dir.path().join("all.csv");
+    report_to(dir.path(), &["--csv"], &file).expect("reported");
+    let mut table = ::csv::Reader::from_path(&file).expect("opens");
+    let seqs: Vec<String> =
+        table.records().map(|row| row.expect("a row").get(0).unwrap_or_default().to_owned()).collect();
+    assert_eq!((seqs.len(), seqs[1_206].as_str()), (1_207, "1207"));
+}

@@ -32,6 +32,13 @@ pub struct Period {
     pub until_ns: i64,
 }
 
+impl Period {
+    /// RFC 3339 in UTC, which sorts.
+    fn times(self) -> (String, String) {
+        (rfc3339(self.since_ns), rfc3339(self.until_ns))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     pub host: String,
@@ -63,7 +70,7 @@ impl Report {
     /// # Errors
     /// When the database cannot be read.
     pub fn gather(store: &Store, config: &Config, period: Period, now_ns: i64) -> Result<Self, StoreError> {
-        let (since, until) = (rfc3339(period.since_ns), rfc3339(period.until_ns));
+        let (since, until) = period.times();
         let mut changes = Tally::default();
         let mut watching = coverage::Watching::default();
         let mut last = 0;

@@ -160,7 +160,7 @@ fn no_cell_of_the_table_is_a_formula() {
     let (_dir, store) = hostile();
     let report = Report::gather(&store, &config(""), period(), period().until_ns).expect("gathered");
     let mut out = Vec::new();
-    csv::write(&report, &mut out).expect("written");
+    csv::write(&store, period(), &mut out).expect("written");
     let mut table = ::csv::Reader::from_reader(out.as_slice());
     let rows: Vec<::csv::StringRecord> = table.records().collect::<Result<_, _>>().expect("a table");
     assert_eq!((rows.len(), &rows[0][0], &rows[1][14]), (2, "2", "'=1+1"));
