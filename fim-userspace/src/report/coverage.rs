@@ -35,6 +35,8 @@ pub struct WatchCoverage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Run {
     pub from: String,
+    /// It began at some time before: the record of that was removed with older ones.
+    pub began_before: bool,
     /// `None` while it goes on.
     pub until: Option<String>,
     /// It ended without saying so: killed, or the power went.
@@ -53,6 +55,10 @@ pub struct Gap {
 /// What the ledger says about the watching itself, record by record.
 #[derive(Debug, Default)]
 pub struct Watching {
+    /// The last record that was removed from the ledger's beginning; 0 when none was.
+    pruned: u64,
+    /// When the first was made that follows it, if any was removed.
+    first: Option<String>,
     runs: Vec<Run>,
     gaps: Vec<Gap>,
     troubles: Vec<String>,
@@ -60,18 +66,37 @@ pub struct Watching {
 }
 
 impl Watching {
+    pub fn after(pruned: u64) -> Self {
+        Self { pruned, ..Self::default() }
+    }
+
+    /// The life that was under way when the ledger now begins.
+    fn before_all(&self) -> Option<Run> {
+        let from = self.first.clone().filter(|_| self.runs.is_empty())?;
+        Some(Run { from, began_before: true, until: None, cut_short: false })
+    }
+
     pub fn take(&mut self, record: &Record) {
         let event = &record.event;
         let time = &event.time;
+        if self.pruned > 0 && record.seq > self.pruned {
+            self.first.get_or_insert_with(|| time.clone());
+        }
         match event.kind {
             EventKind::Started => {
                 // The last thing that an earlier life wrote is the last that is known of it.
                 if let Some(open) = self.runs.last_mut().filter(|run| run.until.is_none()) {
                     (open.until, open.cut_short) = (self.last.clone(), true);
                 }
-                self.runs.push(Run { from: time.clone(), until: None, cut_short: false });
+                self.runs.push(Run {
+                    from: time.clone(),
+                    began_before: false,
+                    until: None,
+                    cut_short: false,
+                });
             }
             EventKind::Stopped => {
+                self.runs.extend(self.before_all());
                 if let Some(open) = self.runs.last_mut() {
                     open.until = Some(time.clone());
                 }
@@ -113,7 +138,9 @@ pub fn gather(
     }
     let taken = store.baseline_taken()?;
     let within = |time: &String| time.as_str() >= since && time.as_str() < until;
+    let going_on = watching.before_all();
     let mut runs = watching.runs;
+    runs.extend(going_on);
     runs.retain(|run| run.from.as_str() < until && run.until.as_deref().is_none_or(|end| end > since));
     let mut gaps = watching.gaps;
     gaps.retain(|gap| within(&gap.time));

@@ -72,7 +72,8 @@ impl Report {
     pub fn gather(store: &Store, config: &Config, period: Period, now_ns: i64) -> Result<Self, StoreError> {
         let (since, until) = period.times();
         let mut changes = Tally::default();
-        let mut watching = coverage::Watching::default();
+        let verified = store.verify_chain()?;
+        let mut watching = coverage::Watching::after(verified.pruned);
         let mut last = 0;
         loop {
             let records = store.ledger_after(last, PAGE)?;
@@ -88,7 +89,6 @@ impl Report {
         }
         changes.finish();
         let coverage = coverage::gather(store, config, watching, (&since, &until))?;
-        let verified = store.verify_chain()?;
         let chain = Chain {
             sound: verified.sound,
             head: crate::core::entry::Digest(verified.head.hash).to_string(),

@@ -99,8 +99,8 @@ fn a_life_that_ended_without_a_word_ends_with_its_last_record() {
     assert_eq!(
         coverage.runs,
         [
-            Run { from: time(0), until: Some(time(10)), cut_short: true },
-            Run { from: time(20), until: Some(time(40)), cut_short: false },
+            Run { from: time(0), began_before: false, until: Some(time(10)), cut_short: true },
+            Run { from: time(20), began_before: false, until: Some(time(40)), cut_short: false },
         ]
     );
     assert!((coverage.watched - 0.5).abs() < 1e-9, "30 of 60 minutes: {}", coverage.watched);
