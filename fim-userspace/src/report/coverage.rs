@@ -179,8 +179,9 @@ fn response(policy: &PathPolicy) -> String {
         OnCreated::Quarantine => "quarantined",
         OnCreated::Delete => "deleted",
     };
+    let dry = if policy.dry_run { " (dry run)" } else { "" };
     format!(
-        "modified: {}; deleted: {}; attributes: {}; created: {created}",
+        "modified: {}; deleted: {}; attributes: {}; created: {created}{dry}",
         altered(policy.on_modified),
         altered(policy.on_deleted),
         altered(policy.on_attributes)
