@@ -10,7 +10,7 @@ use anyhow::bail;
 use base64::Engine;
 
 use super::order::{confirm, give};
-use super::show::{self, Names, Paint, Shown};
+use super::render::{self, Names, Paint, Shown};
 use super::versions::{self, Name};
 use super::view::{Difference, View};
 use crate::config::Config;
@@ -68,13 +68,13 @@ impl<W: Write> Proposals<W> {
     ) -> io::Result<()> {
         self.orders.push(Approve { path: difference.absolute(), version });
         if self.as_json {
-            return writeln!(self.out, "{}", show::as_json(difference, &shown));
+            return writeln!(self.out, "{}", render::as_json(difference, &shown));
         }
         let most = LINES_EACH.min(self.lines);
         let hidden = shown.lines.len().saturating_sub(most);
         shown.lines.truncate(most);
         self.lines -= shown.lines.len();
-        show::print(&mut self.out, self.paint, difference, &shown, Names { old: "approved", new })?;
+        render::print(&mut self.out, self.paint, difference, &shown, Names { old: "approved", new })?;
         if hidden > 0 {
             writeln!(
                 self.out,
@@ -124,7 +124,7 @@ fn named_event(view: &View, target: &OsString) -> anyhow::Result<Option<Record>>
     let Some(name) = Name::parse(&text).filter(|_| !target.as_bytes().contains(&b'/')) else {
         return Ok(None);
     };
-    match versions::event(view, &name)? {
+    match versions::event(&view.store, &name)? {
         Some(record) => Ok(Some(record)),
         None if Path::new(target).symlink_metadata().is_ok() => Ok(None),
         None => bail!("there is no event {text}; see `fim log`"),
@@ -136,7 +136,7 @@ fn by_path(view: &View, path: &Path, recursive: bool, out: &mut Proposals<impl W
     let own = view.one(&watch, &rel)?;
     let differences = if recursive { view.below(&watch, &rel)? } else { own.into_iter().collect() };
     for difference in differences {
-        let shown = show::against_present(view, &difference)?;
+        let shown = render::against_present(view, &difference)?;
         let version = match &difference.change.after {
             Some(found) => Version::present(&found.entry),
             None => Version::Absent,
@@ -173,7 +173,7 @@ fn by_event(
             return Ok(());
         };
         let difference = Difference { watch, change };
-        let shown = show::against_kept(view, &difference);
+        let shown = render::against_kept(view, &difference);
         out.add(Version::Gone(seq), &difference, shown, "gone")?;
         return Ok(());
     }
@@ -199,7 +199,7 @@ fn by_event(
         let change = compare(&rel, approved.as_ref(), Some(&found(row.entry())));
         if let Some(change) = change {
             let difference = Difference { watch, change };
-            let shown = show::against_kept(view, &difference);
+            let shown = render::against_kept(view, &difference);
             out.add(Version::Evidence(row.id), &difference, shown, "that event")?;
         }
     }

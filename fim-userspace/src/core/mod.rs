@@ -1,10 +1,12 @@
 //! Decisions, purely: no files, no clock, no async, no kernel. Everything here can be tested in a table.
 
 pub mod actor;
+pub mod blame;
 pub mod change;
 pub mod correlate;
 pub mod entry;
 pub mod event;
+pub mod flags;
 pub mod linediff;
 pub mod observation;
 pub mod path;
@@ -15,3 +17,4 @@ pub mod repetition;
 pub mod retention;
 pub mod size;
 pub mod tier;
+pub mod witness;

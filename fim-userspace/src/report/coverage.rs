@@ -55,9 +55,7 @@ pub struct Gap {
 /// What the ledger says about the watching itself, record by record.
 #[derive(Debug, Default)]
 pub struct Watching {
-    /// The last record that was removed from the ledger's beginning; 0 when none was.
-    pruned: u64,
-    /// When the first was made that follows it, if any was removed.
+    /// When the first record was made that is left, if older ones were removed.
     first: Option<String>,
     runs: Vec<Run>,
     gaps: Vec<Gap>,
@@ -65,9 +63,19 @@ pub struct Watching {
     last: Option<String>,
 }
 
+/// What tells of the watching itself.
+pub const KINDS: [EventKind; 5] = [
+    EventKind::Started,
+    EventKind::Stopped,
+    EventKind::CoverageGap,
+    EventKind::Rescanned,
+    EventKind::Trouble,
+];
+
 impl Watching {
-    pub fn after(pruned: u64) -> Self {
-        Self { pruned, ..Self::default() }
+    /// `first`: when the first record was made that is left, if older ones were removed.
+    pub fn since(first: Option<String>) -> Self {
+        Self { first, ..Self::default() }
     }
 
     /// The life that was under way when the ledger now begins.
@@ -76,12 +84,14 @@ impl Watching {
         Some(Run { from, began_before: true, until: None, cut_short: false })
     }
 
+    /// The daemon was alive when it made this record.
+    pub fn seen(&mut self, record: &Record) {
+        self.last = Some(record.event.time.clone());
+    }
+
     pub fn take(&mut self, record: &Record) {
         let event = &record.event;
         let time = &event.time;
-        if self.pruned > 0 && record.seq > self.pruned {
-            self.first.get_or_insert_with(|| time.clone());
-        }
         match event.kind {
             EventKind::Started => {
                 // The last thing that an earlier life wrote is the last that is known of it.

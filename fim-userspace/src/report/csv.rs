@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Change, PAGE, Period};
+use super::{Change, Period, each};
 use crate::core::event::Verdict;
 use crate::store::Store;
 
@@ -48,20 +48,15 @@ pub fn write(store: &Store, period: Period, out: impl Write) -> anyhow::Result<(
     let mut table = ::csv::Writer::from_writer(out);
     table.write_record(COLUMNS.map(|(name, _)| name))?;
     let (since, until) = period.times();
-    let mut last = 0;
-    loop {
-        let records = store.ledger_after(last, PAGE)?;
-        let Some(end) = records.last() else { break };
-        last = end.seq;
-        for record in &records {
-            let (event, time) = (&record.event, &record.event.time);
-            let within = *time >= since && *time < until;
-            if within && event.kind.is_change() && event.verdict != Some(Verdict::Authorised) {
-                let change = Change::from(record);
-                table.write_record(COLUMNS.map(|(_, value)| harmless(value(&change))))?;
-            }
+    each(store, &period.criteria(), |record| {
+        let (event, time) = (&record.event, &record.event.time);
+        let within = *time >= since && *time < until;
+        if within && event.kind.is_change() && event.verdict != Some(Verdict::Authorised) {
+            let change = Change::from(record);
+            table.write_record(COLUMNS.map(|(_, value)| harmless(value(&change))))?;
         }
-    }
+        Ok::<(), anyhow::Error>(())
+    })?;
     Ok(table.flush()?)
 }
 

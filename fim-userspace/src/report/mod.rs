@@ -19,11 +19,26 @@ pub use coverage::{Coverage, Gap, Run, WatchCoverage};
 pub use tally::{Change, Counts, Day, Share, Tally};
 
 use crate::config::Config;
-use crate::core::event::rfc3339;
+use crate::core::event::{EventKind, Record, rfc3339};
+use crate::store::query::Criteria;
 use crate::store::{Store, StoreError};
 
 /// Records read from the ledger at once.
 const PAGE: usize = 4_096;
+
+/// Calls `work` for every record that meets the criteria, oldest first.
+fn each<E: From<StoreError>>(
+    store: &Store,
+    criteria: &Criteria,
+    mut work: impl FnMut(&Record) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut found = store.find(criteria, usize::MAX)?;
+    found.reverse();
+    for page in found.chunks(PAGE) {
+        store.records_at(page)?.iter().try_for_each(&mut work)?;
+    }
+    Ok(())
+}
 
 /// The time that is told of, nanoseconds since the epoch: from `since` on, before `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +51,15 @@ impl Period {
     /// RFC 3339 in UTC, which sorts.
     fn times(self) -> (String, String) {
         (rfc3339(self.since_ns), rfc3339(self.until_ns))
+    }
+
+    /// What finds its records, and a few at its ends.
+    fn criteria(self) -> Criteria {
+        Criteria {
+            since_us: Some(self.since_ns.div_euclid(1_000)),
+            until_us: Some(self.until_ns.div_euclid(1_000)),
+            ..Criteria::default()
+        }
     }
 }
 
@@ -65,29 +89,37 @@ pub struct Chain {
 }
 
 impl Report {
-    /// Reads the whole ledger once for its chain, and the records of the period.
+    /// Reads the whole ledger once for its chain, and by their time and kind the records that it tells of.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn gather(store: &Store, config: &Config, period: Period, now_ns: i64) -> Result<Self, StoreError> {
         let (since, until) = period.times();
         let mut changes = Tally::default();
-        let verified = store.verify_chain()?;
-        let mut watching = coverage::Watching::after(verified.pruned);
-        let mut last = 0;
-        loop {
-            let records = store.ledger_after(last, PAGE)?;
-            let Some(end) = records.last() else { break };
-            last = end.seq;
-            for record in &records {
-                // What began before the period may reach into it.
-                watching.take(record);
-                if record.event.time >= since && record.event.time < until {
-                    changes.take(record);
-                }
+        each(store, &period.criteria(), |record| {
+            if record.event.time >= since && record.event.time < until {
+                changes.take(record);
             }
-        }
+            Ok::<(), StoreError>(())
+        })?;
         changes.finish();
+        // What began before the period may reach into it.
+        let verified = store.verify_chain()?;
+        let first = match verified.pruned {
+            0 => None,
+            pruned => store.ledger_after(pruned, 1)?.pop().map(|record| record.event.time),
+        };
+        let mut watching = coverage::Watching::since(first);
+        let of_watching = Criteria { kinds: coverage::KINDS.to_vec(), ..Criteria::default() };
+        each(store, &of_watching, |record| {
+            if record.event.kind == EventKind::Started {
+                // The last sign of the life before.
+                let before = store.records_at(&[record.seq.saturating_sub(1)])?;
+                before.iter().for_each(|record| watching.seen(record));
+            }
+            watching.take(record);
+            Ok::<(), StoreError>(())
+        })?;
         let coverage = coverage::gather(store, config, watching, (&since, &until))?;
         let chain = Chain {
             sound: verified.sound,

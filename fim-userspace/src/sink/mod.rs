@@ -1,6 +1,7 @@
 //! Readers of the ledger, each with its own durable cursor: at least once, in order, with stable event ids.
 
 mod backoff;
+pub mod differences;
 mod file;
 pub mod format;
 mod journald;
@@ -27,11 +28,12 @@ use crate::store::StoreError;
 use runner::with_store;
 
 pub use backoff::Backoff;
+pub use differences::Differences;
 pub use file::FileSink;
 pub use journald::Journald;
 pub use reopen::Reopen;
 pub use runner::Runner;
-pub use sql::Central;
+pub use sql::{Central, CentralLines};
 pub use syslog::Syslog;
 pub use webhook::Webhook;
 
@@ -101,6 +103,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Central(#[from] sql::CentralError),
+    #[error(transparent)]
+    Key(#[from] differences::KeyError),
 }
 
 /// How long the daemon's end waits for what is still to be delivered.
@@ -136,6 +140,7 @@ pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
         tasks: Vec::new(),
     };
     sinks.add(runtime, Runner::new(Journald::new(), dir)?);
+    sinks.add(runtime, Runner::new(Differences::new(dir, &config.secrets)?, dir)?);
     for alert in &config.alerts {
         match webhook(alert)? {
             Some(webhook) => sinks.add(runtime, Runner::new(webhook, dir)?),
@@ -144,6 +149,7 @@ pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
     }
     if let Some(central) = &config.central {
         sinks.add(runtime, Runner::new(Central::new(central, dir)?, dir)?);
+        sinks.add(runtime, Runner::new(CentralLines::new(central, dir)?, dir)?);
     }
     for log in &config.logs {
         let (name, least) = (&log.name, log.min_severity);

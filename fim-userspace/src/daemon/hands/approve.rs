@@ -49,21 +49,7 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
     }
     desk.not_excluded(&watch, &path, wanted)?;
     desk.hangs_together(&watch, &path, wanted)?;
-    let steps = match (decision.put, wanted) {
-        (false, Some(entry)) => {
-            desk.keep(&watch, &path, entry)?;
-            Vec::new()
-        }
-        (false, None) => Vec::new(),
-        (true, Some(entry)) => {
-            desk.can_be_put(entry, now.as_ref(), way)?;
-            steps(&path, entry, now.as_ref())
-        }
-        (true, None) => {
-            let away = |expected| Step::Quarantine { path: path.clone(), expected };
-            now.clone().map(away).into_iter().collect()
-        }
-    };
+    let steps = prepare(desk, &watch, &path, &decision, (now.as_ref(), way))?;
     let change = Change {
         kind: ChangeKind::Modified,
         path: path.clone(),
@@ -162,6 +148,31 @@ fn decide(
             }
             let message = format!("the version that was approved until {} is so again", former.until);
             Decision { wanted: Some(former.entry), message, row: None, put: true }
+        }
+    })
+}
+
+/// Sees to it that the decision can be carried out; returns the steps that make the place so.
+fn prepare(
+    desk: &Desk<'_>,
+    watch: &Watch,
+    path: &RelPath,
+    decision: &Decision,
+    (now, way): (Option<&Found>, Way),
+) -> Result<Vec<Step>, Refused> {
+    Ok(match (decision.put, &decision.wanted) {
+        (false, Some(entry)) => {
+            desk.keep(watch, path, entry)?;
+            Vec::new()
+        }
+        (false, None) => Vec::new(),
+        (true, Some(entry)) => {
+            desk.can_be_put(entry, now, way)?;
+            steps(path, entry, now)
+        }
+        (true, None) => {
+            let away = |expected| Step::Quarantine { path: path.clone(), expected };
+            now.cloned().map(away).into_iter().collect()
         }
     })
 }
