@@ -5,8 +5,9 @@
 //! [`daemon::hands`](crate::daemon::hands).
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::core::entry::Entry;
+use crate::core::entry::{Digest, Entry};
 use crate::core::path::escaped;
 
 /// Raised when an older daemon could take a request for something else.
@@ -88,8 +89,8 @@ pub struct AbsPath(#[serde(with = "escaped")] pub Vec<u8>);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Version {
-    /// What is there now, and is still what the person was shown.
-    Present(Box<Entry>),
+    /// What is there now, and is still what the person was shown; see [`Version::present`].
+    Present(Digest),
     /// Nothing is there now, and nothing is to be.
     Absent,
     /// Nothing is to be there, as the event with this number saw it; what is there is taken away.
@@ -98,6 +99,15 @@ pub enum Version {
     Evidence(i64),
     /// A row of `former`.
     Former(i64),
+}
+
+impl Version {
+    /// The version that a path has now. A digest of all that was shown stands for it: attributes can be of any length.
+    pub fn present(entry: &Entry) -> Self {
+        // Nothing in an entry cannot be serialised.
+        let shown = serde_json::to_vec(entry).unwrap_or_default();
+        Self::Present(Digest(Sha256::digest(&shown).into()))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -257,14 +257,15 @@ impl Unfinished {
     }
 }
 
-/// Carries out one step and makes known to the sensors, where there are any, what it did to directories.
-pub(super) fn perform(
+/// Begins one step and makes known to the sensors, where there are any, what it did to directories.
+pub(super) fn begin(
     responder: &Responder,
     sight: Option<&Sight>,
     watch: &Watch,
     step: &Step,
+    left: &mut Vec<Pending>,
 ) -> Result<Outcome, ResponseError> {
-    seen(sight, watch, step, || responder.carry_out(&watch.root, step))
+    seen(sight, watch, step, || responder.begin(&watch.root, step, &mut None, left))
 }
 
 /// Does `work`, which carries `step` out, and makes known to the sensors what it did to directories.

@@ -34,10 +34,15 @@ impl Reconciler {
             sight: Some(&self.sight),
             records: Vec::new(),
             looks: Vec::new(),
+            unrecorded: Vec::new(),
+            unreleased: Vec::new(),
         };
         hands::carry_out(&mut desk, &job.act, &job.person, &mut tell);
-        let Desk { records, looks, .. } = desk;
+        let Desk { records, looks, unrecorded, unreleased, .. } = desk;
         self.journal.wrote(&records);
+        unrecorded.into_iter().for_each(|entry| self.journal.add(entry));
+        self.unreleased.extend(unreleased);
+        self.write();
         if let Act::Prune { .. } = &job.act {
             self.look_for_room_now();
         }

@@ -85,16 +85,22 @@ impl Facts<'_> {
     }
 
     fn pci_change_detection(&self) -> Control {
-        let routes = self.config.alerts.len();
+        let routes = self.config.alerts.iter().filter(|alert| crate::sink::is_sent(alert)).count();
+        let unsent = self.config.alerts.len() - routes;
         let standing = match (routes > 0, self.weekly() && self.steady()) {
             (true, true) => Standing::Evidence,
             (false, false) => Standing::Missing,
             _ => Standing::Partly,
         };
-        let alerting = match routes {
-            0 => "no alert route is configured, so personnel is told by the journal only".to_owned(),
+        let mut alerting = match routes {
+            0 => "no alert route is at work, so personnel is told by the journal only".to_owned(),
             n => format!("{n} alert route(s) tell personnel"),
         };
+        if unsent > 0 {
+            alerting.push_str(&format!(
+                "; {unsent} configured alert(s) that this version does not send tell nobody"
+            ));
+        }
         Control {
             standard: "PCI DSS 4.0.1",
             id: "11.5.2",
@@ -152,9 +158,12 @@ impl Facts<'_> {
     fn nist_response(&self) -> Control {
         let acts = self.config.watches.iter().filter(|watch| {
             let policy = &watch.policy.base;
-            policy.on_modified == OnAltered::Restore || policy.on_created != OnCreated::Alert
+            !policy.dry_run
+                && (policy.on_modified == OnAltered::Restore || policy.on_created != OnCreated::Alert)
         });
         let acting = acts.count();
+        let dry = self.config.watches.iter().filter(|watch| watch.policy.base.dry_run).count();
+        let dry = if dry > 0 { format!(" ({dry} in a dry run)") } else { String::new() };
         let standing = match acting {
             0 => Standing::Missing,
             n if n < self.watches() => Standing::Partly,
@@ -167,7 +176,7 @@ impl Facts<'_> {
             asks: "Automated response to integrity violations.",
             standing,
             because: format!(
-                "{acting} of {} watch(es) undo changes; {} restored, {} quarantined, {} failed in the period",
+                "{acting} of {} watch(es) undo changes{dry}; {} restored, {} quarantined, {} failed in the period",
                 self.watches(),
                 counts.restored,
                 counts.quarantined + counts.deleted,

@@ -220,6 +220,11 @@ fn secret(
     source.map(|s| s.read()).transpose().map_err(failed)
 }
 
+/// Whether this version sends anything through it.
+pub fn is_sent(alert: &AlertConfig) -> bool {
+    matches!(&alert.kind, AlertKind::Webhook(hook) if hook.format == WebhookFormat::Json)
+}
+
 /// `None` for what this version does not send.
 fn webhook(alert: &AlertConfig) -> Result<Option<Webhook>, StartError> {
     match &alert.kind {

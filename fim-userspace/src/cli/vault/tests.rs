@@ -160,7 +160,16 @@ fn an_export_overwrites_nothing_and_follows_no_link() {
     assert!(said.contains("damaged"), "{said}");
     let left: Vec<_> =
         std::fs::read_dir(w.dir.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
-    assert!(!left.iter().any(|name| name == "never" || name.to_string_lossy().starts_with(".fim-export")));
+    assert!(!left.iter().any(|name| name == "never" || name.to_string_lossy().starts_with(".fim-")));
+}
+
+#[test]
+fn an_export_that_fails_removes_nobody_elses_file() {
+    let w = World::new();
+    let theirs = w.dir.path().join(format!(".fim-export-{}", std::process::id()));
+    std::fs::write(&theirs, "theirs").expect("written");
+    let _ = export(&w, ODD, None, &w.dir.path().join("out"), false);
+    assert_eq!(std::fs::read(&theirs).expect("still there"), b"theirs");
 }
 
 #[test]

@@ -52,21 +52,7 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
     }
     desk.not_excluded(&watch, &path, wanted)?;
     desk.hangs_together(&watch, &path, wanted)?;
-    let steps = match (decision.put, wanted) {
-        (false, Some(entry)) => {
-            desk.keep(&watch, &path, entry)?;
-            Vec::new()
-        }
-        (false, None) => Vec::new(),
-        (true, Some(entry)) => {
-            desk.can_be_put(entry, now.as_ref(), way)?;
-            steps(&path, entry, now.as_ref())
-        }
-        (true, None) => {
-            let away = |expected| Step::Quarantine { path: path.clone(), expected };
-            now.clone().map(away).into_iter().collect()
-        }
-    };
+    let steps = prepare(desk, &watch, &path, &decision, (now.as_ref(), way))?;
     let change = Change {
         kind: ChangeKind::Modified,
         path: path.clone(),
@@ -94,15 +80,16 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
         None => Baseline::Remove,
         Some(entry) => Baseline::Put(standing(desk, &watch, &path, entry, &steps)),
     };
-    let record = desk.store.approve(&Approval {
+    let decided = Approval {
         watch: watch.path().to_path_buf(),
         path: path.clone(),
         baseline,
         event,
-        evidence: performed.evidence,
-        closes: performed.intent,
+        evidence: Vec::new(),
+        closes: None,
         released: decision.row,
-    })?;
+    };
+    let record = desk.record(&watch, decided, performed)?;
     watch.root.approve_mount(&path, mounted);
     if mounted {
         // Its folders are new to the sensors.
@@ -129,12 +116,12 @@ fn decide(
     let elsewhere = || Refused::one("the version that was asked for is one of another path");
     let unknown = || Refused::one("the version that was asked for is not known any more");
     Ok(match &item.version {
-        Version::Present(shown) => {
-            if now.map(|n| &n.entry) != Some(&**shown) {
+        Version::Present(_) => {
+            let Some(now) = now.filter(|now| Version::present(&now.entry) == item.version) else {
                 return Err(Refused::one(CHANGED));
-            }
+            };
             let message = "what is there became the approved version".into();
-            Decision { wanted: Some((**shown).clone()), message, row: None, put: false }
+            Decision { wanted: Some(now.entry.clone()), message, row: None, put: false }
         }
         Version::Absent => {
             if now.is_some() {
@@ -164,6 +151,31 @@ fn decide(
             }
             let message = format!("the version that was approved until {} is so again", former.until);
             Decision { wanted: Some(former.entry), message, row: None, put: true }
+        }
+    })
+}
+
+/// Sees to it that the decision can be carried out; returns the steps that make the place so.
+fn prepare(
+    desk: &Desk<'_>,
+    watch: &Watch,
+    path: &RelPath,
+    decision: &Decision,
+    (now, way): (Option<&Found>, Way),
+) -> Result<Vec<Step>, Refused> {
+    Ok(match (decision.put, &decision.wanted) {
+        (false, Some(entry)) => {
+            desk.keep(watch, path, entry)?;
+            Vec::new()
+        }
+        (false, None) => Vec::new(),
+        (true, Some(entry)) => {
+            desk.can_be_put(entry, now, way)?;
+            steps(path, entry, now)
+        }
+        (true, None) => {
+            let away = |expected| Step::Quarantine { path: path.clone(), expected };
+            now.cloned().map(away).into_iter().collect()
         }
     })
 }

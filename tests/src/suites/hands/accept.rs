@@ -1,7 +1,9 @@
 //! Accepting, restoring, comparing.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Stdio;
@@ -100,6 +102,24 @@ pub fn folder(setting: &Setting, daemon: bool) -> Outcome {
     if accepted != 203 + 3 {
         return Err(format!("{accepted} records of approval, not one for each path"));
     }
+    world.settled()?;
+    Ok(String::new())
+}
+
+/// Names and states that are long once they are written as text do not make a request too long.
+pub fn long_names(setting: &Setting, daemon: bool) -> Outcome {
+    let mut world = World::new(setting, &name("long", daemon), Policy::Alert, |_| Ok(()))?;
+    world.only_if(daemon)?;
+    let folder = world.path("new");
+    fs::create_dir(&folder).map_err(io)?;
+    let target = OsStr::from_bytes(&[0xff; 4_000]);
+    for n in 0..100 {
+        let name = [format!("{n}").into_bytes(), vec![0xff; 240]].concat();
+        symlink(target, folder.join(OsStr::from_bytes(&name))).map_err(io)?;
+    }
+    world
+        .about(&["accept", "--yes", "--recursive", "--reason", &"why".repeat(10_000)], &folder)?
+        .expect(0)?;
     world.settled()?;
     Ok(String::new())
 }
