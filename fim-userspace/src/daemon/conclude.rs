@@ -1,6 +1,6 @@
 //! After places are right: the disk is waited for, records are written, and only then what was there is removed.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::act::{Act, Unfinished};
@@ -9,6 +9,8 @@ use super::descriptors;
 use super::reconcile::Reconciler;
 use super::shortage::takes_at_most;
 use super::watch::Watch;
+use crate::core::observation::WatchId;
+use crate::core::path::RelPath;
 use crate::store::Upkeep;
 
 /// Nanoseconds for which records may wait while there is still something to put right.
@@ -33,6 +35,8 @@ struct Round {
 #[derive(Default)]
 pub struct Begun {
     rounds: VecDeque<Round>,
+    /// Paths that are told of only once their copy is kept.
+    untold: HashSet<(WatchId, RelPath)>,
 }
 
 impl Begun {
@@ -42,6 +46,9 @@ impl Begun {
         let mut places = Vec::with_capacity(acts.len());
         for act in acts {
             places.push(waiting.len());
+            if act.keep {
+                self.untold.insert((watch.id, act.finding.change.path.clone()));
+            }
             if act.unreleased || act.keep { waiting.push(act) } else { others.push(act) }
         }
         if !waiting.is_empty() {
@@ -51,6 +58,11 @@ impl Begun {
             self.rounds.push_back(Round { watch, acts: waiting, unfinished, since_ns, owed });
         }
         others
+    }
+
+    /// Whether something about `path` has still to be told before anything else can be.
+    pub fn has_to_tell(&self, watch: WatchId, path: &RelPath) -> bool {
+        !self.untold.is_empty() && self.untold.contains(&(watch, path.clone()))
     }
 
     fn descriptors(&self) -> usize {
@@ -113,6 +125,9 @@ impl Reconciler {
         let Some(Round { watch, mut acts, mut unfinished, .. }) = self.begun.rounds.pop_front() else {
             return;
         };
+        for act in acts.iter().filter(|act| act.keep) {
+            self.begun.untold.remove(&(watch.id, act.finding.change.path.clone()));
+        }
         unfinished.secure(&self.responder, &watch, &mut acts);
         self.after_storing(&watch);
         self.keep_copies(&watch, &mut acts);

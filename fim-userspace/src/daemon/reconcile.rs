@@ -386,6 +386,17 @@ impl Reconciler {
         if !findings.is_empty() {
             self.vault_stands();
         }
+        // One order of records for each path: what waits for its copy comes before what came of it since.
+        let paths = findings
+            .iter()
+            .map(|finding| &finding.change.path)
+            .chain(right.iter().map(|(look, _)| &look.path));
+        if paths
+            .chain(transient.iter().map(|(look, _)| &look.path))
+            .any(|p| self.begun.has_to_tell(watch.id, p))
+        {
+            self.conclude();
+        }
         let mut acts = Vec::with_capacity(findings.len());
         for finding in findings {
             let change = &finding.change;
