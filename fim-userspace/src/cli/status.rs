@@ -11,6 +11,7 @@ use super::REPORT;
 use crate::config::Config;
 use crate::core::path::display;
 use crate::core::size::show as size;
+use crate::sink::alert::plan::lanes;
 use crate::sink::line::printable;
 use crate::store::status::{Status, WatchStatus};
 use crate::store::{SinkState, Store, StoreError};
@@ -135,7 +136,7 @@ impl Report {
 fn configured(config: &Config, name: &str) -> bool {
     name == crate::config::JOURNALD
         || (name == crate::config::CENTRAL && config.central.is_some())
-        || config.alerts.iter().any(|a| a.name == name)
+        || config.alerts.iter().any(|a| lanes(a, &|known| known == name).iter().any(|lane| lane.name == name))
         || config.logs.iter().any(|l| l.name == name)
 }
 

@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod change;
 pub mod correlate;
+pub mod digest;
 pub mod entry;
 pub mod event;
 pub mod linediff;
@@ -13,5 +14,6 @@ pub mod policy;
 pub mod quarantine;
 pub mod repetition;
 pub mod retention;
+pub mod route;
 pub mod size;
 pub mod tier;
