@@ -10,7 +10,7 @@ use anyhow::bail;
 use base64::Engine;
 
 use super::order::{AT_ONCE, confirm, give};
-use super::show::{self, Names, Paint, Shown};
+use super::render::{self, Names, Paint, Shown};
 use super::versions::{self, Name};
 use super::view::{Difference, View};
 use crate::config::Config;
@@ -88,9 +88,9 @@ fn show_all(proposals: &[Proposal], as_json: bool) -> io::Result<()> {
     let (mut out, paint) = (io::stdout().lock(), Paint::for_stdout());
     for Proposal { difference, shown, new, .. } in proposals {
         if as_json {
-            writeln!(out, "{}", show::as_json(difference, shown))?;
+            writeln!(out, "{}", render::as_json(difference, shown))?;
         } else {
-            show::print(&mut out, paint, difference, shown, Names { old: "approved", new })?;
+            render::print(&mut out, paint, difference, shown, Names { old: "approved", new })?;
         }
     }
     out.flush()
@@ -102,7 +102,7 @@ fn named_event(view: &View, target: &OsString) -> anyhow::Result<Option<Record>>
     let Some(name) = Name::parse(&text).filter(|_| !target.as_bytes().contains(&b'/')) else {
         return Ok(None);
     };
-    match versions::event(view, &name)? {
+    match versions::event(&view.store, &name)? {
         Some(record) => Ok(Some(record)),
         None if Path::new(target).symlink_metadata().is_ok() => Ok(None),
         None => bail!("there is no event {text}; see `fim log`"),
@@ -114,7 +114,7 @@ fn by_path(view: &View, path: &Path, recursive: bool, out: &mut Vec<Proposal>) -
     let own = view.one(&watch, &rel)?;
     let differences = if recursive { view.below(&watch, &rel)? } else { own.into_iter().collect() };
     for difference in differences {
-        let shown = show::against_present(view, &difference)?;
+        let shown = render::against_present(view, &difference)?;
         let version = match &difference.change.after {
             Some(found) => Version::Present(Box::new(found.entry.clone())),
             None => Version::Absent,
@@ -147,7 +147,7 @@ fn by_event(view: &View, record: &Record, recursive: bool, out: &mut Vec<Proposa
             return Ok(());
         };
         let difference = Difference { watch, change };
-        let shown = show::against_kept(view, &difference);
+        let shown = render::against_kept(view, &difference);
         let order = Approve { path: difference.absolute(), version: Version::Gone(seq) };
         out.push(Proposal { order, difference, shown, new: "gone" });
         return Ok(());
@@ -174,7 +174,7 @@ fn by_event(view: &View, record: &Record, recursive: bool, out: &mut Vec<Proposa
         let change = compare(&rel, approved.as_ref(), Some(&found(row.entry())));
         if let Some(change) = change {
             let difference = Difference { watch, change };
-            let shown = show::against_kept(view, &difference);
+            let shown = render::against_kept(view, &difference);
             let order = Approve { path: difference.absolute(), version: Version::Evidence(row.id) };
             out.push(Proposal { order, difference, shown, new: "that event" });
         }

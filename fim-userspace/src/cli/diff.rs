@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::show::{self, Names, Paint, Shown};
+use super::render::{self, Names, Paint, Shown};
 use super::view::{Difference, View};
 use super::{REPORT, versions};
 use crate::config::Config;
@@ -18,11 +18,14 @@ pub struct Args {
     /// Compare this version with what is there: the number of an event, or the beginning of a SHA-256
     #[arg(long, value_name = "SEQ|DIGEST")]
     version: Option<String>,
+    /// Also what secret files say: keys, passwords
+    #[arg(long)]
+    secret: bool,
 }
 
 /// Exit codes: 0 nothing differs, 1 something does.
 pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCode> {
-    let view = View::open(config)?;
+    let view = View::open(config)?.revealing(args.secret);
     let (mut out, paint) = (io::stdout().lock(), Paint::for_stdout());
     let mut differs = false;
     for path in &args.paths {
@@ -44,11 +47,11 @@ pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCo
         };
         for difference in &differences {
             differs = true;
-            let shown: Shown = show::against_present(&view, difference)?;
+            let shown: Shown = render::against_present(&view, difference)?;
             if as_json {
-                writeln!(out, "{}", show::as_json(difference, &shown))?;
+                writeln!(out, "{}", render::as_json(difference, &shown))?;
             } else {
-                show::print(&mut out, paint, difference, &shown, Names { old, new: "present" })?;
+                render::print(&mut out, paint, difference, &shown, Names { old, new: "present" })?;
             }
         }
     }

@@ -63,6 +63,7 @@ pub(super) struct Watched<'c> {
     /// The pattern and its line; no line for what fim excludes by itself.
     excluded: Option<(String, Option<usize>)>,
     policy: PathPolicy,
+    secret: bool,
     rules: Vec<&'c RuleLines>,
     /// `Err`: why it cannot be said.
     approved: Result<Option<Found>, String>,
@@ -91,7 +92,10 @@ pub(super) fn explain<'c>(config: &'c Config, known: &Known, path: &Path) -> Exp
             None => (spelled, None),
         },
     };
-    let watched = found.map(|(watch, place)| in_watch(watch, place, &path, known));
+    let watched = found.map(|(watch, place)| {
+        let secret = config.secrets.cover(&path);
+        in_watch(watch, place, &path, (known, secret))
+    });
     Explained { path, watched }
 }
 
@@ -113,7 +117,12 @@ fn place_in(watch: &WatchConfig, path: &Path) -> Option<Place> {
     Some(Place { root: watch.path.clone(), path, single: false })
 }
 
-fn in_watch<'c>(watch: &'c WatchConfig, place: Place, absolute: &Path, known: &Known) -> Watched<'c> {
+fn in_watch<'c>(
+    watch: &'c WatchConfig,
+    place: Place,
+    absolute: &Path,
+    (known, secret): (&Known, bool),
+) -> Watched<'c> {
     let approved = match &known.store {
         Ok(store) => store.baseline_get(&place.root, &place.path).map_err(|e| e.to_string()),
         Err(e) => Err(e.clone()),
@@ -137,7 +146,7 @@ fn in_watch<'c>(watch: &'c WatchConfig, place: Place, absolute: &Path, known: &K
         Ok(None) => Err("nothing is approved under this name".into()),
         Err(why) => Err(format!("that cannot be said: {why}")),
     };
-    Watched { config: watch, excluded, policy, rules, approved, restorable }
+    Watched { config: watch, excluded, policy, secret, rules, approved, restorable }
 }
 
 fn restorable(entry: &Entry, policy: &PathPolicy, known: &Known) -> Result<&'static str, String> {
@@ -174,7 +183,7 @@ impl Watched<'_> {
             .map(|(name, _)| *name)
             .collect();
         let ignored = if ignored.is_empty() { "nothing".into() } else { ignored.join(", ") };
-        let values: [(&str, String); 12] = [
+        let values: [(&str, String); 13] = [
             ("kinds", kinds),
             ("on_modified", p.on_modified.as_str().into()),
             ("on_deleted", p.on_deleted.as_str().into()),
@@ -187,6 +196,7 @@ impl Watched<'_> {
             ("ignore", ignored),
             ("repeat_limit", p.repeat_limit.to_string()),
             ("repeat_window", format!("{}s", p.repeat_window.as_secs())),
+            ("secret", self.secret.to_string()),
         ];
         let decided = |key: &str| {
             let by_rule = self.rules.iter().rev().find_map(|rule| rule.keys.get(key));

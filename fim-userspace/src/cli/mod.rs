@@ -2,6 +2,7 @@
 
 mod accept;
 mod alert;
+mod blame;
 mod check;
 mod diff;
 mod doctor;
@@ -10,6 +11,7 @@ mod init;
 mod log;
 mod order;
 mod quarantine;
+mod render;
 mod report;
 mod restore;
 mod run;
@@ -21,6 +23,7 @@ mod tests;
 mod vault;
 mod versions;
 mod view;
+mod when;
 
 use std::io;
 use std::path::PathBuf;
@@ -63,6 +66,10 @@ enum Command {
     Check,
     /// Show what is approved against what is there, line by line; 1 when something differs
     Diff(diff::Args),
+    /// Show one event in full: who, what, what was done, and which lines changed
+    Show(show::Args),
+    /// Show who last changed each line of a file, when and by which event
+    Blame(blame::Args),
     /// Approve what is there now, or the version that an event saw; shows it and asks first
     Accept(accept::Args),
     /// Put the approved version back now, or make another one the approved one
@@ -118,6 +125,8 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Run { dry_run } => run::run(&config, *dry_run, cli.json),
         Command::Check => check::run(&config, cli.json),
         Command::Diff(args) => diff::run(&config, args, cli.json),
+        Command::Show(args) => show::run(&config, args, cli.json),
+        Command::Blame(args) => blame::run(&config, args, cli.json),
         Command::Accept(args) => accept::run(&config, args, cli.json),
         Command::Restore(args) => restore::run(&config, args, cli.json),
         Command::Quarantine(command) => quarantine::run(&config, command, cli.json),

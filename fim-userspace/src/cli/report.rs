@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use jiff::{Span, Timestamp, Zoned};
+use jiff::{Timestamp, Zoned};
 
+use super::when;
 use crate::config::Config;
 use crate::core::path::display;
 use crate::report::{Period, Report, csv, html};
@@ -21,10 +22,10 @@ pub struct Args {
     /// The unauthorised changes as a table
     #[arg(long, group = "format")]
     csv: bool,
-    /// From when on: a date, a time, or how long ago (`30d`, `2 weeks`)
+    /// From this time on: "30d", "2 weeks ago", "yesterday", "2026-11-22 14:00"
     #[arg(long, value_name = "TIME", default_value = "30d")]
     since: String,
-    /// Until when
+    /// Up to this time
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Write to FILE; its ending chooses the format where no option does
@@ -42,8 +43,9 @@ enum Format {
 pub fn run(config: &Config, args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     let format = format(args, json)?;
     let now = Zoned::now();
-    let until = args.until.as_ref().map_or(Ok(now.timestamp()), |text| moment(text, &now))?;
-    let since = moment(&args.since, &now)?;
+    let moment = |text: &str| when::parse(text, &now).map(|time| time.timestamp());
+    let until = args.until.as_ref().map_or(Ok(now.timestamp()), |text| moment(text))?;
+    let since = moment(&args.since)?;
     if since >= until {
         bail!("the report would end ({until}) before it begins ({since}); look at --since and --until");
     }
@@ -99,41 +101,4 @@ fn create(file: &Path) -> anyhow::Result<std::fs::File> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(file)
         .with_context(|| format!("{} cannot be written; name a file in a folder of your own", display(file)))
-}
-
-/// A time (RFC 3339), a date or time of day here, or how long ago.
-fn moment(text: &str, now: &Zoned) -> anyhow::Result<Timestamp> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    if let Ok(here) = text.parse::<jiff::civil::DateTime>() {
-        return Ok(here.to_zoned(now.time_zone().clone())?.timestamp());
-    }
-    let ago = text.parse::<Span>().ok().and_then(|span| now.checked_sub(span.abs()).ok());
-    ago.map(|then| then.timestamp()).with_context(|| {
-        format!("{text:?} is no time; write 2026-11-01, 2026-11-01T08:00, or how long ago: 30d, 2 weeks, 12h")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_given_as_people_write_them() {
-        let now: Zoned = "2026-11-22T12:00:00[Europe/Berlin]".parse().expect("sound");
-        for (text, expected) in [
-            ("2026-11-01T08:00:00Z", "2026-11-01T08:00:00Z"),
-            ("2026-11-01", "2026-10-31T23:00:00Z"),
-            ("2026-11-01T08:00", "2026-11-01T07:00:00Z"),
-            ("30d", "2026-10-23T10:00:00Z"),
-            ("2 weeks", "2026-11-08T11:00:00Z"),
-            ("2 hours ago", "2026-11-22T09:00:00Z"),
-        ] {
-            let found = moment(text, &now).expect(text);
-            assert_eq!(found.to_string(), expected, "{text}");
-        }
-        let said = moment("soon", &now).expect_err("no time").to_string();
-        assert!(said.contains("\"soon\" is no time") && said.contains("30d"), "{said}");
-    }
 }

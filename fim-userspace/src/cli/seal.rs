@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::daemon::clock::realtime_ns;
-use crate::store::seal::{KeyFile, Sealer, VerificationKey};
+use crate::store::seal::{self, KeyFile, Sealer, VerificationKey};
 use crate::store::{Lock, Store};
 
 #[derive(Debug, clap::Subcommand)]
@@ -38,8 +38,12 @@ pub fn run(config: &Config, action: &Action, json: bool) -> anyhow::Result<ExitC
 pub(super) fn set_up_once(config: &Config, json: bool) -> anyhow::Result<()> {
     let _lock = Lock::acquire(&config.state.dir)?;
     let mut store = Store::open(&config.state.dir)?;
-    if let Ok(None) = KeyFile::peek(store.dir()) {
-        show(&Sealer::set_up(&mut store, realtime_ns() / 1_000)?, json);
+    match Sealer::open(store.dir()) {
+        Ok(None) => show(&Sealer::set_up(&mut store, realtime_ns() / 1_000)?, json),
+        // The baseline is another one now.
+        Ok(Some(mut sealer)) => drop(sealer.seal(&mut store, realtime_ns() / 1_000, seal::STARTED)?),
+        // A damaged key is the matter of `fim seal setup`.
+        Err(_) => {}
     }
     Ok(())
 }

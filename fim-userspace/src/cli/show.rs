@@ -1,261 +1,325 @@
-//! Two states of a path, for people: attributes and lines.
+//! `fim show`: one event in full.
 
-use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
+use anyhow::bail;
 use serde_json::{Value, json};
 
-use super::view::{Content, Difference, View};
-use crate::core::entry::{Entry, FileType};
-use crate::core::event::{State, rfc3339};
-use crate::core::linediff::{self, LineKind};
-use crate::core::path::escape;
+use super::log::user_name;
+use super::render::{MASKED, Paint, SECRET, TOO_LARGE, signed, unified};
+use super::versions::{self, Name};
+use super::view::{Content, kept};
+use crate::config::Config;
+use crate::core::actor::Actor;
+use crate::core::entry::{Digest, FileType};
+use crate::core::event::{Event, Record, State};
+use crate::core::linediff::{Line, LineKind};
+use crate::core::path::{display, escape, unescape};
+use crate::sink::line::{self, printable};
+use crate::store::lines::{Compared, Difference, Outcome, Side, Since};
+use crate::store::vault::Vault;
+use crate::store::{Held, Store};
 
-/// How long one file may be compared line by line; after that the rest is told coarsely.
-const PATIENCE: Duration = Duration::from_secs(2);
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The event's number, or the beginning of its id (8 digits at least)
+    #[arg(value_name = "SEQ|ID")]
+    event: String,
+    /// Also what the lines of a secret file say: keys, passwords
+    #[arg(long)]
+    secret: bool,
+}
 
-/// Colours, where a terminal shows them and nobody minds (no-color.org).
-#[derive(Clone, Copy)]
-pub struct Paint(bool);
+/// What an event tells of two versions.
+struct Compare {
+    since: Since,
+    compared: Compared,
+    differences: Vec<Difference>,
+    /// With their signs, safe for a terminal; `Err`: why there are none.
+    lines: Result<Vec<(LineKind, String)>, String>,
+}
 
-impl Paint {
-    pub fn for_stdout() -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self(io::stdout().is_terminal() && !unwanted && !dumb)
+/// Exit codes: 0; 2 where there is no such event.
+pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCode> {
+    crate::daemon::require_privilege("read the records and the vault")?;
+    let store = Store::open_read_only(&config.state.dir)?;
+    let Some(name) = Name::parse(&args.event) else {
+        bail!(
+            "{:?} names no event; give its number, or at least 8 digits of its id (`fim log --json`)",
+            args.event
+        );
+    };
+    let Some(record) = versions::event(&store, &name)? else {
+        bail!("there is no event {}; see `fim log`", args.event);
+    };
+    let copies = store.held_by(record.seq)?;
+    let vault = Vault::open_existing(&config.state.dir.join("vault")).ok();
+    let masked = |path: &PathBuf| !args.secret && config.secrets.cover(path);
+    let old = record.event.old_path.as_deref().and_then(unescape);
+    let hidden = old.is_some_and(|old| masked(&OsString::from_vec(old).into()));
+    let mut compares = Vec::new();
+    for (_, since, compared) in store.compared_by(record.seq, record.seq)? {
+        let differences = store.differences(compared.id)?;
+        let masked = hidden || masked(&compared.pair.path);
+        let lines = lines(vault.as_ref(), &record.event, since, &compared, &differences, masked);
+        compares.push((masked, Compare { since, compared, differences, lines }));
     }
-
-    fn line(self, kind: LineKind, text: &str) -> String {
-        let code = match kind {
-            LineKind::Hunk => "36",
-            LineKind::Removed => "31",
-            LineKind::Added => "32",
-            LineKind::Context | LineKind::NoNewline => return text.to_owned(),
-        };
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if as_json {
+        writeln!(out, "{}", whole_json(&record, &copies, &compares))?;
+    } else {
+        in_full(&mut out, Paint::for_stdout(), &record, &copies, &compares)?;
     }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
 
-    fn title(self, text: &str) -> String {
-        if self.0 { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+/// With the lines around them while the vault has both versions; else what was recorded of them.
+fn lines(
+    vault: Option<&Vault>,
+    event: &Event,
+    since: Since,
+    compared: &Compared,
+    differences: &[Difference],
+    masked: bool,
+) -> Result<Vec<(LineKind, String)>, String> {
+    let before = match since {
+        Since::Approved => event.before.as_ref(),
+        Since::Previous => event.previous.as_ref().and_then(Option::as_ref),
+    };
+    let content = |digest: Option<Digest>, state: Option<&State>| match (digest, vault) {
+        (None, _) => Content::None,
+        (Some(digest), Some(vault)) => kept(vault, &digest, state.map_or(0, |state| state.size)),
+        (Some(_), None) => Content::Away("the vault cannot be read".into()),
+    };
+    let contents =
+        (content(compared.pair.before, before), content(compared.pair.after, event.after.as_ref()));
+    match (unified(contents, masked), compared.outcome) {
+        (Ok(lines), _) => Ok(lines),
+        (Err(_), Outcome::Lines) if !differences.is_empty() => Ok(recorded(differences, masked)),
+        (Err(_), Outcome::TooLarge) => Err(TOO_LARGE.to_owned()),
+        (Err(why), _) => Err(why),
     }
 }
 
-/// Bytes of a file's line, safe for a terminal: tabs and backslashes stay, what is unprintable does not.
-pub fn visible(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for piece in bytes.split_inclusive(|b| matches!(b, b'\t' | b'\\')) {
-        match piece.split_last() {
-            Some((last @ (b'\t' | b'\\'), rest)) => {
-                out.push_str(&escape(rest));
-                out.push(char::from(*last));
-            }
-            _ => out.push_str(&escape(piece)),
+/// What the database has of the lines.
+fn recorded(differences: &[Difference], masked: bool) -> Vec<(LineKind, String)> {
+    let mut out = Vec::new();
+    let span = |side: &Side| match side.lines {
+        1 => side.line.to_string(),
+        n => format!("{},{n}", side.line),
+    };
+    for difference in differences {
+        let text = format!("@@ -{} +{} @@", span(&difference.old), span(&difference.new));
+        out.push((LineKind::Hunk, text));
+        for (side, kind) in [(&difference.old, LineKind::Removed), (&difference.new, LineKind::Added)] {
+            let lines = match &side.text {
+                Some(text) if !masked => text.split_inclusive('\n').map(str::to_owned).collect(),
+                _ => vec![SECRET.to_owned(); side.lines.min(1) as usize],
+            };
+            let line =
+                |text: String| Line { kind, text: text.strip_suffix('\n').unwrap_or(&text).to_owned() };
+            out.extend(lines.into_iter().map(|text| signed(line(text))));
         }
     }
     out
 }
 
-/// What two states of a path differ in: attributes, and what can be said of the content.
-pub struct Shown {
-    pub attributes: Vec<String>,
-    /// Lines of a unified diff with their signs, safe for a terminal.
-    pub lines: Vec<(LineKind, String)>,
-}
-
-pub fn compare(old: Option<&Entry>, new: Option<&Entry>, contents: (Content, Content)) -> Shown {
-    let mut shown = Shown { attributes: attributes(old, new), lines: Vec::new() };
-    let digest = |entry: Option<&Entry>| entry.and_then(|e| e.sha256);
-    if digest(old) == digest(new) {
-        return shown;
+fn in_full(
+    out: &mut impl Write,
+    paint: Paint,
+    record: &Record,
+    copies: &[Held],
+    compares: &[(bool, Compare)],
+) -> io::Result<()> {
+    let event = &record.event;
+    let title = format!("event {} ({})", record.seq, record.id);
+    writeln!(out, "{}", paint.title(&title))?;
+    writeln!(out, "  {}", line::line(record, &mut user_name))?;
+    for (name, text) in facts(event) {
+        writeln!(out, "  {name:<9} {text}")?;
     }
-    let told = |entry: Option<&Entry>| match entry.and_then(|e| e.sha256.map(|d| (e.size, d))) {
-        Some((size, digest)) => format!("{digest} ({size} bytes)"),
-        None => "nothing".to_owned(),
-    };
-    let bytes = |content| match content {
-        Content::None => Ok(Vec::new()),
-        Content::Text(text) => Ok(text),
-        Content::Binary => Err("binary files differ".to_owned()),
-        Content::Away(why) => Err(format!("content differs, and cannot be shown since {why}")),
-    };
-    match (bytes(contents.0), bytes(contents.1)) {
-        (Ok(old), Ok(new)) => {
-            let deadline = Instant::now() + PATIENCE;
-            shown.lines = linediff::unified(&old, &new, Some(deadline)).into_iter().map(signed).collect();
-        }
-        (Err(why), _) | (_, Err(why)) => {
-            shown.attributes.insert(0, format!("{why}: {} -> {}", told(old), told(new)));
+    for (role, actor) in
+        event.actor.iter().map(|a| ("who", a)).chain(event.other_actors.iter().map(|a| ("or", a)))
+    {
+        for (n, text) in who(actor).into_iter().enumerate() {
+            writeln!(out, "  {:<9} {text}", if n == 0 { role } else { "" })?;
         }
     }
-    shown
-}
-
-fn signed(line: linediff::Line) -> (LineKind, String) {
-    let sign = match line.kind {
-        LineKind::Hunk | LineKind::NoNewline => "",
-        LineKind::Context => " ",
-        LineKind::Removed => "-",
-        LineKind::Added => "+",
-    };
-    (line.kind, format!("{sign}{}", visible(&line.text)))
-}
-
-/// A line for each attribute that differs: `mode 0644 -> 0666`. For something that came or went, what it is.
-fn attributes(old: Option<&Entry>, new: Option<&Entry>) -> Vec<String> {
-    let (Some(old), Some(new)) = (old, new) else {
-        return old.or(new).map(describe).into_iter().collect();
-    };
-    if old.kind != new.kind {
-        return vec![format!("type {} -> {}", describe(old), describe(new))];
+    for text in attributes(event.before.as_ref(), event.after.as_ref()) {
+        writeln!(out, "  {:<9} {text}", "differs")?;
     }
+    for copy in copies {
+        let digest = copy.digest.map_or("no content".into(), |digest| format!("sha256 {digest}"));
+        let fate = copy.fate.map_or(String::new(), |fate| format!(", {}", fate.as_str()));
+        let path = escape(place(copy).as_os_str().as_bytes());
+        writeln!(out, "  {:<9} {} {path}, {}, {digest}{fate}", "copy", copy.id, copy.reason.as_str())?;
+    }
+    for (masked, Compare { since, compared, lines, .. }) in compares {
+        let path = escape(compared.pair.path.as_os_str().as_bytes());
+        let old = since.as_str();
+        match lines {
+            Err(why) => writeln!(out, "  {:<9} since the {old} version: {}", "lines", printable(why))?,
+            Ok(lines) => {
+                if *masked {
+                    writeln!(out, "  {:<9} {MASKED}", "lines")?;
+                }
+                writeln!(out, "{}", paint.line(LineKind::Removed, &format!("--- {path} ({old})")))?;
+                writeln!(
+                    out,
+                    "{}",
+                    paint.line(LineKind::Added, &format!("+++ {path} (event {})", record.seq))
+                )?;
+                for (kind, text) in lines {
+                    writeln!(out, "{}", paint.line(*kind, text))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is known of the event besides who and what.
+fn facts(event: &Event) -> Vec<(&'static str, String)> {
+    let mut out = Vec::new();
+    let mut add = |name, text: Option<String>| out.extend(text.map(|text| (name, text)));
+    add("watch", event.watch.as_deref().map(printable));
+    let verdict = event.verdict.map(|verdict| json!(verdict).as_str().unwrap_or_default().to_owned());
+    let by = event.authorised_by.as_deref().map(|by| format!(" by {}", printable(by)));
+    add("verdict", verdict.map(|verdict| verdict + &by.unwrap_or_default()));
+    add("response", event.kind.is_change().then(|| event.response.as_str().to_owned()));
+    add("planned", event.planned.map(|planned| planned.as_str().to_owned()));
+    add("method", event.method.as_deref().map(printable));
+    let seen: Vec<String> = event.seen_by.iter().map(|s| format!("{s:?}").to_lowercase()).collect();
+    add(
+        "seen by",
+        (!seen.is_empty()).then(|| format!("{} ({} tier)", seen.join(", "), printable(&event.tier))),
+    );
+    out
+}
+
+fn who(actor: &Actor) -> Vec<String> {
+    let user = |uid: u32| match user_name(uid) {
+        Some(name) => format!("{} ({uid})", printable(&name)),
+        None => uid.to_string(),
+    };
+    let mut first = Vec::new();
+    first.extend(actor.pid.map(|pid| format!("pid {pid}")));
+    first.extend(actor.ppid.map(|pid| format!("parent {pid}")));
+    first.extend(actor.uid.map(|uid| format!("user {}", user(uid))));
+    first.extend(
+        actor.euid.filter(|euid| Some(*euid) != actor.uid).map(|uid| format!("acting as {}", user(uid))),
+    );
+    first.extend(actor.auid.map(|uid| format!("logged in as {}", user(uid))));
+    first.extend(actor.gid.map(|gid| format!("group {gid}")));
+    first.extend(actor.tty.as_deref().map(|tty| format!("terminal {}", printable(tty))));
+    first.push(format!("confidence {}", json!(actor.confidence).as_str().unwrap_or_default()));
+    let mut out = vec![first.join(", ")];
+    out.extend(
+        actor.exe.as_deref().or(actor.comm.as_deref()).map(|exe| format!("program {}", printable(exe))),
+    );
+    if !actor.cmdline.is_empty() {
+        let words: Vec<String> = actor.cmdline.iter().map(|word| printable(word)).collect();
+        out.push(format!("command {}", words.join(" ")));
+    }
+    out.extend(actor.cwd.as_deref().map(|cwd| format!("in {}", printable(cwd))));
+    out.extend(actor.container.as_deref().map(|c| format!("container {}", printable(c))));
+    let parents: Vec<String> = actor
+        .ancestors
+        .iter()
+        .map(|a| format!("{} ({})", printable(a.exe.as_deref().or(a.comm.as_deref()).unwrap_or("?")), a.pid))
+        .collect();
+    if !parents.is_empty() {
+        out.push(format!("started by {}", parents.join(", ")));
+    }
+    out
+}
+
+/// `mode 0644 -> 0666`, a line for each that differs; for something that came or went, what it is.
+fn attributes(before: Option<&State>, after: Option<&State>) -> Vec<String> {
+    let kind = |s: &State| json!(s.kind).as_str().unwrap_or_default().replace('_', " ");
+    let (old, new) = match (before, after) {
+        (Some(old), Some(new)) => (old, new),
+        (Some(one), None) => {
+            return vec![format!("gone: {}, {} bytes, mode {}", kind(one), one.size, one.mode)];
+        }
+        (None, Some(one)) => {
+            return vec![format!("new: {}, {} bytes, mode {}", kind(one), one.size, one.mode)];
+        }
+        (None, None) => return Vec::new(),
+    };
     let mut out = Vec::new();
     let mut add = |name: &str, was: String, is: String| {
         if was != is {
             out.push(format!("{name} {was} -> {is}"));
         }
     };
-    let link = |e: &Entry| e.target.as_deref().map(escape).unwrap_or_default();
-    add("target", link(old), link(new));
-    add("device", device(old), device(new));
-    if old.kind != FileType::Symlink {
-        add("mode", format!("{:04o}", old.mode), format!("{:04o}", new.mode));
-    }
+    let text = |text: &Option<String>| text.as_deref().map_or("none".into(), printable);
+    add("type", kind(old), kind(new));
+    add("target", text(&old.target), text(&new.target));
+    add("mode", old.mode.clone(), new.mode.clone());
     add("owner", old.uid.to_string(), new.uid.to_string());
     add("group", old.gid.to_string(), new.gid.to_string());
-    add("mtime", rfc3339(old.mtime_ns), rfc3339(new.mtime_ns));
-    let names = old.xattrs.0.keys().chain(new.xattrs.0.keys());
-    let names: std::collections::BTreeSet<_> = names.collect();
-    for name in names {
-        let value =
-            |e: &Entry| e.xattrs.0.get(name).map_or("none".into(), |v| format!("\"{}\"", escape(&v.0)));
-        add(&format!("xattr {}", escape(&name.0)), value(old), value(new));
+    add("flags", text(&old.flags), text(&new.flags));
+    add("mtime", text(&old.mtime), text(&new.mtime));
+    if old.kind == FileType::Regular && new.kind == FileType::Regular {
+        add("size", old.size.to_string(), new.size.to_string());
+        add("sha256", text(&old.sha256), text(&new.sha256));
     }
     out
 }
 
-fn device(entry: &Entry) -> String {
-    format!("{}:{}", rustix::fs::major(entry.rdev), rustix::fs::minor(entry.rdev))
+fn place(held: &Held) -> PathBuf {
+    held.path.below(&held.watch)
 }
 
-/// `regular file, 12 bytes, mode 0644, owner 0, group 0`
-pub fn describe(entry: &Entry) -> String {
-    let kind = match entry.kind {
-        FileType::Regular => format!("regular file, {} bytes", entry.size),
-        FileType::Directory => "directory".into(),
-        FileType::Symlink => {
-            format!("symlink to {}", entry.target.as_deref().map(escape).unwrap_or_default())
-        }
-        FileType::Fifo => "fifo".into(),
-        FileType::Socket => "socket".into(),
-        FileType::CharDevice => format!("character device {}", device(entry)),
-        FileType::BlockDevice => format!("block device {}", device(entry)),
+fn whole_json(record: &Record, copies: &[Held], compares: &[(bool, Compare)]) -> Value {
+    let copy = |held: &Held| {
+        json!({
+            "id": held.id,
+            "path": display(&place(held)),
+            "reason": held.reason.as_str(),
+            "sha256": held.digest,
+            "fate": held.fate.map(|fate| fate.as_str()),
+        })
     };
-    format!("{kind}, mode {:04o}, owner {}, group {}", entry.mode, entry.uid, entry.gid)
-}
-
-/// The two names over a diff.
-#[derive(Clone, Copy)]
-pub struct Names {
-    pub old: &'static str,
-    pub new: &'static str,
-}
-
-/// Prints a difference whose contents have been fetched.
-pub fn print(
-    out: &mut impl Write,
-    paint: Paint,
-    difference: &Difference,
-    shown: &Shown,
-    names: Names,
-) -> io::Result<()> {
-    let change = &difference.change;
-    let path = escape(&difference.absolute().0);
-    writeln!(out, "{}", paint.title(&format!("{} {path}", change.kind.as_str())))?;
-    for line in &shown.attributes {
-        writeln!(out, "  {line}")?;
-    }
-    if !shown.lines.is_empty() {
-        writeln!(out, "{}", paint.line(LineKind::Removed, &format!("--- {path} ({})", names.old)))?;
-        writeln!(out, "{}", paint.line(LineKind::Added, &format!("+++ {path} ({})", names.new)))?;
-    }
-    for (kind, text) in &shown.lines {
-        writeln!(out, "{}", paint.line(*kind, text))?;
-    }
-    Ok(())
-}
-
-pub fn as_json(difference: &Difference, shown: &Shown) -> Value {
-    let change = &difference.change;
-    let lines: Vec<&String> = shown.lines.iter().map(|(_, text)| text).collect();
+    let side = |side: &Side, masked: bool| {
+        let text = side.text.as_ref().filter(|_| !masked);
+        json!({ "line": side.line, "lines": side.lines, "text": text, "digest": side.digest })
+    };
+    let compare = |(masked, compare): &(bool, Compare)| {
+        let Compare { since, compared, differences, lines } = compare;
+        let rows: Vec<Value> = differences
+            .iter()
+            .map(|d| {
+                json!({
+                    "operation": d.operation,
+                    "old": side(&d.old, *masked),
+                    "new": side(&d.new, *masked),
+                    "omitted": d.omitted.map(|omitted| omitted.as_str()),
+                })
+            })
+            .collect();
+        let texts = lines.as_ref().map(|lines| lines.iter().map(|(_, text)| text).collect::<Vec<_>>());
+        json!({
+            "since": since.as_str(),
+            "before": compared.pair.before,
+            "after": compared.pair.after,
+            "outcome": compared.outcome.as_str(),
+            "encodings": [compared.old_encoding, compared.new_encoding],
+            "secret": masked,
+            "differences": rows,
+            "lines": texts.unwrap_or_default(),
+        })
+    };
     json!({
-        "kind": change.kind,
-        "path": difference.absolute(),
-        "differences": change.aspects,
-        "before": change.before.as_ref().map(State::from),
-        "after": change.after.as_ref().map(|found| State::from(&found.entry)),
-        "attributes": shown.attributes,
-        "lines": lines,
+        "event": record,
+        "attributes": attributes(record.event.before.as_ref(), record.event.after.as_ref()),
+        "copies": copies.iter().map(copy).collect::<Vec<_>>(),
+        "compared": compares.iter().map(compare).collect::<Vec<_>>(),
     })
-}
-
-/// The approved version of a path against what is there.
-pub fn against_present(view: &View, difference: &Difference) -> anyhow::Result<Shown> {
-    let (change, watch) = (&difference.change, &difference.watch);
-    let (old, new) = (change.before.as_ref(), change.after.as_ref().map(|found| &found.entry));
-    let contents = (view.kept(old), view.standing(watch, &change.path, new)?);
-    Ok(compare(old, new, contents))
-}
-
-/// The approved version of a path against another that is in the vault.
-pub fn against_kept(view: &View, difference: &Difference) -> Shown {
-    let change = &difference.change;
-    let (old, new) = (change.before.as_ref(), change.after.as_ref().map(|found| &found.entry));
-    compare(old, new, (view.kept(old), view.kept(new)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::entry::tests::regular;
-    use crate::core::entry::{Digest, XattrName, XattrValue};
-
-    #[test]
-    fn lines_are_safe_for_a_terminal_and_still_readable() {
-        assert_eq!(visible(b"a\tb\\n\x1b[31m\xff\xc3\xa4"), "a\tb\\n\\x1b[31m\\xffä");
-    }
-
-    #[test]
-    fn each_attribute_has_its_line() {
-        let (old, mut new) = (regular(1), regular(1));
-        (new.mode, new.uid, new.gid, new.mtime_ns) = (0o4755, 71, 72, 1_000_000_000);
-        new.xattrs.0.insert(XattrName(b"user.a\n".into()), XattrValue(b"\x1b".into()));
-        let shown = compare(Some(&old), Some(&new), (Content::None, Content::None));
-        let expected = [
-            "mode 0644 -> 4755",
-            "owner 1 -> 71",
-            "group 2 -> 72",
-            "mtime 1970-01-01T00:00:00.000000Z -> 1970-01-01T00:00:01.000000Z",
-            "xattr user.a\\x0a none -> \"\\x1b\"",
-        ];
-        assert_eq!(shown.attributes, expected);
-        let fifo = Entry { kind: FileType::Fifo, sha256: None, ..regular(1) };
-        let told = attributes(Some(&old), Some(&fifo));
-        assert_eq!(
-            told,
-            ["type regular file, 10 bytes, mode 0644, owner 1, group 2 -> fifo, mode 0644, owner 1, group 2"]
-        );
-    }
-
-    #[test]
-    fn content_is_shown_as_lines_or_as_digests() {
-        let (old, new) = (regular(1), Entry { sha256: Some(Digest([8; 32])), ..regular(1) });
-        let text = |t: &str| Content::Text(t.into());
-        let shown = compare(Some(&old), Some(&new), (text("a\nb\n"), text("a\n\x1b\n")));
-        let lines: Vec<&str> = shown.lines.iter().map(|(_, t)| t.as_str()).collect();
-        assert_eq!(lines, ["@@ -1,2 +1,2 @@", " a", "-b", "+\\x1b"]);
-        let shown = compare(Some(&old), Some(&new), (text("a"), Content::Binary));
-        assert!(shown.lines.is_empty() && shown.attributes[0].starts_with("binary files differ: 0101"));
-        let shown = compare(Some(&old), None, (text("a\n"), Content::None));
-        assert_eq!(shown.lines.len(), 2);
-    }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::REPORT;
+use super::log::OVERDUE_INTERVALS;
 use crate::config::Config;
 use crate::core::path::display;
 use crate::core::size::show as size;
@@ -99,6 +100,7 @@ impl Report {
                     h.reason.as_deref().unwrap_or("no reason given")
                 )
             }));
+            problems.extend(seal_overdue(status, config));
             if status.gaps.open > 0 {
                 problems.push(format!("{} coverage gap(s) wait for their scan", status.gaps.open));
             }
@@ -130,6 +132,17 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// The daemon makes a seal each interval, whether records came or not.
+fn seal_overdue(status: &Status, config: &Config) -> Option<String> {
+    let time = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    let sealed = status.ledger_sealed.as_deref()?;
+    let wait = i64::try_from(config.ledger.seal_interval.as_secs()).ok()?.saturating_mul(OVERDUE_INTERVALS);
+    let since = time(&status.written)?.as_second().saturating_sub(time(sealed)?.as_second());
+    (since > wait).then(|| {
+        format!("the ledger was last sealed at {sealed}, longer ago than {OVERDUE_INTERVALS} intervals; the daemon's log says why")
+    })
 }
 
 /// Sinks that were once configured keep their cursor; they are nobody's problem.

@@ -9,6 +9,7 @@ use crate::core::event::Record;
 use crate::core::path::{RelPath, escape};
 use crate::core::quarantine::Fate;
 use crate::daemon::watch::Watch;
+use crate::store::Store;
 
 /// Fewest digits of a digest or an id that name it.
 const SHORTEST: usize = 8;
@@ -92,11 +93,11 @@ pub fn find(view: &View, watch: &Watch, path: &RelPath, text: &str) -> anyhow::R
 }
 
 /// The record that `name` names.
-pub fn event(view: &View, name: &Name) -> anyhow::Result<Option<Record>> {
+pub fn event(store: &Store, name: &Name) -> anyhow::Result<Option<Record>> {
     match name {
-        Name::Seq(seq) => Ok(view.store.record(*seq)?),
+        Name::Seq(seq) => Ok(store.record(*seq)?),
         Name::Hex(start) => {
-            let mut records = view.store.records_with_id(start)?;
+            let mut records = store.records_with_id(start)?;
             if records.len() > 1 {
                 bail!("{start} names several events; give more digits, or the number");
             }

@@ -1,6 +1,6 @@
 //! What the hands-on commands see: baseline, vault and files, with or without a daemon.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -15,8 +15,9 @@ use crate::config::Config;
 use crate::control::AbsPath;
 use crate::core::change::{Change, compare};
 use crate::core::entry::{Digest, Entry, FileType, Found};
-use crate::core::linediff;
+use crate::core::linediff::MOST_BYTES;
 use crate::core::path::{RelPath, escape};
+use crate::core::policy::Secrets;
 use crate::daemon::hands::place::locate;
 use crate::daemon::scanner::Approved;
 use crate::daemon::take::require_baseline;
@@ -26,13 +27,13 @@ use crate::store::Store;
 use crate::store::vault::Vault;
 use crate::tree::inspect::{inspect, open_content};
 
-/// Longest content that is compared line by line.
-const LONGEST: u64 = 1 << 20;
-
 pub struct View {
     pub store: Store,
     pub vault: Vault,
     pub watches: Vec<Arc<Watch>>,
+    secrets: Secrets,
+    /// Secret content was asked for.
+    reveal: bool,
 }
 
 /// One path in two states.
@@ -51,9 +52,9 @@ impl Difference {
 pub enum Content {
     /// There is none: nothing stands there, or it is no regular file.
     None,
-    Text(Vec<u8>),
-    /// Holds a NUL, or is too long.
-    Binary,
+    Whole(Vec<u8>),
+    /// Longer than what is compared line by line.
+    Long,
     /// Cannot be had, and why.
     Away(String),
 }
@@ -64,7 +65,18 @@ impl View {
         let store = Store::open_read_only(&config.state.dir)?;
         let watches = Watch::open_all(config)?;
         require_baseline(&store, &watches)?;
-        Ok(Self { store, vault: Vault::open(&config.state.dir.join("vault"))?, watches })
+        let vault = Vault::open(&config.state.dir.join("vault"))?;
+        Ok(Self { store, vault, watches, secrets: config.secrets.clone(), reveal: false })
+    }
+
+    /// Also what secret files say, where that was asked for.
+    pub fn revealing(self, reveal: bool) -> Self {
+        Self { reveal, ..self }
+    }
+
+    /// Whether what lines of this file say is not to be shown.
+    pub fn masks(&self, absolute: &[u8]) -> bool {
+        !self.reveal && self.secrets.cover(Path::new(OsStr::from_bytes(absolute)))
     }
 
     /// The watch a path given on the command line lies in. A path through links outside of the watches is understood too.
@@ -139,18 +151,9 @@ impl View {
 
     /// Content that the vault has.
     pub fn kept(&self, entry: Option<&Entry>) -> Content {
-        let Some((entry, digest)) = entry.and_then(|e| e.sha256.map(|d| (e, d))) else {
-            return Content::None;
-        };
-        if entry.size > LONGEST {
-            return Content::Binary;
-        }
-        match self.vault.read(&digest) {
-            Ok(content) => text(content),
-            Err(_) if !self.vault.contains(&digest) => {
-                Content::Away("its content is not in the vault".into())
-            }
-            Err(e) => Content::Away(e.to_string()),
+        match entry.and_then(|e| e.sha256.map(|d| (e, d))) {
+            Some((entry, digest)) => kept(&self.vault, &digest, entry.size),
+            None => Content::None,
         }
     }
 
@@ -159,27 +162,35 @@ impl View {
         let Some((entry, digest)) = entry.and_then(|e| e.sha256.map(|d| (e, d))) else {
             return Ok(Content::None);
         };
-        if entry.size > LONGEST {
-            return Ok(Content::Binary);
+        if entry.size > MOST_BYTES {
+            return Ok(Content::Long);
         }
         let changed = || format!("{} changes while it is read; look again", escape(&watch.absolute(path)));
         let object = watch.root.open_path(path).with_context(changed)?;
-        let (now, _) = crate::tree::attributes::read(object.as_fd()).with_context(changed)?;
+        let (now, _) = crate::tree::attributes::read_unopened(object.as_fd()).with_context(changed)?;
         if now.kind != FileType::Regular {
             bail!(changed());
         }
         let mut content = Vec::new();
         let file = File::from(open_content(object.as_fd()).with_context(changed)?);
-        file.take(LONGEST + 1).read_to_end(&mut content).with_context(changed)?;
+        file.take(MOST_BYTES + 1).read_to_end(&mut content).with_context(changed)?;
         if Digest(Sha256::digest(&content).into()) != digest {
             bail!(changed());
         }
-        Ok(text(content))
+        Ok(Content::Whole(content))
     }
 }
 
-fn text(content: Vec<u8>) -> Content {
-    if linediff::is_binary(&content) { Content::Binary } else { Content::Text(content) }
+/// Content that the vault has; `size`: its bytes.
+pub fn kept(vault: &Vault, digest: &Digest, size: u64) -> Content {
+    if size > MOST_BYTES {
+        return Content::Long;
+    }
+    match vault.read(digest) {
+        Ok(content) => Content::Whole(content),
+        Err(_) if !vault.contains(digest) => Content::Away("its content is not in the vault".into()),
+        Err(e) => Content::Away(e.to_string()),
+    }
 }
 
 /// Without `.` and `..`, by the names alone.

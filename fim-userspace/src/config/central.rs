@@ -11,6 +11,8 @@ use super::secret::SecretSource;
 
 /// The name of the central database's sink; no alert can have it.
 pub const CENTRAL: &str = "central";
+/// The name of the sink that brings the lines there.
+pub const CENTRAL_LINES: &str = "central-lines";
 
 const EXAMPLE: &str = "\"postgres://fim@db.example.org/fim\"";
 /// Records of one transaction, and the most of them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::ConfigError;
 use super::read::{Put, Section, Source};
 use super::secret::SecretSource;
-use super::{AlertConfig, JOURNALD, SEVERITIES};
+use super::{AlertConfig, OWN_SINKS, SEVERITIES};
 use crate::core::policy::Severity;
 
 const COMMON: [&str; 3] = ["name", "type", "min_severity"];
@@ -185,7 +185,7 @@ pub(super) fn read_all(
         let log = read(section)?;
         let shown = log.name.escape_debug();
         let others = alerts.iter().map(|a| &a.name).chain(logs.iter().map(|l| &l.name));
-        if log.name == JOURNALD || others.into_iter().any(|name| *name == log.name) {
+        if OWN_SINKS.contains(&log.name.as_str()) || others.into_iter().any(|name| *name == log.name) {
             let sentence =
                 format!("the name \"{shown}\" is taken; give this [[log]] its own with name = \"…\"");
             return Err(source.at(line, sentence));

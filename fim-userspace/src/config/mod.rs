@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use alert::{
     AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, TwilioSender, Url, WebhookConfig,
 };
-pub use central::{CENTRAL, CentralConfig, Dialect, Place};
+pub use central::{CENTRAL, CENTRAL_LINES, CentralConfig, Dialect, Place};
 pub use error::{ConfigError, SecretError};
 pub use ledger::LedgerConfig;
 pub use log::{
@@ -35,11 +35,16 @@ pub use watch::{Lines, RuleLines, WatchConfig};
 
 pub(crate) use read::parse_duration;
 
-use crate::core::policy::Severity;
+use crate::core::policy::{Secrets, Severity};
 use read::{Section, Source};
 
 pub const DEFAULT_FILE: &str = "/etc/fim/fim.toml";
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/fim";
+
+/// The name of the sink that compares lines.
+pub const DIFFERENCES: &str = "differences";
+/// Names that no alert and no log can have.
+const OWN_SINKS: [&str; 4] = [JOURNALD, CENTRAL, CENTRAL_LINES, DIFFERENCES];
 
 const SEVERITIES: [(&str, Severity); 4] = [
     ("low", Severity::Low),
@@ -62,6 +67,8 @@ pub struct Config {
     /// The central database, if there is one.
     pub central: Option<CentralConfig>,
     pub logs: Vec<LogConfig>,
+    /// Which paths are secret.
+    pub secrets: Secrets,
 }
 
 #[derive(Clone, Debug)]
@@ -158,7 +165,10 @@ impl Config {
         let central = document.table("central")?.map(central::read).transpose()?;
         let watches = watch::read_all(source, watches, &state.dir, &logs)?;
         alert::check_watches(source, &named, &watches)?;
-        Ok(Self { file: file.into(), state, sensor, ledger, vault, watches, alerts, central, logs })
+        let own = secret::files(file, &alerts, central.as_ref(), &logs);
+        let policies = watches.iter().map(|watch| (watch.path.as_path(), &watch.policy));
+        let secrets = Secrets::new(&own, policies).map_err(|e| source.whole(e.to_string()))?;
+        Ok(Self { file: file.into(), state, sensor, ledger, vault, watches, alerts, central, logs, secrets })
     }
 }
 
@@ -206,7 +216,7 @@ fn alerts(
     for section in sections {
         let (alert, line) = alert::read(section, &mut named)?;
         let shown = alert.name.escape_debug();
-        if [JOURNALD, CENTRAL].contains(&alert.name.as_str()) {
+        if OWN_SINKS.contains(&alert.name.as_str()) {
             let sentence = format!(
                 "an [[alert]] cannot be called \"{shown}\", one of fim's own ways out has that name; choose another"
             );

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::error::SecretError;
+use super::{AlertConfig, AlertKind, CentralConfig, LogConfig, LogKind};
 
 const LONGEST: u64 = 64 * 1024;
 
@@ -62,6 +63,37 @@ impl SecretSource {
             }
         }
     }
+}
+
+/// The files that hold fim's own secrets. The configuration is one where the address of a webhook stands in it.
+pub(super) fn files(
+    config: &Path,
+    alerts: &[AlertConfig],
+    central: Option<&CentralConfig>,
+    logs: &[LogConfig],
+) -> Vec<PathBuf> {
+    let source = |alert: &AlertConfig| match &alert.kind {
+        AlertKind::Twilio(twilio) => Some(twilio.secret.clone()),
+        AlertKind::Email(email) => email.password.clone(),
+        AlertKind::Webhook(hook) => hook.secret.clone(),
+    };
+    let sources = alerts.iter().filter_map(source);
+    let sources = sources.chain(central.and_then(|central| central.password.clone()));
+    let keys = logs.iter().filter_map(|log| match &log.kind {
+        LogKind::Syslog(syslog) => syslog.tls.client.as_ref().map(|(_, key)| key.clone()),
+        LogKind::File(_) => None,
+    });
+    let mut files: Vec<PathBuf> = sources
+        .chain(keys)
+        .filter_map(|source| match source {
+            SecretSource::File(path) => Some(path),
+            SecretSource::Credential(_) | SecretSource::Env(_) => None,
+        })
+        .collect();
+    if alerts.iter().any(|alert| matches!(alert.kind, AlertKind::Webhook(_))) {
+        files.extend(std::path::absolute(config));
+    }
+    files
 }
 
 fn read_file(path: &Path, check_access: bool) -> Result<Secret, SecretError> {

@@ -60,7 +60,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
     ];
     assert_eq!(logs, expected);
     let keys = "dir tier scan_period seal_interval path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
-                max_size max_age min_free severity interval paths max_file_size dry_run ignore repeat_limit repeat_window \
+                max_size max_age min_free severity interval paths max_file_size dry_run ignore repeat_limit repeat_window secret \
                 name type account_sid auth_token_file from to api_base min_severity smtp \
                 api_key_sid api_key_secret_file messaging_service watches verdict hours quiet_hours group lifecycle heartbeat \
                 password_file url secret_file format tls_ca_file batch host_id keep address body facility ca_file client_cert \
@@ -96,6 +96,7 @@ fn every_value_arrives() {
         interval = "30s"
         max_file_size = "10MiB"
         dry_run = true
+        secret = true
         ignore = ["mtime", "owner"]
         repeat_limit = 5
         repeat_window = "2m"
@@ -126,6 +127,7 @@ fn every_value_arrives() {
         ignore: [Aspect::Mtime, Aspect::Owner].into_iter().collect(),
         repeat_limit: 5,
         repeat_window: Duration::from_secs(120),
+        secret: Some(true),
     };
     assert_eq!((watch.policy.base, watch.interval), (expected, Some(Duration::from_secs(30))));
     let excluded = |p: &str| watch.policy.exclude.excludes(&RelPath::new(p).expect("sound"), false);
@@ -258,6 +260,7 @@ fn complaints_name_line_key_and_remedy() {
         (with("interval = \"0s\""), &["toml:3:", "interval", "too short"]),
         (with("interval = 30"), &["toml:3:", "interval"]),
         (with("dry_run = \"yes\""), &["toml:3:", "dry_run", "true or false"]),
+        (with("secret = [\"a\"]"), &["toml:3:", "secret", "true or false"]),
         (with("ignore = [\"mtim\"]"), &["toml:3:", "ignore", "did you mean \"mtime\"?"]),
         (with("ignore = [\"type\"]"), &["toml:3:", "ignore", "\"type\"", "\"content\""]),
         (with("max_file_size = \"10 megs\""), &["toml:3:", "max_file_size", "\"10GiB\""]),

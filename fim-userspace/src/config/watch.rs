@@ -12,10 +12,11 @@ use crate::core::change::ChangeKind;
 use crate::core::path::display;
 use crate::core::policy::{
     Exclusions, IGNORABLE, OnAltered, OnCreated, Override, PathPolicy, Patterns, Rule, Rules, WatchPolicy,
+    literal,
 };
 
 /// What both a watch and a rule can say.
-const POLICY_KEYS: [&str; 12] = [
+const POLICY_KEYS: [&str; 13] = [
     "kinds",
     "on_modified",
     "on_deleted",
@@ -28,6 +29,7 @@ const POLICY_KEYS: [&str; 12] = [
     "ignore",
     "repeat_limit",
     "repeat_window",
+    "secret",
 ];
 
 /// More repetitions than this before something is said of them would be remembered for nothing.
@@ -140,6 +142,7 @@ fn says(section: &mut Section<'_>) -> Result<Override, ConfigError> {
         ignore: section.choices_or_none("ignore", &IGNORABLE)?.map(|p| p.value.into_iter().collect()),
         repeat_limit: repeat_limit(section)?,
         repeat_window: section.duration("repeat_window", Duration::from_secs(1))?,
+        secret: section.take::<bool>("secret", SWITCH)?.map(|p| p.value),
     })
 }
 
@@ -199,16 +202,4 @@ fn exclusions(
         patterns.extend(["", ".[0-9]", ".[0-9][0-9]", ".[0-9][0-9][0-9]"].map(|end| format!("/{own}{end}")));
     }
     Exclusions::new(&patterns).map_err(|e| section.bad(line, "exclude", &format!("is wrong: {e}")))
-}
-
-/// A gitignore(5) pattern that matches exactly `text`.
-fn literal(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\' | ' ' | '{' | '}') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
 }

@@ -7,10 +7,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::actor::{Actor, Confidence};
-use super::change::ChangeKind;
+use super::actor::Actor;
 use super::observation::{Deed, Observation, Source, WatchId};
 use super::path::RelPath;
+use super::witness::{Deeds, Sources, Witnessed};
 
 /// Nanoseconds after which an operation that only eBPF reported is looked at: it has happened by then.
 pub const EBPF_SETTLE_NS: u64 = 20_000_000;
@@ -20,148 +20,8 @@ pub const UNFINISHED_SETTLE_NS: u64 = 10_000_000;
 pub const OPENED_SETTLE_NS: u64 = 500_000_000;
 /// Paths whose writers through a mapping are remembered; the oldest are forgotten first.
 const MAPPED_LIMIT: usize = 4096;
-
-/// What was seen being done to one path, as a set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deeds(u16);
-
-impl Deeds {
-    pub const OPENED: Self = Self(1);
-    pub const MAPPED: Self = Self(2);
-    pub const WRITTEN: Self = Self(4);
-    pub const CLOSED: Self = Self(8);
-    pub const CREATED: Self = Self(16);
-    pub const DELETED: Self = Self(32);
-    pub const ATTRIBUTES: Self = Self(64);
-    pub const MOVED_HERE: Self = Self(128);
-    pub const MOVED_AWAY: Self = Self(256);
-    pub const LINKED: Self = Self(512);
-    pub const MOUNTED: Self = Self(1024);
-    pub const SCANNED: Self = Self(2048);
-
-    pub fn of(deed: &Deed) -> Self {
-        match deed {
-            Deed::OpenedForWrite => Self::OPENED,
-            Deed::MappedForWrite => Self::MAPPED,
-            Deed::Written => Self::WRITTEN,
-            Deed::Closed => Self::CLOSED,
-            Deed::Created => Self::CREATED,
-            Deed::Deleted => Self::DELETED,
-            Deed::Attributes => Self::ATTRIBUTES,
-            Deed::MovedHere { .. } => Self::MOVED_HERE,
-            Deed::MovedAway => Self::MOVED_AWAY,
-            Deed::Linked { .. } => Self::LINKED,
-            Deed::MountedOver => Self::MOUNTED,
-            Deed::FoundDifferent => Self::SCANNED,
-        }
-    }
-
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    pub fn any(self, of: Self) -> bool {
-        self.0 & of.0 != 0
-    }
-}
-
-/// Which witnesses reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sources {
-    pub fanotify: bool,
-    pub ebpf: bool,
-    pub scan: bool,
-}
-
-impl Sources {
-    fn add(&mut self, source: Source) {
-        match source {
-            Source::Fanotify => self.fanotify = true,
-            Source::Ebpf => self.ebpf = true,
-            Source::Scan => self.scan = true,
-        }
-    }
-
-    pub fn list(self) -> Vec<Source> {
-        [(self.fanotify, Source::Fanotify), (self.ebpf, Source::Ebpf), (self.scan, Source::Scan)]
-            .into_iter()
-            .filter_map(|(seen, source)| seen.then_some(source))
-            .collect()
-    }
-}
-
-/// Everybody who was seen at one path, with what they did.
-#[derive(Clone, Debug, Default)]
-pub struct Witnessed(Vec<(Arc<Actor>, Deeds)>);
-
-impl Witnessed {
-    fn add(&mut self, actor: Arc<Actor>, deeds: Deeds) {
-        match self.0.iter_mut().find(|(known, _)| known.same_process(&actor)) {
-            Some((known, done)) => {
-                *done = done.with(deeds);
-                // The kernel's own word, taken at the event, beats what was read afterwards.
-                if known.confidence != Confidence::Exact || known.exe.is_none() {
-                    *known = actor;
-                }
-            }
-            None => self.0.push((actor, deeds)),
-        }
-    }
-
-    pub fn merge(&mut self, other: &Witnessed) {
-        other.0.iter().for_each(|(actor, deeds)| self.add(actor.clone(), *deeds));
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Who made a change of this kind, and who else may have. Those who certainly did such a thing come before those
-    /// who merely could have.
-    pub fn attribute(&self, kind: ChangeKind) -> (Actor, Vec<Actor>) {
-        let (written, closed, opened) = (Deeds::WRITTEN.with(Deeds::MAPPED), Deeds::CLOSED, Deeds::OPENED);
-        let (moved, created) = (Deeds::MOVED_HERE, Deeds::CREATED);
-        let gone = Deeds::DELETED.with(Deeds::MOVED_AWAY);
-        let ranks: &[Deeds] = match kind {
-            ChangeKind::Modified => &[moved, written, closed, opened, created, gone],
-            ChangeKind::Created => &[moved, created, written, closed, opened],
-            ChangeKind::Deleted => &[gone],
-            ChangeKind::Renamed => &[moved],
-            ChangeKind::Attributes => &[Deeds::ATTRIBUTES, moved, written, closed, opened, created, gone],
-            ChangeKind::Type => &[moved, created, gone],
-        };
-        let of = |rank: Deeds| -> Vec<&Arc<Actor>> {
-            self.0.iter().filter(|(_, done)| done.any(rank)).map(|(actor, _)| actor).collect()
-        };
-        // Somebody who was merely near, such as the maker of a link, is not named at all.
-        let chosen = ranks.iter().map(|rank| of(*rank)).find(|found| !found.is_empty()).unwrap_or_default();
-        let Some((last, others)) = chosen.split_last() else {
-            return (Actor::unknown(), Vec::new());
-        };
-        let mut actor = Actor::clone(last);
-        if !others.is_empty() {
-            actor.confidence = Confidence::Several;
-        }
-        (actor, others.iter().map(|a| Actor::clone(a)).collect())
-    }
-
-    /// Whether one process is known for certain to have made a change of this kind.
-    pub fn names_one(&self, kind: ChangeKind) -> bool {
-        self.attribute(kind).0.confidence == Confidence::Exact
-    }
-
-    /// The same people as merely possible authors: for what was found inside a directory they made.
-    pub fn as_possible(&self) -> Witnessed {
-        let demote = |(actor, deeds): &(Arc<Actor>, Deeds)| {
-            let mut actor = Actor::clone(actor);
-            if actor.confidence == Confidence::Exact {
-                actor.confidence = Confidence::Several;
-            }
-            (Arc::new(actor), *deeds)
-        };
-        Self(self.0.iter().map(demote).collect())
-    }
-}
+/// Looks that may wait. They pile up while nothing can be recorded; a scan then costs less than the memory.
+const WAITING_LIMIT: usize = 200_000;
 
 /// One path to compare with its baseline.
 #[derive(Clone, Debug)]
@@ -347,6 +207,24 @@ impl Correlator {
         self.waiting.len()
     }
 
+    /// When too many looks wait, those of the watch with the most are given up. Which watch, and how many: it has to be
+    /// scanned.
+    pub fn shed(&mut self) -> Option<(WatchId, usize)> {
+        self.shed_beyond(WAITING_LIMIT)
+    }
+
+    fn shed_beyond(&mut self, limit: usize) -> Option<(WatchId, usize)> {
+        if self.waiting.len() <= limit {
+            return None;
+        }
+        let mut counts: HashMap<WatchId, usize> = HashMap::new();
+        self.waiting.keys().for_each(|(watch, _)| *counts.entry(*watch).or_default() += 1);
+        let (watch, count) = counts.into_iter().max_by_key(|(watch, count)| (*count, *watch))?;
+        self.waiting.retain(|(of, _), _| *of != watch);
+        self.order.retain(|(_, (of, _))| *of != watch);
+        Some((watch, count))
+    }
+
     /// The file is right and nobody's earlier mapping can be blamed for what comes next.
     pub fn forget_mappings(&mut self, watch: WatchId, path: &RelPath) {
         self.mapped.remove(&(watch, path.clone()));
@@ -366,6 +244,8 @@ impl Correlator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::actor::Confidence;
+    use crate::core::change::ChangeKind;
 
     fn actor(pid: u32) -> Arc<Actor> {
         let mut actor = Actor::unknown();
@@ -493,6 +373,22 @@ mod tests {
             looks.iter().map(|l| (l.path.clone(), l.moved_from.clone(), l.moved_to.clone())).collect();
         assert_eq!(names, [(path("new"), Some(path("old")), None), (path("old"), None, Some(path("new")))]);
         assert_eq!(looks[1].witnessed.attribute(ChangeKind::Deleted).0.pid, Some(5));
+    }
+
+    /// A full disk stops the looks from being taken, not the reports from coming.
+    #[test]
+    fn too_many_looks_become_a_scan_of_the_busiest_watch() {
+        let mut c = Correlator::new();
+        for n in 0..20 {
+            let watch = WatchId(if n % 4 == 0 { 7 } else { 3 });
+            c.observe(Observation { watch, ..seen(Source::Fanotify, &format!("f{n}"), Deed::Closed, 10) }, 0);
+        }
+        assert_eq!(c.shed_beyond(20), None);
+        assert_eq!(c.shed_beyond(19), Some((WatchId(3), 15)));
+        let left = c.due(1, usize::MAX);
+        assert_eq!(left.len(), 5);
+        assert!(left.iter().all(|look| look.watch == WatchId(7)));
+        assert!(c.next_due().is_none(), "nothing of it is left in the order");
     }
 
     #[test]

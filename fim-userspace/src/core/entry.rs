@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::flags::Flags;
 use super::path::escaped;
 
 /// SHA-256 of a file's content.
@@ -67,6 +68,22 @@ pub enum FileType {
 #[serde(transparent)]
 pub struct Xattrs(pub BTreeMap<XattrName, XattrValue>);
 
+impl Xattrs {
+    /// No file system has a name like it: xattr(7) wants one of four namespaces before the first point.
+    const BEYOND: &[u8] = b"fim.beyond";
+
+    /// Stands for more attributes than fim keeps; `digest` is that of all of them where they could be read at all.
+    pub fn beyond(digest: &[u8]) -> Self {
+        Self(BTreeMap::from([(XattrName(Self::BEYOND.to_vec()), XattrValue(digest.to_vec()))]))
+    }
+
+    /// Whether these are all that the file has. What is beyond fim's limits can be compared and never put back or removed
+    /// one by one.
+    pub fn are_whole(&self) -> bool {
+        !self.0.contains_key(&XattrName(Self::BEYOND.to_vec()))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct XattrName(#[serde(with = "escaped")] pub Vec<u8>);
@@ -102,48 +119,6 @@ pub struct Entry {
     /// Regular files and directories only.
     #[serde(default, skip_serializing_if = "Flags::is_empty")]
     pub flags: Flags,
-}
-
-/// Flags of chattr(1) that decide what may be done to a file, in the kernel's numbers (`FS_*_FL`, linux/fs.h), and
-/// whether the file is the root of a mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Flags(pub u32);
-
-impl Flags {
-    pub const IMMUTABLE: Self = Self(0x10);
-    pub const APPEND: Self = Self(0x20);
-    pub const NODUMP: Self = Self(0x40);
-    /// No flag of chattr(1): something is mounted at this very place.
-    pub const MOUNT: Self = Self(0x8000_0000);
-    /// What chattr(1) sets.
-    pub const SETTABLE: Self = Self(0x70);
-
-    pub fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-
-    pub fn has(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    pub fn with(self, other: Self, on: bool) -> Self {
-        if on { Self(self.0 | other.0) } else { self }
-    }
-}
-
-impl fmt::Display for Flags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (Self::IMMUTABLE, "immutable"),
-            (Self::APPEND, "append-only"),
-            (Self::NODUMP, "nodump"),
-            (Self::MOUNT, "mount point"),
-        ];
-        let held: Vec<&str> =
-            names.into_iter().filter(|(flag, _)| self.has(*flag)).map(|(_, name)| name).collect();
-        f.write_str(&held.join(", "))
-    }
 }
 
 /// Which file a name stands for right now, and whether anything may have touched it since: device, inode, change time.
@@ -223,7 +198,7 @@ impl Entry {
             (self.uid != now.uid, Aspect::Owner),
             (self.gid != now.gid, Aspect::Group),
             (self.xattrs != now.xattrs, Aspect::Xattrs),
-            (self.flags != now.flags, Aspect::Flags),
+            (self.flags.differ(now.flags), Aspect::Flags),
             (self.mtime_ns != now.mtime_ns, Aspect::Mtime),
         ]
         .into_iter()

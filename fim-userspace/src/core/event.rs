@@ -217,6 +217,10 @@ pub struct Event {
     pub other_actors: Vec<Actor>,
     pub before: Option<State>,
     pub after: Option<State>,
+    /// What was known of it before this change, where that is neither the approved state nor the new one; the inner `None`:
+    /// nothing was there.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub previous: Option<Option<State>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Aspect>,
     /// Changed and changed back before it was looked at.
@@ -260,6 +264,7 @@ impl Event {
             other_actors: Vec::new(),
             before: None,
             after: None,
+            previous: None,
             differences: Vec::new(),
             transient: false,
             seen_by: Vec::new(),
@@ -275,6 +280,11 @@ impl Event {
             (text.as_bytes() != bytes).then(|| base64::engine::general_purpose::STANDARD.encode(bytes));
         self.path = Some(text);
     }
+}
+
+/// A key that is there, whatever it holds.
+fn given<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Option<State>>, D::Error> {
+    Option::<State>::deserialize(d).map(Some)
 }
 
 /// An event in the chain, as the ledger returns it and `fim log --json` prints it.

@@ -1,11 +1,13 @@
 //! Decisions, purely: no files, no clock, no async, no kernel. Everything here can be tested in a table.
 
 pub mod actor;
+pub mod blame;
 pub mod change;
 pub mod correlate;
 pub mod digest;
 pub mod entry;
 pub mod event;
+pub mod flags;
 pub mod linediff;
 pub mod observation;
 pub mod path;
@@ -17,3 +19,4 @@ pub mod retention;
 pub mod route;
 pub mod size;
 pub mod tier;
+pub mod witness;

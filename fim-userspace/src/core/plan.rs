@@ -78,10 +78,19 @@ pub fn plan(change: &Change, policy: &PathPolicy, in_vault: bool) -> ResponsePla
         ChangeKind::Modified | ChangeKind::Type => {
             put_back(change, &change.path, (policy, policy.on_modified), in_vault, &mut plan);
         }
+        // Attributes that nobody can list go with the file that has them.
+        ChangeKind::Attributes if is_beyond(change) => {
+            put_back(change, &change.path, (policy, policy.on_attributes), in_vault, &mut plan);
+        }
         ChangeKind::Attributes => reattribute(change, policy, &mut plan),
         ChangeKind::Renamed => rename_back(change, policy, in_vault, &mut plan),
     }
     plan
+}
+
+fn is_beyond(change: &Change) -> bool {
+    let now = change.after.as_ref().map(|now| &now.entry);
+    now.is_some_and(|now| now.kind != FileType::Directory && !now.xattrs.are_whole())
 }
 
 fn rename_back(change: &Change, policy: &PathPolicy, in_vault: bool, plan: &mut ResponsePlan) {
@@ -179,7 +188,7 @@ mod tests {
     use super::*;
     use crate::core::change::compare;
     use crate::core::entry::tests::regular;
-    use crate::core::entry::{Aspect, Digest, Identity};
+    use crate::core::entry::{Aspect, Digest, Identity, Xattrs};
 
     fn path(text: &str) -> RelPath {
         RelPath::new(text).expect("sound")
@@ -230,6 +239,21 @@ mod tests {
             let told = plan(&change, &restore.alert_only(), true);
             assert!(told.steps.is_empty() && told.unable.is_none(), "{name}, alert only");
         }
+    }
+
+    #[test]
+    fn more_attributes_than_can_be_listed_go_with_their_file() {
+        let beyond = |entry: Entry| found(Entry { xattrs: Xattrs::beyond(b""), ..entry });
+        let folder = of_type(FileType::Directory);
+        let restore = PathPolicy::restore_everything();
+        let of = |before: &Entry, policy: &PathPolicy, in_vault| {
+            let now = beyond(before.clone());
+            plan(&compare(&path("f"), Some(before), Some(&now)).expect("differs"), policy, in_vault)
+        };
+        assert_eq!(names(&of(&regular(1), &restore, true)), ["replace"]);
+        assert!(of(&regular(1), &restore, false).unable.is_some());
+        assert_eq!(names(&of(&folder, &restore, true)), ["reattribute"], "its content would go with it");
+        assert!(of(&regular(1), &restore.alert_only(), true).steps.is_empty());
     }
 
     #[test]

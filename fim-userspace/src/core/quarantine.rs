@@ -18,11 +18,20 @@ pub enum Reason {
     Interrupted,
     /// A person put another version in its place.
     Replaced,
+    /// It was told of and left where it was; this is a copy.
+    Recorded,
 }
 
 impl Reason {
-    pub const ALL: [Self; 6] =
-        [Self::Altered, Self::Removed, Self::Attributes, Self::Renamed, Self::Interrupted, Self::Replaced];
+    pub const ALL: [Self; 7] = [
+        Self::Altered,
+        Self::Removed,
+        Self::Attributes,
+        Self::Renamed,
+        Self::Interrupted,
+        Self::Replaced,
+        Self::Recorded,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -32,6 +41,7 @@ impl Reason {
             Self::Renamed => "renamed",
             Self::Interrupted => "interrupted",
             Self::Replaced => "replaced",
+            Self::Recorded => "recorded",
         }
     }
 
@@ -51,7 +61,7 @@ impl Reason {
 
     /// Whether the thing itself was taken away, rather than told of and left.
     pub fn is_away(self) -> bool {
-        !matches!(self, Self::Attributes | Self::Renamed)
+        !matches!(self, Self::Attributes | Self::Renamed | Self::Recorded)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::core::quarantine::Reason;
 use crate::respond::{Evidence, Outcome, Pending, Responder, ResponseError};
 use crate::store::IntentId;
 
+use super::apart;
 use super::examine::Finding;
 use super::sight::Sight;
 use super::watch::Watch;
@@ -29,6 +30,8 @@ pub struct Act {
     pub evidence: Vec<(Reason, Evidence)>,
     /// What was taken out of its place is removed only after this act's record.
     pub unreleased: bool,
+    /// A copy of what is left there goes into the vault before the record.
+    pub keep: bool,
     pub error: Option<String>,
     /// What was there was not what had been compared: it must be looked at again before anything is said.
     pub again: bool,
@@ -55,6 +58,7 @@ impl Act {
             righted: None,
             evidence: Vec::new(),
             unreleased: false,
+            keep: false,
             error,
             again: false,
             filled: false,
@@ -85,6 +89,26 @@ impl Act {
             && self.error.is_none()
             && self.evidence.is_empty()
             && !self.unreleased
+    }
+
+    /// Takes in what became of one of its steps.
+    fn began(&mut self, step: &Step, result: Result<Outcome, ResponseError>) {
+        match result {
+            Ok(outcome) => {
+                self.done.push(outcome.response);
+                self.righted = self.righted.max(Some(outcome.righted));
+                self.evidence.extend(reasoned(step, outcome.evidence));
+                self.event.method = outcome.method.map(str::to_owned).or(self.event.method.take());
+            }
+            Err(error) => {
+                match &error {
+                    ResponseError::Moved { .. } | ResponseError::ParentMissing { .. } => self.again = true,
+                    ResponseError::NotEmpty { .. } => (self.again, self.filled) = (true, true),
+                    ResponseError::Failed { .. } => self.error = Some(error.to_string()),
+                }
+                self.evidence.extend(reasoned(step, error.into_evidence()));
+            }
+        }
     }
 
     /// How the response as a whole ended.
@@ -139,30 +163,27 @@ pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut
     steps.sort_by(|(_, a), (_, b)| order(a, b));
     let mut unfinished = Unfinished::default();
     let at_once = super::descriptors::steps_at_once();
-    for (index, step) in steps {
-        let act = &mut acts[index];
-        let mut left = Vec::new();
-        let begun = seen(Some(sight), watch, &step, || responder.begin(&watch.root, &step, &mut left));
-        match begun {
-            Ok(outcome) => {
-                act.done.push(outcome.response);
-                act.righted = act.righted.max(Some(outcome.righted));
-                act.evidence.extend(reasoned(&step, outcome.evidence));
-                act.event.method = outcome.method.map(str::to_owned).or(act.event.method.take());
+    let mut rest = steps.as_slice();
+    while !rest.is_empty() {
+        let room = at_once.saturating_sub(unfinished.insecure.len()).max(1);
+        let free = rest.iter().take(room).take_while(|(_, step)| apart::stands_alone(step)).count();
+        let (now, later) = rest.split_at(if free < apart::WORTHWHILE { 1 } else { free });
+        let begun = match now {
+            [(_, step)] => {
+                let mut left = Vec::new();
+                let work = || responder.begin(&watch.root, step, &mut left);
+                vec![(seen(Some(sight), watch, step, work), left)]
             }
-            Err(error) => {
-                match &error {
-                    ResponseError::Moved { .. } | ResponseError::ParentMissing { .. } => act.again = true,
-                    ResponseError::NotEmpty { .. } => (act.again, act.filled) = (true, true),
-                    ResponseError::Failed { .. } => act.error = Some(error.to_string()),
-                }
-                act.evidence.extend(reasoned(&step, error.into_evidence()));
-            }
+            many => apart::begin(responder, watch, many),
+        };
+        for ((index, step), (result, left)) in now.iter().zip(begun) {
+            acts[*index].began(step, result);
+            unfinished.add(&mut acts[*index], *index, step, left);
         }
-        unfinished.add(act, index, &step, left);
         if unfinished.insecure.len() >= at_once {
             unfinished.secure(responder, watch, acts);
         }
+        rest = later;
     }
     unfinished
 }

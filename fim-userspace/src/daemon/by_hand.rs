@@ -1,7 +1,8 @@
 //! The reconciler's turn with what a person asked for.
 
 use crate::control::Answer;
-use crate::core::correlate::{Deeds, Look};
+use crate::core::correlate::Look;
+use crate::core::witness::Deeds;
 
 use super::clock::boottime_ns;
 use super::control::Job;

@@ -34,7 +34,7 @@ impl Begun {
         let mut places = Vec::with_capacity(acts.len());
         for act in acts {
             places.push(waiting.len());
-            if act.unreleased { waiting.push(act) } else { others.push(act) }
+            if act.unreleased || act.keep { waiting.push(act) } else { others.push(act) }
         }
         if !waiting.is_empty() {
             unfinished.renumber(&places);
@@ -64,6 +64,7 @@ impl Reconciler {
         for Round { watch, mut acts, mut unfinished } in rounds {
             unfinished.secure(&self.responder, &watch, &mut acts);
             self.after_storing(&watch);
+            self.keep_copies(&watch, &mut acts);
             self.unreleased.push((watch.id, unfinished.secured()));
             let mut upkeep = Upkeep::default();
             for act in acts {

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::core::change::{Change, ChangeKind, compare_but, mounted_over};
-use crate::core::correlate::{Correlator, Deeds, Look};
+use crate::core::correlate::{Correlator, Look};
 use crate::core::entry::{Aspect, FileType, Found};
 use crate::core::path::RelPath;
+use crate::core::witness::Deeds;
 use crate::store::{Store, StoreError};
 use crate::tree::private::is_in_flight;
 use crate::tree::{TreeError, inspect};
 
+use super::apart;
 use super::sight::Sight;
 use super::watch::Watch;
 
@@ -37,6 +39,8 @@ pub struct Round {
     /// Could not be read; to be tried again.
     pub unreadable: Vec<(Look, TreeError)>,
     seen: HashSet<RelPath>,
+    /// Files read already, many at once.
+    read: HashMap<RelPath, Found>,
 }
 
 /// Compares the paths of one watch.
@@ -62,10 +66,27 @@ impl Examiner<'_> {
                 queue.insert(path, look);
             }
         }
+        self.read_at_once(&queue, &mut round);
         while let Some((_, look)) = queue.pop_first() {
             self.one(look, &mut queue, &mut round)?;
         }
         Ok(round)
+    }
+
+    /// Reads the files that somebody reported on, when there are many.
+    fn read_at_once(&self, queue: &BTreeMap<RelPath, Look>, round: &mut Round) {
+        let policy = &self.watch.policy;
+        let plain = |look: &&Look| {
+            is_reported(look)
+                && !look.directory
+                && !look.path.name().is_some_and(is_in_flight)
+                && !round.seen.contains(&look.path)
+                && !policy.exclude.excludes(&look.path, false)
+        };
+        let paths: Vec<RelPath> = queue.values().filter(plain).map(|look| look.path.clone()).collect();
+        if paths.len() >= apart::WORTHWHILE {
+            round.read = apart::read(self.watch, &paths);
+        }
     }
 
     /// Takes the look for `path` wherever it waits.
@@ -169,11 +190,12 @@ impl Examiner<'_> {
         if self.watch.policy.exclude.excludes(&look.path, was_dir.unwrap_or(look.directory)) {
             return Ok(());
         }
-        // An unchanged identity proves nothing where somebody says that something was done: a change time is no finer than
-        // a clock tick, and what the scan read again may have changed without one.
-        let reported = look.happened != Deeds::default() || look.deeds.any(Deeds::SCANNED);
-        let known = approved.as_ref().filter(|_| !reported);
-        let now = match inspect::inspect(&self.watch.root, &look.path, known) {
+        let known = approved.as_ref().filter(|_| !is_reported(&look));
+        let now = match round.read.remove(&look.path) {
+            Some(read) => Ok(Some(read)),
+            None => inspect::inspect(&self.watch.root, &look.path, known),
+        };
+        let now = match now {
             Ok(now) => now,
             Err(error) => {
                 round.unreadable.push((look, error));
@@ -302,6 +324,8 @@ impl Examiner<'_> {
                 None => child.witnessed = inherited.clone(),
             }
             child.caught_up = true;
+            // It was read before its folder came or went.
+            round.read.remove(&path);
             // A directory inside is as new as this one.
             child.deeds = child.deeds.with(if is { Deeds::CREATED } else { Deeds::MOVED_AWAY });
             if queue.len() + round.findings.len() < ROUND_LIMIT {
@@ -380,6 +404,12 @@ pub(super) fn kept_by_excluded(watch: &Watch, path: &RelPath) -> Option<RelPath>
         }
     }
     keeper
+}
+
+/// Whether somebody says that something was done. An unchanged identity proves nothing then: a change time is no finer
+/// than a clock tick, and what the scan read again may have changed without one.
+fn is_reported(look: &Look) -> bool {
+    look.happened != Deeds::default() || look.deeds.any(Deeds::SCANNED)
 }
 
 /// Whether the kernel's sensors had part in it, so that more may be under way.

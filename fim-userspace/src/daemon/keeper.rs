@@ -2,7 +2,7 @@
 
 use crate::config::LedgerConfig;
 use crate::core::event::{EventKind, rfc3339};
-use crate::store::seal::{self, Sealer};
+use crate::store::seal::{self, Beside, Sealer};
 use crate::store::{Store, StoreError};
 
 use super::clock::{boottime_ns, realtime_ns};
@@ -17,7 +17,13 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Records removed in one transaction: a response that comes meanwhile waits for this many.
 const AT_ONCE: usize = 100;
 
+/// What the ledger is told when something was done to the tables beside it.
+pub const ALTERED: &str = "the baseline, the evidence, a former version or the summaries in the database were altered while \
+                           fim was not running, by something else than fim; compare them with a backup";
+
 pub struct Keeper {
+    /// What lies beside the ledger was not as the last daemon left it.
+    pub altered: bool,
     limits: LedgerConfig,
     sealer: Option<Sealer>,
     /// Nanoseconds since boot, as all times here.
@@ -34,8 +40,12 @@ impl Keeper {
         if sealer.is_none() {
             tracing::warn!("the ledger is not sealed; set it up with `fim seal setup` while fim is stopped");
         }
+        let altered = sealer.is_some() && store.beside()? == Beside::Altered;
+        if altered {
+            tracing::error!("{ALTERED}");
+        }
         // What an earlier run left unremoved is gone on with at once.
-        Ok(Self { limits, sealer, next_seal: 0, next_look: boottime_ns(), removing: Some(0) })
+        Ok(Self { altered, limits, sealer, next_seal: 0, next_look: boottime_ns(), removing: Some(0) })
     }
 
     /// When there is something to do.

@@ -9,8 +9,10 @@ pub mod take;
 pub mod watch;
 
 mod act;
+mod apart;
 mod by_hand;
 mod conclude;
+mod copies;
 mod descriptors;
 mod examine;
 mod journal;

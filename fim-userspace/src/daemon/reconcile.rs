@@ -20,9 +20,10 @@ use super::act::{Act, carry_out};
 use super::clock::boottime_ns;
 use super::conclude::Begun;
 use super::control::Job;
+use super::copies::LeftAlone;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
-use super::keeper::Keeper;
+use super::keeper::{ALTERED, Keeper};
 use super::progress::Progress;
 use super::recent::Recent;
 use super::record::Stamp;
@@ -65,6 +66,7 @@ pub struct Reconciler {
     pub keeper: Keeper,
     pub recent: Recent,
     pub repetition: Repetition<(WatchId, RelPath)>,
+    pub left_alone: LeftAlone,
     pub progress: Arc<Progress>,
     /// Places that are right while the disk has not been waited for.
     pub begun: Begun,
@@ -198,6 +200,9 @@ impl Reconciler {
         let dry = if dry { "; this is a dry run, nothing is put back" } else { "" };
         let message = format!("watching {} in the {} tier{dry}", watches.join(", "), self.stamp.tier);
         self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
+        if self.keeper.altered {
+            self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, ALTERED.into())));
+        }
         self.write();
         self.keeper.seal(&mut self.store, seal::STARTED);
         self.reporter.write(&self.store);
@@ -222,6 +227,7 @@ impl Reconciler {
                     self.sight.linked(&watch, &seen.path);
                 }
                 self.correlator.observe(seen, boottime_ns());
+                self.shed();
             }
             Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
             Signal::Scanned { watch, files, different, unreadable, unmarked, unmarked_why } => {
@@ -276,6 +282,17 @@ impl Reconciler {
             self.progress.gap();
             self.scanner.rescan(watch.id);
         }
+    }
+
+    /// Reports that came while nothing could be dealt with have a limit in memory too.
+    fn shed(&mut self) {
+        let Some((id, count)) = self.correlator.shed() else { return };
+        let Some(watch) = self.watch(id) else { return };
+        let message =
+            format!("{count} reports that waited were given up for want of room; the watch is scanned again");
+        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
+        self.progress.gap();
+        self.rescans.push((id, boottime_ns() + COVER_NS, true));
     }
 
     fn scanned(&mut self, id: WatchId, files: u64, different: u64, unreadable: &[String]) {
@@ -399,6 +416,7 @@ impl Reconciler {
             acts.push(act);
         }
         self.admit(watch, &mut acts);
+        self.mark_copies(watch, &mut acts);
         self.announce_intents(watch, &mut acts)?;
         let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts);
         self.after_storing(watch);

@@ -1,11 +1,12 @@
 //! What comes after a response: the record, the notes, and another look where it is needed.
 
-use crate::core::correlate::{Deeds, Look};
+use crate::core::correlate::Look;
 use crate::core::entry::{Entry, FileType, Found};
-use crate::core::event::Response;
+use crate::core::event::{Response, State};
 use crate::core::path::RelPath;
 use crate::core::plan::Step;
 use crate::core::quarantine::Reason;
+use crate::core::witness::Deeds;
 use crate::respond::Evidence;
 use crate::store::{EvidenceRow, StoreError, Upkeep};
 use crate::tree::inspect;
@@ -59,8 +60,14 @@ impl Reconciler {
             (Some(known), Some(after)) => act.policy.satisfied(known, after),
             (known, after) => known == after,
         };
-        let told = !handled
-            && matches!(self.store.open_change(watch.path(), &change.path), Ok(Some(known)) if as_known(&known));
+        let known = match handled {
+            true => None,
+            false => self.store.open_change(watch.path(), &change.path).ok().flatten(),
+        };
+        let told = known.as_ref().is_some_and(as_known);
+        act.event.previous = known
+            .filter(|known| *known != change.before && *known != after)
+            .map(|known| known.as_ref().map(State::from));
         if handled {
             self.recent.note(watch.id, &change.path, now);
             upkeep.resolved.push(change.path.clone());
@@ -155,9 +162,12 @@ impl Reconciler {
         if look.happened.any(Deeds::CLOSED) {
             self.correlator.forget_mappings(watch.id, &look.path);
         }
-        if self.store.open_change(watch.path(), &look.path)?.is_some() {
+        if let Some(known) = self.store.open_change(watch.path(), &look.path)? {
             upkeep.resolved.push(look.path.clone());
             let mut event = self.stamp.resolved(watch, &look);
+            event.previous = Some(known.as_ref().map(State::from));
+            event.after = found.as_ref().map(|found| State::from(&found.entry));
+            event.before = event.after.clone();
             event.muted = self.repetition.mutes(&(watch.id, look.path));
             self.journal.add(journal::Entry::plain(event));
         }

@@ -296,7 +296,7 @@ impl Reconciler {
 
     /// Removes what may go so that `need` more fits, and a little beyond, so that not each piece of evidence begins
     /// anew. Nothing goes where that would not be enough: a file larger than the vault costs no evidence.
-    fn make_room(&mut self, need: u64) {
+    pub(super) fn make_room(&mut self, need: u64) {
         let now = boottime_ns();
         let Some(max) = self.standing.retention.max_size else { return };
         let Some(target) = (max - max / 20).checked_sub(need) else { return };

@@ -10,13 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::core::correlate::{Correlator, Deeds, Look};
+use crate::core::correlate::{Correlator, Look};
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
 use crate::core::quarantine::Reason;
 use crate::core::repetition::Repetition;
 use crate::core::tier::Tier;
+use crate::core::witness::Deeds;
 use crate::respond::Responder;
 use crate::sink::alert::Report;
 use crate::store::vault::Vault;
@@ -26,6 +27,7 @@ use crate::tree::private::is_private_name;
 use super::clock::{boottime_ns, realtime_ns};
 use super::conclude::Begun;
 use super::control::{Control, Job, WAITING};
+use super::copies::LeftAlone;
 use super::journal::{Announce, Entry, Journal};
 use super::keeper::Keeper;
 use super::limits::Retention;
@@ -211,6 +213,7 @@ fn spawn(
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
         repetition: Repetition::default(),
+        left_alone: LeftAlone::default(),
         begun: Begun::default(),
         unreleased: Vec::new(),
         upkeep: Vec::new(),

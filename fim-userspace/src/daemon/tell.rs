@@ -1,6 +1,7 @@
 //! Records of changes on their way to the journal: what is repeated is told as such, and then muted.
 
 use crate::core::change::ChangeKind;
+use crate::core::correlate::Look;
 use crate::core::event::{Event, EventKind, Verdict as Judged, rfc3339};
 use crate::core::observation::WatchId;
 use crate::core::path::RelPath;
@@ -61,6 +62,10 @@ impl Reconciler {
     fn close(&mut self, ended: Vec<Closing<(WatchId, RelPath)>>, now_ns: u64) {
         for closing in ended {
             let (watch, path) = &closing.key;
+            if closing.why != Why::End {
+                self.left_alone.add(closing.key.clone());
+                self.correlator.schedule(Look::new(*watch, path.clone(), now_ns), now_ns);
+            }
             // As severe as what it closes: whoever was told of the beginning is told of the end.
             let event = self.about_path(*watch, path, Severity::Critical, closed(&closing, now_ns));
             self.journal.add(Entry::plain(event));

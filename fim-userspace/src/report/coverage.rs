@@ -59,7 +59,21 @@ pub struct Watching {
     last: Option<String>,
 }
 
+/// What tells of the watching itself.
+pub const KINDS: [EventKind; 5] = [
+    EventKind::Started,
+    EventKind::Stopped,
+    EventKind::CoverageGap,
+    EventKind::Rescanned,
+    EventKind::Trouble,
+];
+
 impl Watching {
+    /// The daemon was alive when it made this record.
+    pub fn seen(&mut self, record: &Record) {
+        self.last = Some(record.event.time.clone());
+    }
+
     pub fn take(&mut self, record: &Record) {
         let event = &record.event;
         let time = &event.time;

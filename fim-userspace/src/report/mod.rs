@@ -19,11 +19,26 @@ pub use coverage::{Coverage, Gap, Run, WatchCoverage};
 pub use tally::{Change, Counts, Day, Share, Tally};
 
 use crate::config::Config;
-use crate::core::event::rfc3339;
+use crate::core::event::{EventKind, Record, rfc3339};
+use crate::store::query::Criteria;
 use crate::store::{Store, StoreError};
 
 /// Records read from the ledger at once.
 const PAGE: usize = 4_096;
+
+/// Calls `work` for every record that meets the criteria, oldest first.
+fn each(
+    store: &Store,
+    criteria: &Criteria,
+    mut work: impl FnMut(&Record) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut found = store.find(criteria, usize::MAX)?;
+    found.reverse();
+    for page in found.chunks(PAGE) {
+        store.records_at(page)?.iter().try_for_each(&mut work)?;
+    }
+    Ok(())
+}
 
 /// The time that is told of, nanoseconds since the epoch: from `since` on, before `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,28 +73,37 @@ pub struct Chain {
 }
 
 impl Report {
-    /// Reads the whole ledger once for its chain, and the records of the period.
+    /// Reads the whole ledger once for its chain, and by their time and kind the records that it tells of.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn gather(store: &Store, config: &Config, period: Period, now_ns: i64) -> Result<Self, StoreError> {
         let (since, until) = (rfc3339(period.since_ns), rfc3339(period.until_ns));
         let mut changes = Tally::default();
-        let mut watching = coverage::Watching::default();
-        let mut last = 0;
-        loop {
-            let records = store.ledger_after(last, PAGE)?;
-            let Some(end) = records.last() else { break };
-            last = end.seq;
-            for record in &records {
-                // What began before the period may reach into it.
-                watching.take(record);
-                if record.event.time >= since && record.event.time < until {
-                    changes.take(record);
-                }
+        let of_period = Criteria {
+            since_us: Some(period.since_ns.div_euclid(1_000)),
+            until_us: Some(period.until_ns.div_euclid(1_000)),
+            ..Criteria::default()
+        };
+        each(store, &of_period, |record| {
+            if record.event.time >= since && record.event.time < until {
+                changes.take(record);
             }
-        }
+            Ok(())
+        })?;
         changes.finish();
+        // What began before the period may reach into it.
+        let mut watching = coverage::Watching::default();
+        let of_watching = Criteria { kinds: coverage::KINDS.to_vec(), ..Criteria::default() };
+        each(store, &of_watching, |record| {
+            if record.event.kind == EventKind::Started {
+                // The last sign of the life before.
+                let before = store.records_at(&[record.seq.saturating_sub(1)])?;
+                before.iter().for_each(|record| watching.seen(record));
+            }
+            watching.take(record);
+            Ok(())
+        })?;
         let coverage = coverage::gather(store, config, watching, (&since, &until))?;
         let verified = store.verify_chain()?;
         let chain = Chain {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::evidence::{look, remove};
@@ -15,9 +16,10 @@ use crate::core::entry::{Aspect, Entry, FileType, Flags, Found, XattrName};
 use crate::core::path::RelPath;
 use crate::store::vault::{Vault, VaultError};
 use crate::tree::attributes::{self, NotApplied};
+use crate::tree::flags as tree_flags;
 use crate::tree::inspect::inspect_fd;
 use crate::tree::private::PrivateName;
-use crate::tree::root::{Root, is_absent};
+use crate::tree::root::{Root, is_absent, reopen};
 
 #[derive(Debug)]
 pub enum Failure {
@@ -176,7 +178,11 @@ impl<'a> Act<'a> {
         };
         match result {
             Ok(()) => {
-                let flagged = attributes::apply_flags(built.held.as_fd(), approved);
+                let last = match approved.flags.has(Flags::BLOCKING) {
+                    true => tree_flags::apply(built.held.as_fd(), approved),
+                    false => Ok(()),
+                };
+                let flagged = built.flagged.and(last);
                 self.fresh = Some(built.held).filter(|_| approved.kind == FileType::Regular);
                 flagged.map_err(Failure::attribute)
             }
@@ -208,7 +214,8 @@ impl<'a> Act<'a> {
             _ => true,
         };
         let privileged = approved.kind == FileType::Regular && is_privileged(approved);
-        if can_be_made && (privileged || expected.identity.nlink > 1) {
+        let anew = tree_flags::need_a_new_file(approved, &expected.entry);
+        if can_be_made && (privileged || anew || expected.identity.nlink > 1) {
             return self.replace(approved, Some(expected));
         }
         let (fd, _) = self.look(&self.name)?.ok_or(Failure::Moved)?;
@@ -299,13 +306,20 @@ pub fn put_attributes(
     if !same || !content {
         return Err(Failure::Moved);
     }
-    match attributes::apply(fd.as_fd(), approved) {
+    let apply = || {
+        if approved.flags.differ(before.entry.flags) && before.entry.kind == FileType::Directory {
+            let dir = reopen(fd.as_fd(), OFlags::RDONLY).map_err(NotApplied::opening)?;
+            tree_flags::prepare(dir.as_fd(), approved)?;
+        }
+        attributes::apply(fd.as_fd(), approved)
+    };
+    match apply() {
         Err(e) if e.source.raw_os_error() == Some(Errno::PERM.raw_os_error()) && flags::clear(fd.as_fd()) => {
-            attributes::apply(fd.as_fd(), approved).map_err(Failure::attribute)?;
+            apply().map_err(Failure::attribute)?;
         }
         other => other.map_err(Failure::attribute)?,
     }
-    attributes::apply_flags(fd.as_fd(), approved).map_err(Failure::attribute)?;
+    tree_flags::apply(fd.as_fd(), approved).map_err(Failure::attribute)?;
     Ok(Evidence { path: path.clone(), found: before, digest: None })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType as Kind, Mode, OFlags, Stat};
@@ -11,9 +11,10 @@ use rustix::io::Errno;
 use super::act::{Act, Failure};
 use super::object::{Built, Id};
 use crate::core::entry::{Entry, FileType};
-use crate::tree::attributes;
+use crate::tree::attributes::{self, NotApplied};
+use crate::tree::flags;
 use crate::tree::private::PrivateName;
-use crate::tree::root::{open_name, proc_path};
+use crate::tree::root::{open_name, proc_path, reopen};
 
 /// Names taken by others are tried this often; they cannot be guessed, so once would do.
 const ATTEMPTS: u32 = 8;
@@ -45,10 +46,13 @@ impl Act<'_> {
         if !may_be_ours(&stat, approved.kind) {
             return Err(Failure::Moved);
         }
-        let built = Built { name: Arc::new(name), id: Id::of(&stat), held: fd };
-        if let Err(e) = attributes::apply(built.held.as_fd(), approved) {
-            self.discard(&built);
-            return Err(Failure::attribute(e));
+        let mut built = Built { name: Arc::new(name), id: Id::of(&stat), held: fd, flagged: Ok(()) };
+        match dress(built.held.as_fd(), approved) {
+            Ok(flagged) => built.flagged = flagged,
+            Err(e) => {
+                self.discard(&built);
+                return Err(Failure::attribute(e));
+            }
         }
         Ok(built)
     }
@@ -80,23 +84,25 @@ impl Act<'_> {
                 "its approved content could not be read when it was approved; accept it again".into(),
             )
         })?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(self.dir(), name.bytes(), flags, Mode::RUSR | Mode::WUSR)
+        let fresh = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.dir(), name.bytes(), fresh, Mode::RUSR | Mode::WUSR)
             .map_err(|e| Failure::io("making the approved version", e))?;
-        let fill = || -> Result<(OwnedFd, Id), Failure> {
+        let fill = || -> Result<(OwnedFd, Id, Result<(), NotApplied>), Failure> {
+            let prepared = flags::prepare(fd.as_fd(), approved);
             let mut out = Sparse::new(fd.into());
             self.vault().copy_to(&digest, &mut out).map_err(Failure::Vault)?;
             let file = out.finish().map_err(|e| Failure::io("writing the approved version", e))?;
             attributes::apply(file.as_fd(), approved).map_err(Failure::attribute)?;
+            let flagged = prepared.and_then(|()| flags::apply_harmless(file.as_fd(), approved));
             // A program cannot be executed while a descriptor for writing is open on it (ETXTBSY).
             let path_only = OFlags::PATH | OFlags::CLOEXEC;
             let fd = rustix::fs::open(proc_path(file.as_fd()), path_only, Mode::empty())
                 .map_err(|e| Failure::io("opening the new version", e))?;
             let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
-            Ok((fd, Id::of(&stat)))
+            Ok((fd, Id::of(&stat), flagged))
         };
         match fill() {
-            Ok((fd, id)) => Ok(Built { name: Arc::new(name), id, held: fd }),
+            Ok((fd, id, flagged)) => Ok(Built { name: Arc::new(name), id, held: fd, flagged }),
             Err(failure) => {
                 // Half of a copy; the whole is in the vault, or was damaged there.
                 let _ = rustix::fs::unlinkat(self.dir(), name.bytes(), AtFlags::empty());
@@ -104,6 +110,17 @@ impl Act<'_> {
             }
         }
     }
+}
+
+/// Everything but the flags that would stop it from being given its name; the inner result is that of the others.
+fn dress(fd: BorrowedFd<'_>, approved: &Entry) -> Result<Result<(), NotApplied>, NotApplied> {
+    if approved.kind != FileType::Directory {
+        return attributes::apply(fd, approved).map(Ok);
+    }
+    let dir = reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY).map_err(NotApplied::opening)?;
+    let prepared = flags::prepare(dir.as_fd(), approved);
+    attributes::apply(fd, approved)?;
+    Ok(prepared.and_then(|()| flags::apply_harmless(dir.as_fd(), approved)))
 }
 
 /// Making what is no regular file gives no descriptor. Should somebody have put an object of his choice in the place of

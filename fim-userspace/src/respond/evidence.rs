@@ -16,6 +16,7 @@ use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
 use crate::store::vault::Vault;
 use crate::tree::attributes;
+use crate::tree::flags;
 use crate::tree::inspect::{inspect_fd, open_content};
 use crate::tree::private::{PrivateName, is_in_flight};
 use crate::tree::root::{is_absent, open_name, reopen};
@@ -121,15 +122,16 @@ impl<'a> Keeper<'a> {
     /// Content to the vault, durably or with its batch, and the state.
     fn stored(&self, fd: BorrowedFd<'_>, path: &RelPath, batch: bool) -> Result<Evidence, Failure> {
         let io = |e| Failure::io("reading what was there", e);
-        let (entry, _) = attributes::read(fd).map_err(io)?;
+        let (entry, _) = attributes::read_unopened(fd).map_err(io)?;
         if entry.kind != FileType::Regular {
             let found = inspect_fd(fd, None).map_err(io)?;
             return Ok(Evidence { path: path.clone(), found, digest: None });
         }
         let mut attempt = 1;
         loop {
-            let (mut entry, identity) = attributes::read(fd).map_err(io)?;
+            let (mut entry, identity) = attributes::read_unopened(fd).map_err(io)?;
             let file = File::from(open_content(fd).map_err(io)?);
+            entry.flags = flags::read(file.as_fd(), entry.flags);
             let mut content = file.take(entry.size.saturating_add(GROWTH));
             let stored =
                 if batch { self.vault.put_deferred(&mut content) } else { self.vault.put(&mut content) };

@@ -16,6 +16,7 @@ use super::flags;
 use super::object::Id;
 use crate::core::entry::{Entry, Found};
 use crate::tree::attributes;
+use crate::tree::flags as tree_flags;
 use crate::tree::hash::hash_fd;
 use crate::tree::inspect::open_content;
 use crate::tree::root::reopen;
@@ -41,12 +42,16 @@ impl Act<'_> {
         let failed = |what: &'static str| move |e: std::io::Error| Failure::io(what, e);
         let file = reopen(object.as_fd(), OFlags::WRONLY).map_err(failed("opening it for writing"))?;
         let mut file = File::from(file);
+        if tree_flags::prepare(file.as_fd(), approved).is_err() {
+            file.set_len(0).map_err(failed("emptying it"))?;
+            tree_flags::prepare(file.as_fd(), approved).map_err(Failure::attribute)?;
+        }
         let length = self.vault().copy_to(&digest, &mut file).map_err(Failure::Vault)?;
         file.set_len(length).map_err(failed("cutting it to its length"))?;
         attributes::apply(object.as_fd(), approved).map_err(Failure::attribute)?;
         file.sync_all().map_err(failed("syncing it"))?;
         drop(file);
-        attributes::apply_flags(object.as_fd(), approved).map_err(Failure::attribute)?;
+        tree_flags::apply(object.as_fd(), approved).map_err(Failure::attribute)?;
         let content = open_content(object.as_fd()).map_err(failed("reading it again"))?;
         let (now, _) = hash_fd(&content).map_err(failed("reading it again"))?;
         if now != digest || self.id_of(&self.name)? != Some(id) {

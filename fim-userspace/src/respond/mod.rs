@@ -16,6 +16,7 @@ mod swap;
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,7 +27,10 @@ use crate::core::plan::Step;
 use crate::store::vault::Vault;
 use crate::tree::Root;
 use crate::tree::private::{is_in_flight, is_private_name};
+use crate::tree::root::is_absent;
 use act::{Act, Ended, Failure};
+use evidence::Keeper;
+use object::Id;
 pub use pending::{Leftover, Pending};
 
 /// What was taken out of its place.
@@ -129,6 +133,29 @@ impl Responder {
                 act(path, Response::Deleted, &mut |act| act.take_away(expected))
             }
         }
+    }
+
+    /// Puts a copy of the regular file at `path` into the vault and leaves it alone. `None` when another object than
+    /// `expected` stands there. With `batch` the copy is there once the vault's batch is committed.
+    pub fn copy(
+        &self,
+        root: &Root,
+        path: &RelPath,
+        expected: &Found,
+        batch: bool,
+    ) -> Result<Option<Evidence>, String> {
+        let fd = match root.open_path(path) {
+            Ok(fd) => fd,
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(format!("it cannot be opened ({e})")),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|e| format!("it cannot be looked at ({e})"))?;
+        if Id::of(&stat) != Id::expected(expected) {
+            return Ok(None);
+        }
+        let mut keeper = Keeper::new(&self.vault, fd.as_fd(), batch);
+        keeper.store(fd.as_fd(), path).map_err(|failure| failure.reason())?;
+        Ok(keeper.evidence.pop())
     }
 
     /// Secures and removes what one step left, and adds its evidence to the step's own.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::Stat;
 
 use crate::core::entry::{FileType, Found};
-use crate::tree::attributes;
+use crate::tree::attributes::{self, NotApplied};
 use crate::tree::private::PrivateName;
 
 /// Which object a descriptor or name stands for. The type belongs to it, since an inode number is free for something
@@ -37,4 +37,6 @@ pub struct Built {
     pub name: Arc<PrivateName>,
     pub id: Id,
     pub held: OwnedFd,
+    /// Whether it has the approved flags, but for those that are set last. Without them it is better than what was there.
+    pub flagged: Result<(), NotApplied>,
 }

@@ -156,7 +156,7 @@ impl Cursor {
     }
 
     /// SQLite may wait for a lock or the disk, which no async thread should.
-    async fn with_store<T: Send + 'static>(
+    pub async fn with_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, String> {

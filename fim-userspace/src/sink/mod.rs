@@ -3,6 +3,7 @@
 pub mod alert;
 mod backoff;
 mod cursor;
+pub mod differences;
 mod file;
 pub mod format;
 mod journald;
@@ -28,11 +29,12 @@ use crate::store::StoreError;
 use cursor::with_store;
 
 pub use backoff::Backoff;
+pub use differences::Differences;
 pub use file::FileSink;
 pub use journald::Journald;
 pub use reopen::Reopen;
 pub use runner::Runner;
-pub use sql::Central;
+pub use sql::{Central, CentralLines};
 pub use syslog::Syslog;
 
 /// One way out of the ledger.
@@ -101,6 +103,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Central(#[from] sql::CentralError),
+    #[error(transparent)]
+    Key(#[from] differences::KeyError),
 }
 
 /// How long the daemon's end waits for what is still to be delivered.
@@ -137,14 +141,16 @@ pub fn start(runtime: &Handle, config: &Config, report: &alert::Report) -> Resul
         tasks: Vec::new(),
     };
     sinks.add(runtime, Runner::new(Journald::new(), dir)?);
+    sinks.add(runtime, Runner::new(Differences::new(dir, &config.secrets)?, dir)?);
     for alert in &config.alerts {
         // All of an alert's cursors first: a new one begins where another stands still.
-        for lane in alert::open_lanes(alert, dir, report)? {
+        for lane in alert::open_lanes(alert, &config.secrets, dir, report)? {
             sinks.tasks.push(runtime.spawn(lane.run(sinks.bell.0.subscribe(), sinks.stop.subscribe())));
         }
     }
     if let Some(central) = &config.central {
         sinks.add(runtime, Runner::new(Central::new(central, dir)?, dir)?);
+        sinks.add(runtime, Runner::new(CentralLines::new(central, dir)?, dir)?);
     }
     for log in &config.logs {
         let (name, least) = (&log.name, log.min_severity);

@@ -119,7 +119,7 @@ impl Store {
     pub fn baseline_mounts(&self, watch: &Path) -> Result<Vec<RelPath>, StoreError> {
         self.run("reading the baseline", |db| {
             db.prepare_cached(&format!("SELECT path FROM baseline WHERE {OF_WATCH} AND flags & ?2 != 0"))?
-                .query_map(params![watch.as_os_str().as_bytes(), Flags::MOUNT.0], |row| {
+                .query_map(params![watch.as_os_str().as_bytes(), Flags::MOUNT.bits()], |row| {
                     RelPath::new(row.get::<_, Vec<u8>>(0)?).ok_or_else(|| bad_row("path"))
                 })?
                 .collect()
@@ -284,7 +284,7 @@ fn put_one(insert: &mut Statement<'_>, watch: i64, path: &RelPath, found: &Found
         signed(i.ino),
         i.ctime_ns,
         signed(i.nlink),
-        e.flags.0
+        e.flags.bits()
     ])?;
     Ok(())
 }
@@ -333,7 +333,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(RelPath, Found)> {
         xattrs,
         target: row.get(9)?,
         rdev: unsigned(row.get(10)?),
-        flags: Flags(row.get(15)?),
+        flags: Flags::from_bits(row.get(15)?),
     };
     let identity = Identity {
         dev: unsigned(row.get(11)?),

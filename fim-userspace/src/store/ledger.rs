@@ -119,6 +119,14 @@ pub(super) fn head(db: &Connection) -> rusqlite::Result<Head> {
     Ok(last.optional()?.unwrap_or(Head::EMPTY))
 }
 
+/// The body of a record.
+fn encode(event: &Event) -> rusqlite::Result<String> {
+    // Most fit in.
+    let mut body = Vec::with_capacity(2048);
+    serde_json::to_writer(&mut body, event).map_err(|_| bad_row("body"))?;
+    String::from_utf8(body).map_err(|_| bad_row("body"))
+}
+
 /// Adds `events` at the end of the chain.
 pub(super) fn chain(
     db: &Connection,
@@ -128,17 +136,19 @@ pub(super) fn chain(
     let before = head(db)?;
     let mut last = before;
     let mut insert = db.prepare_cached(
-        "INSERT INTO ledger (seq, time_us, class, actors, path, old_path, prev, hash, body)
+        "INSERT INTO ledger (seq, time_us, class, actors, path_id, old_path_id, prev, hash, body)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let mut records = Vec::with_capacity(events.len());
     for event in events {
-        let body = serde_json::to_string(event).map_err(|_| bad_row("body"))?;
+        let body = encode(event)?;
         let facets = Facets::from(event);
         let (class, actors) = (dictionaries.class(db, &facets)?, dictionaries.actors(db, &facets)?);
         let seq = last.seq + 1;
         let hash = link(&last.hash, seq, &body);
-        let (time, path, old) = (facets.time_us(), &event.path, &event.old_path);
+        let path = dictionaries.path(db, facets.path.as_deref())?;
+        let old = dictionaries.path(db, facets.old_path.as_deref())?;
+        let time = facets.time_us();
         insert.execute(params![signed(seq), time, class, actors, path, old, last.hash, hash, body])?;
         last = Head { seq, hash };
         records.push(Record { seq, id: record_id(&hash), event: event.clone() });

@@ -11,6 +11,7 @@ mod error;
 mod evidence;
 mod intent;
 mod ledger;
+pub mod lines;
 mod links;
 mod lock;
 mod quarantine;
@@ -46,7 +47,7 @@ pub use lock::Lock;
 pub use quarantine::{Former, Held};
 pub use retain::{Pruning, Retention};
 pub use upkeep::Upkeep;
-pub use verify::{Fault, Verification, VerifyReport};
+pub use verify::{Anchor, Fault, Verification, VerifyReport};
 
 use error::explain;
 

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::columns::Facets;
 use super::ledger::{Hash, Head, head};
 use super::span::{self, SPAN};
-use super::{Store, StoreError, signed, unsigned};
+use super::{Store, StoreError, lines, signed, unsigned};
 use crate::core::entry::Digest;
 use crate::core::event::{Event, Record};
 
@@ -162,7 +162,7 @@ impl Store {
             Ok((id + 1, kept, link))
         })?;
         let event = event(format!("{} (checkpoint {})", pruning.why, Digest(link)));
-        self.append_in(&[event], |db, _| {
+        self.append_in(&[event], |db, records| {
             db.execute(
                 "INSERT INTO pruned VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![id, time, signed(head.seq), head.hash, digest_kept(&kept), link],
@@ -172,7 +172,7 @@ impl Store {
             for (seq, hash) in &kept {
                 keep.execute(params![signed(*seq), hash])?;
             }
-            db.execute("DELETE FROM ledger_span WHERE id < ?1", [signed(span::of(head.seq))]).map(drop)
+            span::prune(db, head.seq, records.last().map_or(0, |record| record.seq))
         })
     }
 
@@ -203,6 +203,7 @@ impl Store {
                 evidence.execute([seq])?;
                 delete.execute([seq])?;
             }
+            lines::forget(db, &gone)?;
             Ok(gone.last().copied().map(unsigned))
         })
     }
@@ -219,8 +220,8 @@ fn older_than(db: &Connection, cutoff: i64, now: i64) -> rusqlite::Result<u64> {
     let span: Option<i64> = db.prepare_cached(sql)?.query_row([cutoff, now], |row| row.get(0))?;
     // Without one: the records that fill no span yet.
     let from = match span {
-        Some(span) => unsigned(span) * SPAN,
-        None => span::of(head(db)?.seq + 1) * SPAN,
+        Some(span) => span::first(unsigned(span)),
+        None => span::first(span::full(head(db)?.seq)),
     };
     let sql = "SELECT min(seq) FROM (SELECT seq, time_us FROM ledger WHERE seq >= ?1 ORDER BY seq LIMIT ?2)
                WHERE time_us BETWEEN ?3 AND ?4";

@@ -3,13 +3,14 @@
 use rusqlite::Connection;
 
 /// Migration n brings a database from version n to n + 1 (`PRAGMA user_version`). Never edit one that was released.
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
 
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Columns of the ledger for people are computed from the body when they are read. Those that queries need an index on
-/// are stored, since computing them again for each index would cost more than all the rest; `fim log verify` compares
-/// them with the body.
+/// Columns of the ledger for people are computed from the body when they are read. Those that queries need are stored, as
+/// numbers of what is named once in tables of its own, and once more by spans (`span.rs`): an index on each would cost
+/// more than all the rest. `fim log verify` compares them with the body. The ledger is not STRICT: SQLite would compute
+/// every column from the body of each record that is written, to look at its type.
 const V1: &str = r#"
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -46,25 +47,23 @@ CREATE TABLE ledger (
     time_us INTEGER NOT NULL,
     class INTEGER NOT NULL REFERENCES ledger_class(id),
     actors INTEGER REFERENCES ledger_actors(id),
-    path TEXT,
-    old_path TEXT,
+    path_id INTEGER,
+    old_path_id INTEGER,
     prev BLOB NOT NULL,
     hash BLOB NOT NULL,
     body TEXT NOT NULL,
     id TEXT AS (lower(hex(substr(hash, 1, 16)))) VIRTUAL,
     time TEXT AS (body ->> '$.time') VIRTUAL,
     kind TEXT AS (body ->> '$.kind') VIRTUAL,
+    path TEXT AS (body ->> '$.path') VIRTUAL,
+    old_path TEXT AS (body ->> '$.old_path') VIRTUAL,
     watch TEXT AS (body ->> '$.watch') VIRTUAL,
     severity TEXT AS (body ->> '$.severity') VIRTUAL,
     verdict TEXT AS (body ->> '$.verdict') VIRTUAL,
     response TEXT AS (body ->> '$.response') VIRTUAL,
     actor_uid INTEGER AS (body ->> '$.actor.uid') VIRTUAL,
     actor_exe TEXT AS (body ->> '$.actor.exe') VIRTUAL
-) STRICT;
-CREATE INDEX ledger_by_class ON ledger (class);
-CREATE INDEX ledger_by_actors ON ledger (actors) WHERE actors IS NOT NULL;
-CREATE INDEX ledger_by_path ON ledger (path) WHERE path IS NOT NULL;
-CREATE INDEX ledger_by_old_path ON ledger (old_path) WHERE old_path IS NOT NULL;
+);
 
 CREATE TABLE ledger_class (
     id INTEGER PRIMARY KEY,
@@ -76,16 +75,42 @@ CREATE TABLE ledger_class (
     UNIQUE (kind, severity, verdict, response, watch)
 ) STRICT;
 
+CREATE TABLE executable (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE actor (
+    id INTEGER PRIMARY KEY,
+    uid INTEGER,
+    gid INTEGER,
+    euid INTEGER,
+    auid INTEGER,
+    exe INTEGER REFERENCES executable(id)
+) STRICT;
+CREATE UNIQUE INDEX actor_once ON actor
+    (ifnull(uid, -1), ifnull(gid, -1), ifnull(euid, -1), ifnull(auid, -1), ifnull(exe, 0));
+
 CREATE TABLE ledger_actors (
     id INTEGER PRIMARY KEY,
-    who TEXT NOT NULL UNIQUE
+    actors TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- Nothing refers to it by a foreign key: removing a path would then read the whole ledger.
+CREATE TABLE ledger_path (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE
 ) STRICT;
 
 CREATE TABLE ledger_span (
     id INTEGER PRIMARY KEY,
     min_time_us INTEGER NOT NULL,
-    max_time_us INTEGER NOT NULL,
-    ids BLOB NOT NULL
+    max_time_us INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE ledger_column (
+    id INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
 ) STRICT;
 
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger
@@ -170,6 +195,7 @@ CREATE TABLE seal (
     reason TEXT NOT NULL,
     seq INTEGER NOT NULL,
     hash BLOB NOT NULL,
+    beside BLOB,
     mac BLOB NOT NULL,
     PRIMARY KEY (setup, epoch)
 ) STRICT, WITHOUT ROWID;
@@ -209,6 +235,56 @@ DROP TRIGGER ledger_no_delete;
 CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger
     WHEN old.seq > coalesce((SELECT seq FROM pruned ORDER BY id DESC LIMIT 1), 0)
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+"#;
+
+/// Which lines changed. Nothing here refers to the ledger by a foreign key: that would keep its records from being pruned.
+const V4: &str = r#"
+-- AUTOINCREMENT: a number is never given again, since the central database has it too.
+CREATE TABLE comparison (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    path BLOB NOT NULL,
+    before TEXT NOT NULL,
+    after TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    old_encoding TEXT,
+    new_encoding TEXT,
+    UNIQUE (path, before, after)
+) STRICT;
+
+CREATE TABLE difference (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    comparison INTEGER NOT NULL REFERENCES comparison(id) ON DELETE CASCADE,
+    operation TEXT NOT NULL CHECK (operation IN ('insert', 'update', 'delete')),
+    old_line INTEGER NOT NULL,
+    old_lines INTEGER NOT NULL,
+    new_line INTEGER NOT NULL,
+    new_lines INTEGER NOT NULL,
+    old_text TEXT,
+    new_text TEXT,
+    omitted TEXT CHECK (omitted IN ('secret', 'long')),
+    old_digest TEXT,
+    new_digest TEXT,
+    UNIQUE (comparison, old_line, new_line)
+) STRICT;
+
+CREATE TABLE event_comparison (
+    seq INTEGER NOT NULL,
+    since TEXT NOT NULL CHECK (since IN ('approved', 'previous')),
+    comparison INTEGER NOT NULL REFERENCES comparison(id),
+    PRIMARY KEY (seq, since)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX event_comparison_by_comparison ON event_comparison (comparison);
+
+CREATE VIEW differences AS
+SELECT d.id AS id, c.path AS path, c.before AS before, c.after AS after, d.operation AS operation,
+       d.old_line AS old_line, d.old_lines AS old_lines, d.new_line AS new_line, d.new_lines AS new_lines,
+       d.old_text AS old_text, d.new_text AS new_text, d.omitted AS omitted,
+       d.old_digest AS old_digest, d.new_digest AS new_digest, d.comparison AS comparison
+FROM difference d JOIN comparison c ON c.id = d.comparison;
+
+CREATE VIEW event_differences AS
+SELECT e.seq AS seq, e.since AS since, d.id AS difference
+FROM event_comparison e JOIN difference d ON d.comparison = e.comparison;
 "#;
 
 pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {

@@ -1,15 +1,17 @@
 //! Walks the hash chain, and holds it against its seals, its checkpoint and its indexes.
 
+mod anchor;
 mod rows;
 mod walk;
 
-use std::fmt;
-
 use rusqlite::Connection;
 use serde::Serialize;
+use std::fmt;
+
+pub use anchor::Anchor;
 
 use super::ledger::Head;
-use super::seal::{self, KeyFile, KeyState, SealFault, Sealed, VerificationKey};
+use super::seal::{self, Beside, KeyFile, KeyState, SealFault, Sealed, VerificationKey};
 use super::{Store, StoreError};
 
 /// A place where the ledger is not what was written.
@@ -52,6 +54,12 @@ pub enum Fault {
         id: u64,
     },
     Seal(SealFault),
+    /// The record with this number is not the one that an anchor names, or is missing.
+    Anchor {
+        seq: u64,
+    },
+    /// What lies beside the ledger is not as it was sealed, and no record says that it changed.
+    Beside,
 }
 
 impl fmt::Display for Fault {
@@ -78,6 +86,13 @@ impl fmt::Display for Fault {
             }
             Self::Spans { id } => write!(f, "row {id} of the table ledger_span was altered"),
             Self::Seal(fault) => write!(f, "{fault}"),
+            Self::Anchor { seq } => write!(
+                f,
+                "record {seq} is not the one that was carried away: the ledger was written anew from there or before"
+            ),
+            Self::Beside => f.write_str(
+                "a row of baseline, evidence, former or summary was altered since the last seal, and no record says so",
+            ),
         }
     }
 }
@@ -97,12 +112,19 @@ pub struct VerifyReport {
     /// The chain begins after this record; 0 when nothing was pruned.
     pub pruned: u64,
     pub sealed: Sealed,
+    /// When the last record was made, microseconds since the epoch.
+    pub last_time_us: i64,
+    /// Anchors that agree; of those before what was pruned nothing can be said.
+    pub anchors: u64,
+    pub beside: Beside,
 }
 
 /// With what to verify.
 #[derive(Default)]
 pub struct Verification<'a> {
     pub key: Option<&'a VerificationKey>,
+    /// Records that were carried away before.
+    pub anchors: &'a [Anchor],
     /// Told now and then how many records of how many are done.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
 }
@@ -125,7 +147,7 @@ impl Store {
             // One state of all tables, however long it takes.
             let tx = db.unchecked_transaction()?;
             let state = Some(key_file.as_ref());
-            verify_in(&tx, with.key, state, with.progress)
+            verify_in(&tx, state, with)
         })
     }
 }
@@ -133,12 +155,16 @@ impl Store {
 /// As [`Store::verify`]; `state`: the key that is left.
 pub(super) fn verify_in(
     db: &Connection,
-    key: Option<&VerificationKey>,
     state: Option<Option<&KeyState>>,
-    progress: Option<&mut dyn FnMut(u64, u64)>,
+    with: Verification<'_>,
 ) -> rusqlite::Result<VerifyReport> {
-    let (sealed, expected) = seal::check(db, key, state);
-    let mut report = walk::walk(db, sealed, expected, progress)?;
+    let (sealed, expected) = seal::check(db, with.key, state);
+    let mut report = walk::walk(db, sealed, expected, with.anchors, with.progress)?;
     report.fault = report.fault.or_else(|| report.sealed.fault.clone().map(Fault::Seal));
+    if report.fault.is_none() {
+        // A table that cannot be read was altered.
+        report.beside = seal::check_beside(db).unwrap_or(Beside::Altered);
+        report.fault = (report.beside == Beside::Altered).then_some(Fault::Beside);
+    }
     Ok(report)
 }

@@ -2,22 +2,48 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{
-    AtFlags, FileType as Kind, IFlags, Mode, OFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
-    UTIME_OMIT, XattrFlags,
+    AtFlags, FileType as Kind, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
 };
 use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
 
+use super::flags;
+use super::inspect::is_refused;
 use super::root::{proc_path, reopen};
 use crate::core::entry::{Entry, FileType, Flags, Identity, XattrName, XattrValue, Xattrs};
 
 /// Longest list of names and longest value the kernel gives (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`, linux/limits.h).
 const XATTR_MAX: usize = 65536;
+/// So many bytes of values are kept of one object. XFS and btrfs take hundreds of megabytes.
+const XATTRS_KEPT: usize = 1 << 20;
 
-/// What `fd` is: its entry without a digest, and its identity.
+/// What the object of an `O_PATH` descriptor is: its entry without a digest, and its identity.
 pub fn read(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
+    let (mut entry, identity) = read_unopened(fd)?;
+    if entry.kind == FileType::Directory {
+        entry.flags = directory_flags(fd, entry.flags)?;
+    } else if entry.kind == FileType::Regular
+        && let Ok(file) = super::inspect::open_content(fd)
+    {
+        entry.flags = flags::read(file.as_fd(), entry.flags);
+    }
+    Ok((entry, identity))
+}
+
+/// The flags of a folder of which `told` is known.
+pub fn directory_flags(fd: BorrowedFd<'_>, told: Flags) -> io::Result<Flags> {
+    match reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(dir) => Ok(flags::read(dir.as_fd(), told)),
+        Err(e) if is_refused(&e) => Ok(told),
+        Err(e) => Err(e),
+    }
+}
+
+/// As [`read`], without the flags that only an open file tells ([`Flags::completed_by`]).
+pub fn read_unopened(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
     let stat = rustix::fs::fstat(fd)?;
     let kind = file_type(&stat);
     let target = match kind {
@@ -40,7 +66,7 @@ pub fn read(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
         target,
         rdev: if matches!(kind, FileType::CharDevice | FileType::BlockDevice) { stat.st_rdev } else { 0 },
         flags: match kind {
-            FileType::Regular | FileType::Directory => read_flags(fd),
+            FileType::Regular | FileType::Directory => flags::told(fd),
             _ => Flags::default(),
         },
     };
@@ -74,55 +100,53 @@ fn ns(seconds: impl Into<i64>, nanoseconds: impl TryInto<i64>) -> i64 {
     seconds.into().saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
-/// Needs no descriptor that is open for reading. A file system without flags has none set.
-fn read_flags(fd: BorrowedFd<'_>) -> Flags {
-    let Ok(stat) = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()) else {
-        return Flags::default();
-    };
-    let has = |attribute| stat.stx_attributes.contains(attribute);
-    Flags::default()
-        .with(Flags::IMMUTABLE, has(StatxAttributes::IMMUTABLE))
-        .with(Flags::APPEND, has(StatxAttributes::APPEND))
-        .with(Flags::NODUMP, has(StatxAttributes::NODUMP))
-        .with(Flags::MOUNT, has(StatxAttributes::MOUNT_ROOT))
-}
-
-/// Sets the chattr(1) flags. To be called last: an immutable file takes nothing else.
-pub fn apply_flags(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
-    let settable = IFlags::from_bits_retain(Flags::SETTABLE.0);
-    let wanted = IFlags::from_bits_retain(approved.flags.0) & settable;
-    let now = IFlags::from_bits_retain(read_flags(fd).0) & settable;
-    if !matches!(approved.kind, FileType::Regular | FileType::Directory) || now == wanted {
-        return Ok(());
-    }
-    let set = || -> io::Result<()> {
-        let file = reopen(fd, OFlags::RDONLY)?;
-        let all = rustix::fs::ioctl_getflags(&file)?;
-        Ok(rustix::fs::ioctl_setflags(&file, (all - settable) | wanted)?)
-    };
-    set().map_err(|source| NotApplied { what: "chattr flags".into(), source })
-}
-
+/// All of them, or what stands for more than fim keeps ([`Xattrs::beyond`]).
 fn read_xattrs(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
     let path = proc_path(fd);
-    let mut out = BTreeMap::new();
     let names = match grown(|buffer| rustix::fs::listxattr(&path, buffer)) {
         Ok(names) => names,
+        // More names than the kernel can list (listxattr(2), BUGS).
+        Err(Errno::TOOBIG) => return Ok(Xattrs::beyond(b"")),
         // No support, or (procfs and the like) not for this kind of file.
         Err(Errno::NOTSUP | Errno::NOSYS | Errno::ACCESS | Errno::PERM) => Vec::new(),
         Err(e) => return Err(e.into()),
     };
+    let mut out = BTreeMap::new();
+    let mut kept = 0;
     for name in names.split(|b| *b == 0).filter(|n| !n.is_empty() && !is_shadow(n)) {
-        match grown(|buffer| rustix::fs::getxattr(&path, name, buffer)) {
-            Ok(value) => {
-                out.insert(XattrName(name.to_vec()), XattrValue(value));
-            }
-            // Removed since it was listed, or a label that its security module shows nobody.
-            Err(Errno::NODATA | Errno::NOTSUP | Errno::ACCESS | Errno::PERM) => {}
-            Err(e) => return Err(e.into()),
+        let Some(value) = read_xattr(&path, name)? else { continue };
+        kept += value.len();
+        if kept > XATTRS_KEPT {
+            return digest_xattrs(&path, &names);
         }
+        out.insert(XattrName(name.to_vec()), XattrValue(value));
     }
     Ok(Xattrs(out))
+}
+
+/// `None` for one that was removed since it was listed, or a label that its security module shows nobody.
+fn read_xattr(path: &str, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    match grown(|buffer| rustix::fs::getxattr(path, name, buffer)) {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// One value at a time: nothing but the digest stays in memory.
+fn digest_xattrs(path: &str, names: &[u8]) -> io::Result<Xattrs> {
+    let mut sorted: Vec<&[u8]> =
+        names.split(|b| *b == 0).filter(|n| !n.is_empty() && !is_shadow(n)).collect();
+    sorted.sort_unstable();
+    let mut digest = Sha256::new();
+    for name in sorted {
+        let value = read_xattr(path, name)?.unwrap_or_default();
+        for part in [name, &value] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+    }
+    Ok(Xattrs::beyond(&digest.finalize()))
 }
 
 /// XFS lists each ACL a second time under the name it has on disk (fs/xfs/xfs_xattr.c).
@@ -151,6 +175,12 @@ pub struct NotApplied {
     pub source: io::Error,
 }
 
+impl NotApplied {
+    pub fn opening(source: io::Error) -> Self {
+        Self { what: "chattr flags".into(), source }
+    }
+}
+
 fn not_applied(what: impl Into<String>) -> impl FnOnce(Errno) -> NotApplied {
     move |e| NotApplied { what: what.into(), source: e.into() }
 }
@@ -161,7 +191,7 @@ fn not_applied(what: impl Into<String>) -> impl FnOnce(Errno) -> NotApplied {
 /// permission bits (acl(5)), and everything but utimensat(2) itself may move the times.
 pub fn apply(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
     let io_error = |source: io::Error| NotApplied { what: "its attributes".into(), source };
-    let (now, _) = read(fd).map_err(io_error)?;
+    let (now, _) = read_unopened(fd).map_err(io_error)?;
     if (now.uid, now.gid) != (approved.uid, approved.gid) {
         chown(fd, approved).map_err(not_applied("owner and group"))?;
     }

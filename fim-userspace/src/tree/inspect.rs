@@ -8,8 +8,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::root::{Root, TreeError, is_absent, open_name, read_error, reopen};
-use super::{attributes, hash};
-use crate::core::entry::{Digest, FileType, Found, Identity};
+use super::{attributes, flags, hash};
+use crate::core::entry::{Entry, FileType, Flags, Found, Identity, Xattrs};
 use crate::core::path::RelPath;
 
 pub use super::hash::hash_fd;
@@ -20,11 +20,16 @@ const ATTEMPTS: u32 = 3;
 /// How far beyond its first size a file may grow while it is read.
 const GROWTH: u64 = 64 << 20;
 
+/// A file of this size and more, of which less than one part in [`HOLLOW_PARTS`] is stored, is not read: `truncate -s 16T`
+/// costs its maker nothing, and would cost hours.
+const HOLLOW_SIZE: u64 = 256 << 20;
+const HOLLOW_PARTS: u64 = 16;
+
 /// The state of `path`; `None` when nothing is there, or a folder on the way is none any more.
 ///
 /// A regular file whose device, inode and change time equal those of `known` is not read: its digest is taken over.
 /// A change time so fresh that a later write could still get the same one is told as `ctime_ns` 0, which equals none.
-/// The digest is `None` where the file system refuses root the content.
+/// The digest is `None` where the file system refuses root the content, and of a huge file that is nearly all holes.
 pub fn inspect(root: &Root, path: &RelPath, known: Option<&Found>) -> Result<Option<Found>, TreeError> {
     let found = present(root.open_path(path)).and_then(|fd| fd.map(|fd| describe(fd, known)).transpose());
     found.map(Option::flatten).map_err(|e| match path.is_root() {
@@ -60,18 +65,20 @@ pub fn inspect_fd(fd: BorrowedFd<'_>, known: Option<&Found>) -> io::Result<Found
     let mut attempt = 1;
     loop {
         let started = SystemTime::now();
-        let (mut entry, mut identity) = attributes::read(fd)?;
-        if entry.kind == FileType::Regular {
-            match known.and_then(|k| taken_over(k, &identity, entry.size)) {
-                Some(digest) => entry.sha256 = Some(digest),
-                None => match read_content(fd, entry.size)? {
-                    Some((digest, size)) => {
-                        entry.sha256 = Some(digest);
-                        entry.size = size;
-                    }
-                    None => entry.sha256 = None,
-                },
+        let (mut entry, mut identity) = match attributes::read_unopened(fd) {
+            Ok(read) => read,
+            Err(e) => return closed_mount(fd).ok_or(e),
+        };
+        match known.filter(|k| is_unchanged(k, &entry, &identity)) {
+            Some(known) => {
+                entry.sha256 = known.entry.sha256;
+                entry.flags = entry.flags.completed_by(known.entry.flags);
             }
+            None if entry.kind == FileType::Directory => {
+                entry.flags = attributes::directory_flags(fd, entry.flags)?;
+            }
+            None if entry.kind == FileType::Regular => read_content(fd, &mut entry)?,
+            None => {}
         }
         let after = attributes::identity(&rustix::fs::fstat(fd)?);
         if after.ctime_ns == identity.ctime_ns || attempt == ATTEMPTS {
@@ -84,11 +91,35 @@ pub fn inspect_fd(fd: BorrowedFd<'_>, known: Option<&Found>) -> io::Result<Found
     }
 }
 
-fn taken_over(known: &Found, now: &Identity, size: u64) -> Option<Digest> {
+/// The root of a mount that tells even root nothing: FUSE without `allow_other`, where fstat(2) fails (fuse_getattr,
+/// fs/fuse/dir.c). All that is known of it is that it is one.
+fn closed_mount(fd: BorrowedFd<'_>) -> Option<Found> {
+    let told = flags::told(fd);
+    told.has(Flags::MOUNT).then(|| Found {
+        entry: Entry {
+            kind: FileType::Directory,
+            sha256: None,
+            size: 0,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime_ns: 0,
+            xattrs: Xattrs::default(),
+            target: None,
+            rdev: 0,
+            flags: told,
+        },
+        identity: Identity { dev: 0, ino: 0, ctime_ns: 0, nlink: 0 },
+    })
+}
+
+/// Setting a flag changes the change time as well.
+fn is_unchanged(known: &Found, entry: &Entry, now: &Identity) -> bool {
     let same =
         (known.identity.dev, known.identity.ino, known.identity.ctime_ns) == (now.dev, now.ino, now.ctime_ns);
-    let whole = known.entry.kind == FileType::Regular && known.entry.size == size && now.ctime_ns != 0;
-    known.entry.sha256.filter(|_| same && whole)
+    let whole =
+        entry.kind != FileType::Regular || (known.entry.size == entry.size && known.entry.sha256.is_some());
+    same && whole && known.entry.kind == entry.kind && now.ctime_ns != 0
 }
 
 /// Whether a write after `read_at` could leave the change time as it is. The kernel's clock for it advances by timer
@@ -99,17 +130,33 @@ fn is_fresh(ctime_ns: i64, read_at: SystemTime) -> bool {
     now.saturating_sub(ctime_ns) < grain
 }
 
-/// Digest and length; `None` where the content is refused, or grows faster than it can be read.
-fn read_content(fd: BorrowedFd<'_>, size: u64) -> io::Result<Option<(Digest, u64)>> {
+/// Adds digest, size and flags; no digest where the content is refused, or grows faster than it can be read.
+fn read_content(fd: BorrowedFd<'_>, entry: &mut Entry) -> io::Result<()> {
     let file = match open_content(fd) {
         Ok(file) => file,
-        Err(e) if is_refused(&e) && e.kind() != io::ErrorKind::WouldBlock => return Ok(None),
+        Err(e) if is_refused(&e) && e.kind() != io::ErrorKind::WouldBlock => return Ok(()),
         Err(e) => return Err(e),
     };
-    match hash::hash_at_most(&file, size.saturating_mul(2).saturating_add(GROWTH)) {
-        Err(e) if is_refused(&e) => Ok(None),
-        other => other,
+    entry.flags = flags::read(file.as_fd(), entry.flags);
+    if entry.size >= HOLLOW_SIZE && is_hollow(file.as_fd())? {
+        return Ok(());
     }
+    match hash::hash_at_most(&file, entry.size.saturating_mul(2).saturating_add(GROWTH)) {
+        Ok(Some((digest, size))) => {
+            entry.sha256 = Some(digest);
+            entry.size = size;
+            Ok(())
+        }
+        Ok(None) => Ok(()),
+        Err(e) if is_refused(&e) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+fn is_hollow(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(file)?;
+    // Blocks of 512 bytes, whatever the file system's own are (inode(7)).
+    Ok((stat.st_blocks as u64).saturating_mul(512) < stat.st_size as u64 / HOLLOW_PARTS)
 }
 
 /// Opens a regular file for reading, leaving its access time alone where the kernel allows.
@@ -136,7 +183,7 @@ pub fn open_content(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 /// Errors that say something about the file, not about fim's means: no rights (network file systems), no key
 /// (fscrypt), or pseudo-files that give nothing.
-fn is_refused(error: &io::Error) -> bool {
+pub(super) fn is_refused(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error().map(Errno::from_raw_os_error),
         Some(

@@ -5,6 +5,7 @@
 //! what is read or changed is the very object that was checked.
 
 pub mod attributes;
+pub mod flags;
 pub mod hash;
 pub mod inspect;
 pub mod mounts;

@@ -64,10 +64,12 @@ impl Root {
     /// The topmost folder above `path` over which something has been mounted since; `None` when there is none.
     pub fn mounted_above(&self, path: &RelPath) -> io::Result<Option<RelPath>> {
         let mut above = path.parent();
-        // What is missing lies in the first folder that is not.
+        // What is missing, or let nobody in, lies in the first folder that is not.
         while let Some(folder) = above {
             match self.open_path(&folder) {
-                Err(e) if is_absent(&e) => above = folder.parent(),
+                Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::PermissionDenied => {
+                    above = folder.parent()
+                }
                 Err(e) => return Err(e),
                 Ok(fd) if self.owns(fd.as_fd(), &folder)? => return Ok(None),
                 Ok(_) => return self.first_not_owned(&folder),
@@ -101,9 +103,10 @@ fn from_the_top(path: &RelPath) -> Vec<RelPath> {
     all
 }
 
-/// Linux 5.8 and later tell it; before, every mount has the number 0, and nothing is told apart.
+/// Linux 5.8 and later tell it; before, every mount has the number 0, and nothing is told apart. It comes unasked; a FUSE
+/// file system refuses root every other question (fuse_getattr, fs/fuse/dir.c).
 fn mount_id(fd: BorrowedFd<'_>) -> io::Result<u64> {
-    let stat = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    let stat = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
     Ok(if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 { stat.stx_mnt_id } else { 0 })
 }
 

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
@@ -142,4 +142,83 @@ fn attributes_come_back_in_the_right_order() {
     approved.xattrs.0.remove(&XattrName(b"user.large".into()));
     attributes::apply(fd.as_fd(), &approved).expect("applied");
     assert_eq!(seen(&root, "file").expect("there").entry, approved);
+}
+
+/// Attributes without a limit are no way to hide a file, or to fill the daemon's memory.
+#[test]
+fn attributes_beyond_all_limits_are_a_difference_and_no_failure() {
+    // tmpfs takes as many as there is memory, and those of root on every kernel.
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let root = Root::open(dir.path()).expect("opens");
+    for name in ["names", "values"] {
+        fs::write(dir.path().join(name), "x").expect("written");
+    }
+    let before = ["names", "values"].map(|name| seen(&root, name).expect("there").entry);
+    let set = |file: &str, name: &str, value: &[u8]| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(dir.path().join(file), name, value, flags).expect("set")
+    };
+    for n in 0..300 {
+        set("names", &format!("trusted.{n:0>240}"), b"");
+    }
+    for n in 0..20 {
+        set("values", &format!("trusted.{n}"), &[n; 60_000]);
+    }
+    for (name, before) in ["names", "values"].iter().zip(before) {
+        let now = seen(&root, name).expect("there").entry;
+        assert!(before.xattrs.are_whole() && !now.xattrs.are_whole(), "{name}");
+        let size: usize = now.xattrs.0.values().map(|value| value.0.len()).sum();
+        assert!(size <= 32, "{name}: {size} bytes are kept");
+    }
+    let first = seen(&root, "values").expect("there").entry;
+    set("values", "trusted.7", b"other");
+    assert_ne!(seen(&root, "values").expect("there").entry.xattrs, first.xattrs, "changes are still seen");
+}
+
+/// A terabyte of holes costs its maker nothing and took the daemon ten minutes each time.
+#[test]
+fn a_huge_file_of_holes_is_told_and_not_read() {
+    let (dir, root) = tree();
+    let file = fs::File::create(dir.path().join("hollow")).expect("made");
+    file.set_len(1 << 40).expect("made long");
+    let now = seen(&root, "hollow").expect("there").entry;
+    assert_eq!((now.size, now.sha256), (1 << 40, None));
+    file.set_len(100 << 20).expect("made shorter");
+    assert!(seen(&root, "hollow").expect("there").entry.sha256.is_some(), "a moderate one is read");
+}
+
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A user's own mount over a watched folder of his stopped every comparison below it.
+#[test]
+fn a_mount_that_tells_even_root_nothing_is_known_as_one() {
+    let (dir, root) = tree();
+    let at = dir.path().join("home");
+    fs::create_dir(&at).expect("made");
+    root.approve_mounts([]);
+    let Ok(device) = fs::File::options().read(true).write(true).open("/dev/fuse") else {
+        eprintln!("skipped: this kernel has no FUSE");
+        return;
+    };
+    // Nobody answers at the other end; the kernel refuses root by itself.
+    let text = format!("fd={},rootmode=40000,user_id=4711,group_id=815", device.as_raw_fd());
+    let options = std::ffi::CString::new(text).expect("no NUL");
+    let flags = rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOSUID;
+    if rustix::mount::mount("nobody", &at, "fuse", flags, options.as_c_str()).is_err() {
+        eprintln!("skipped: mounting needs root");
+        return;
+    }
+    let _mounted = Mounted(at.clone());
+    assert_eq!(fs::metadata(&at).expect_err("closed").raw_os_error(), Some(libc::EACCES));
+
+    let now = seen(&root, "home").expect("there").entry;
+    assert!(root.is_mounted_over(&rel("home"), &now));
+    assert_eq!(root.mounted_above(&rel("home/ann/file")).expect("told"), Some(rel("home")));
+    assert_eq!(root.mount_at(&rel("home")).expect("told"), "fuse from nobody");
 }

@@ -56,6 +56,10 @@ fn a_change_arrives_in_the_table() {
         1,
         "the altered version is in the vault, and this table says so"
     );
+    let lines = "SELECT operation, old_line, new_line, old_text, new_text FROM differences JOIN event_comparisons \
+                 USING (host_id, generation, comparison) WHERE since = 'approved'";
+    let update = || server.client(lines).1.contains("update|1|1|root|evil");
+    runtime.block_on(until(Duration::from_secs(30), update, || server.client(lines).1));
     assert_eq!(std::fs::read(tree.join("passwd")).expect("readable"), b"root");
     let status = fim(&config, &["status"]).output().expect("runs");
     let said = String::from_utf8_lossy(&status.stdout).into_owned();

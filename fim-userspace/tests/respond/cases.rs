@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fim::core::entry::{Entry, FileType, XattrName, XattrValue};
+use fim::core::entry::{Entry, FileType, Flags, XattrName, XattrValue};
 use fim::core::event::Response;
 use fim::core::path::RelPath;
 use fim::core::plan::Step;
@@ -282,6 +282,38 @@ pub fn flags_do_not_stop_it(world: &World) {
     for name in ["", "mode", "gone", "content"] {
         assert!(set_flags(&dir.join(name), IFlags::empty()), "{name}");
     }
+}
+
+/// As after a move of the whole tree: what this file system cannot hold is neither a difference nor a failure.
+pub fn flags_of_another_file_system(world: &World) {
+    fs::create_dir(world.tree.join("dir")).expect("made");
+    fs::write(world.tree.join("dir/file"), "approved").expect("written");
+    let mut baseline = world.approve();
+    let held = |path: &str| world.found(&rel(path)).expect("there").entry.flags;
+    let exotic = [Flags::SECURE_REMOVAL, Flags::TOPDIR, Flags::UNRM, Flags::NOTAIL, Flags::DIRSYNC];
+    for entry in baseline.values_mut() {
+        entry.flags = exotic.iter().fold(entry.flags, |all, flag| all.with(*flag, true));
+    }
+    for _ in 0..2 {
+        // The first round is where an overlay's abilities are learned.
+        world.reconcile(&baseline);
+        assert!(world.reconcile(&baseline).is_empty(), "nothing differs any more");
+        fs::write(world.tree.join("dir/file"), "forged").expect("written");
+        let evidence = world.reconcile(&baseline);
+        assert_eq!(evidence.len(), 1, "{evidence:?}");
+        fs::remove_dir_all(world.tree.join("dir")).expect("removed");
+        world.reconcile(&baseline);
+        assert_eq!(fs::read(world.tree.join("dir/file")).expect("there"), b"approved");
+    }
+    println!("  held here: {}; {}", held("dir"), held("dir/file"));
+    // Only who has CAP_SYS_RESOURCE may set this one; that is no reason to leave forged content there.
+    baseline
+        .insert(rel("dir/file"), Entry { flags: Flags::JOURNAL_DATA, ..baseline[&rel("dir/file")].clone() });
+    fs::write(world.tree.join("dir/file"), "forged").expect("written");
+    let (approved, expected) = (baseline[&rel("dir/file")].clone(), world.found(&rel("dir/file")));
+    let result = world.carry_out(Step::Replace { path: rel("dir/file"), approved, expected });
+    println!("  {:?}", result.map(|outcome| outcome.response).map_err(|error| error.to_string()));
+    assert_eq!(fs::read(world.tree.join("dir/file")).expect("there"), b"approved");
 }
 
 pub fn a_tree_goes_from_an_immutable_folder(world: &World) {

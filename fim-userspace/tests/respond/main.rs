@@ -19,6 +19,7 @@ fn everything(base: &Path) {
         ("a tree in the place of a file", cases::a_tree_in_the_place_of_a_file),
         ("everything can be quarantined", cases::everything_can_be_quarantined),
         ("flags do not stop it", cases::flags_do_not_stop_it),
+        ("flags of another file system", cases::flags_of_another_file_system),
         ("a tree in an immutable folder", cases::a_tree_goes_from_an_immutable_folder),
         ("mount points", cases::mount_points),
         ("leftovers become evidence", cases::leftovers_become_evidence),

@@ -22,6 +22,7 @@ enum Suite {
     Faults,
     Clock,
     Logs,
+    Lines,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -113,6 +114,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Clock => suites::faults::run_clock(&setting, report),
             Suite::Race => suites::race::run(&setting, report, args.swaps, seed),
             Suite::Logs => suites::logs::run(&setting, report),
+            Suite::Lines => suites::lines::run(&setting, report),
         }
     }
     say("");

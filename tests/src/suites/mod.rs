@@ -5,6 +5,7 @@ pub mod crash;
 pub mod faults;
 pub mod flood;
 pub mod hands;
+pub mod lines;
 pub mod logs;
 pub mod powercut;
 pub mod race;

@@ -18,12 +18,22 @@ pub struct Options {
     /// Records of the ledger that is searched
     #[arg(long, default_value_t = 10_000_000)]
     rows: u64,
+    /// Records of a ledger in which no path comes twice
+    #[arg(long, default_value_t = 1_000_000)]
+    paths: u64,
+    /// Leave the ledger that is searched, and use it again next time
+    #[arg(long)]
+    keep: bool,
 }
 
 pub fn main(options: &Options) -> Result<ExitCode> {
     let dir = options.dir.clone().unwrap_or_else(|| sh::target_dir().join("bench-ledger"));
     let mut command = sh::cargo();
     command.args(["run", "--release", "-p", "fim-userspace", "--example", "ledger_bench", "--"]);
-    sh::run(command.arg(&dir).arg(options.append.to_string()).arg(options.rows.to_string()))?;
+    command.arg(&dir).args([options.append, options.rows, options.paths].map(|n| n.to_string()));
+    if options.keep {
+        command.arg("keep");
+    }
+    sh::run(&mut command)?;
     Ok(ExitCode::SUCCESS)
 }

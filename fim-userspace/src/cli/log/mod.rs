@@ -5,7 +5,6 @@ mod print;
 #[cfg(test)]
 mod tests;
 mod verify;
-mod when;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,13 +15,14 @@ use clap::Subcommand;
 use jiff::Zoned;
 use nix::unistd::{Uid, User};
 
-use super::REPORT;
+use super::{REPORT, when};
 use crate::config::Config;
 use crate::core::event::EventKind;
 use crate::core::policy::Severity;
-use crate::store::Store;
 use crate::store::query::{Criteria, Pattern};
+use crate::store::{Anchor, Store};
 pub(super) use print::Printer;
+pub(super) use verify::OVERDUE_INTERVALS;
 
 /// Records read at once.
 const PAGE: usize = 1_000;
@@ -45,6 +45,12 @@ enum Action {
         /// File with the verification key, or - for standard input: proves the seals too
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        /// A record that was carried away before must still be there; any of several
+        #[arg(long, value_name = "SEQ:HASH")]
+        anchor: Vec<Anchor>,
+        /// File with an anchor in each line, SEQ:HASH or a record in JSON, or - for standard input
+        #[arg(long, value_name = "FILE")]
+        anchors: Option<PathBuf>,
     },
 }
 
@@ -100,7 +106,14 @@ fn severity(text: &str) -> Result<Severity, String> {
 pub fn run(config: &Config, args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     let store = Store::open_read_only(&config.state.dir)?;
     match &args.action {
-        Some(Action::Verify { key }) => verify::run(&store, key.as_deref(), json),
+        Some(Action::Verify { key, anchor, anchors }) => {
+            let with = verify::With {
+                key: key.as_deref(),
+                anchors: verify::read_anchors(anchor, anchors.as_deref())?,
+                seal_interval: config.ledger.seal_interval,
+            };
+            verify::run(&store, &with, json)
+        }
         None => list(&store, &args.list, json),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -12,37 +13,74 @@ use zeroize::Zeroizing;
 use crate::cli::REPORT;
 use crate::core::entry::Digest;
 use crate::core::path::display;
-use crate::store::seal::VerificationKey;
-use crate::store::{Store, Verification, VerifyReport};
+use crate::store::seal::{Beside, VerificationKey};
+use crate::store::{Anchor, Store, Verification, VerifyReport};
 
+/// Intervals after which a seal is missed: one may be late, and a machine may sleep.
+pub(in crate::cli) const OVERDUE_INTERVALS: i64 = 3;
 /// No key's text is longer.
 const LONGEST: u64 = 4096;
 
-pub(super) fn run(store: &Store, key: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
-    let key = key.map(read_key).transpose()?;
+/// With what to verify, as the user gave it.
+pub(super) struct With<'a> {
+    pub key: Option<&'a Path>,
+    pub anchors: Vec<Anchor>,
+    pub seal_interval: Duration,
+}
+
+pub(super) fn run(store: &Store, with: &With<'_>, json: bool) -> anyhow::Result<ExitCode> {
+    let key = with.key.map(read_key).transpose()?;
     let show = !json && io::stderr().is_terminal();
     let mut progress = |done: u64, total: u64| {
         if show {
             eprint!("\r{done} of {total} records checked");
         }
     };
-    let report = store.verify(Verification { key: key.as_ref(), progress: Some(&mut progress) })?;
+    let report = store.verify(Verification {
+        key: key.as_ref(),
+        anchors: &with.anchors,
+        progress: Some(&mut progress),
+    })?;
     if show {
         eprint!("\r\x1b[K");
     }
+    let told = text(&report, key.is_some(), with.anchors.len(), with.seal_interval);
     let mut out = io::stdout().lock();
     match json {
         true => {
             let mut value = serde_json::to_value(&report)?;
             value["head"] =
                 serde_json::json!({ "seq": report.head.seq, "hash": Digest(report.head.hash).to_string() });
-            value["told"] = text(&report, key.is_some()).into();
+            value["seal_overdue"] = overdue(&report, with.seal_interval).into();
+            value["told"] = told.into();
             writeln!(out, "{value}")?;
         }
-        false => write!(out, "{}", text(&report, key.is_some()))?,
+        false => write!(out, "{told}")?,
     }
     out.flush()?;
     Ok(if report.fault.is_some() { ExitCode::from(REPORT) } else { ExitCode::SUCCESS })
+}
+
+/// Those of the command line and those of a file.
+pub(super) fn read_anchors(given: &[Anchor], file: Option<&Path>) -> anyhow::Result<Vec<Anchor>> {
+    let mut anchors = given.to_vec();
+    let Some(file) = file else { return Ok(anchors) };
+    let text = match file.as_os_str() == "-" {
+        true => io::read_to_string(io::stdin().lock()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.with_context(|| format!("the anchors cannot be read from {}", display(file)))?;
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        anchors.push(line.parse()?);
+    }
+    Ok(anchors)
+}
+
+/// Whether records came long after the last seal: a daemon that runs would have made another.
+fn overdue(report: &VerifyReport, seal_interval: Duration) -> bool {
+    let wait = i64::try_from(seal_interval.as_micros()).unwrap_or(i64::MAX).saturating_mul(OVERDUE_INTERVALS);
+    let unsealed = report.head.seq > report.sealed.seq;
+    unsealed && report.sealed.time_us.is_some_and(|time| report.last_time_us.saturating_sub(time) > wait)
 }
 
 fn read_key(file: &Path) -> anyhow::Result<VerificationKey> {
@@ -68,10 +106,34 @@ fn read_key(file: &Path) -> anyhow::Result<VerificationKey> {
 }
 
 /// What was found, for people.
-pub(super) fn text(report: &VerifyReport, with_key: bool) -> String {
+pub(super) fn text(report: &VerifyReport, with_key: bool, anchors: usize, seal_interval: Duration) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = tell(&mut out, report, with_key);
+    if overdue(report, seal_interval) {
+        let _ = writeln!(
+            out,
+            "WARNING: no seal was made for more than {OVERDUE_INTERVALS} intervals, though records came: {} of them are not \
+             sealed; see why with `fim status`",
+            report.head.seq - report.sealed.seq
+        );
+    }
+    if anchors > 0 {
+        let _ = writeln!(
+            out,
+            "{} of {anchors} anchors agree; what was pruned cannot be compared",
+            report.anchors
+        );
+    }
+    let beside = match report.beside {
+        Beside::Sealed => "baseline, evidence, former versions and summaries are as they were sealed",
+        Beside::Open => {
+            "baseline, evidence, former versions and summaries are not covered by a seal of this moment: records came since"
+        }
+        Beside::Altered => "baseline, evidence, former versions or summaries are not as they were sealed",
+    };
+    let _ = writeln!(out, "{beside}");
+    let _ = writeln!(out, "head: {}:{}", report.head.seq, Digest(report.head.hash));
     out
 }
 
@@ -109,5 +171,5 @@ fn tell(out: &mut String, report: &VerifyReport, with_key: bool) -> std::fmt::Re
             sealed.proven, sealed.seq
         )?,
     }
-    writeln!(out, "head: {} {}", report.head.seq, Digest(report.head.hash))
+    Ok(())
 }

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use serde_json::json;
 
 use super::{abs, find};
-use crate::cli::show::describe;
+use crate::cli::render::describe;
 use crate::config::Config;
 use crate::control::AbsPath;
 use crate::core::entry::FileType;
@@ -22,10 +22,19 @@ use crate::tree::Root;
 
 /// Writes every kept piece below `dir`: folders as folders, files as plain files (0600, root, no other attribute), and of
 /// what is neither, a file that says what it was.
-pub fn run(config: &Config, id: i64, dir: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
+pub fn run(
+    config: &Config,
+    id: i64,
+    (dir, secret): (&Path, bool),
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let store = Store::open_read_only(&config.state.dir)?;
     let vault = Vault::open(&config.state.dir.join("vault"))?;
     let tree = find(&store, id)?;
+    let hidden = tree.kept().find(|held| config.secrets.cover(&held.path.below(&held.watch)));
+    if let Some(held) = hidden.filter(|_| !secret) {
+        bail!("{} is secret; add --secret to have it written all the same", escape(&abs(held)));
+    }
     let real = dir
         .canonicalize()
         .with_context(|| format!("{} cannot be used; name a folder that is there", display(dir)))?;

@@ -33,6 +33,9 @@ pub enum Command {
         /// Also the first lines, where it is text
         #[arg(long)]
         content: bool,
+        /// Also those of a secret file: keys, passwords
+        #[arg(long)]
+        secret: bool,
     },
     /// Put it back at its place and approve it, or write a copy elsewhere
     Release {
@@ -40,6 +43,9 @@ pub enum Command {
         /// A copy below this folder, for looking at: plain files of root; what is kept stays kept
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
+        /// Also of a secret file: keys, passwords
+        #[arg(long)]
+        secret: bool,
         /// Why; kept in the ledger
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
@@ -64,9 +70,9 @@ pub fn run(config: &Config, command: &Command, as_json: bool) -> anyhow::Result<
     crate::daemon::require_privilege("read what is in quarantine")?;
     match command {
         Command::List { all } => list::run(&Store::open_read_only(&config.state.dir)?, *all, as_json),
-        Command::Show { id, content } => show::run(config, *id, *content, as_json),
-        Command::Release { id, to: Some(dir), .. } => copy::run(config, *id, dir, as_json),
-        Command::Release { id, to: None, reason } => release(config, *id, reason.as_ref(), as_json),
+        Command::Show { id, content, secret } => show::run(config, *id, (*content, *secret), as_json),
+        Command::Release { id, to: Some(dir), secret, .. } => copy::run(config, *id, (dir, *secret), as_json),
+        Command::Release { id, to: None, reason, .. } => release(config, *id, reason.as_ref(), as_json),
         Command::Purge { ids, older_than, yes, reason } => {
             purge(config, ids, *older_than, *yes, reason.as_ref(), as_json)
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{abs, find};
 use crate::cli::log::user_name;
-use crate::cli::show::{describe, visible};
+use crate::cli::render::{describe, visible};
 use crate::config::Config;
 use crate::control::AbsPath;
 use crate::core::event::rfc3339;
@@ -21,14 +21,24 @@ use crate::store::{Held, Store};
 const LINES: usize = 40;
 const LONGEST: u64 = 1 << 20;
 
-pub fn run(config: &Config, id: i64, content: bool, as_json: bool) -> anyhow::Result<ExitCode> {
+/// `content`: the first lines are wanted; `secret`: those of a secret file too.
+pub fn run(
+    config: &Config,
+    id: i64,
+    (content, secret): (bool, bool),
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let store = Store::open_read_only(&config.state.dir)?;
     let vault = Vault::open(&config.state.dir.join("vault"))?;
     let tree = find(&store, id)?;
     let mut out = io::stdout().lock();
     for held in &tree.0 {
         let record = store.record(held.seq)?;
-        let text = content.then(|| first_lines(&vault, held));
+        let masked = !secret && config.secrets.cover(&held.path.below(&held.watch));
+        let text = content.then(|| match masked {
+            true => vec!["(secret; --secret shows it)".to_owned()],
+            false => first_lines(&vault, held),
+        });
         if as_json {
             let line = json!({
                 "id": held.id,

@@ -37,11 +37,21 @@ pub struct Args {
     /// Replace FILE if there is one; a link is replaced itself, not what it points to
     #[arg(long)]
     force: bool,
+    /// Also what secret files say: keys, passwords
+    #[arg(long)]
+    secret: bool,
 }
 
 pub fn run(config: &Config, args: &Args, json: bool, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let (store, vault) = open(config)?;
     let digest = find(&store, &vault, args)?;
+    // The same content may lie under several paths.
+    let copies = store.paths_of(&digest)?;
+    let hidden =
+        copies.iter().map(|copy| copy.path.below(&copy.watch)).find(|path| config.secrets.cover(path));
+    if let Some(path) = hidden.filter(|_| !args.secret) {
+        bail!("{} is secret; add --secret to have it written all the same", display(&path));
+    }
     let size = write(&vault, &digest, &args.to, args.force)?;
     let to = display(&args.to);
     if json {

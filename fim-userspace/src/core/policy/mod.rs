@@ -3,6 +3,7 @@
 mod exclude;
 mod patterns;
 mod rule;
+mod secret;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::path::RelPath;
 pub use exclude::{Excluded, Exclusions};
 pub use patterns::{BadPattern, Patterns};
 pub use rule::{Override, Rule, Rules};
+pub use secret::{Secrets, literal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -105,6 +107,8 @@ pub struct PathPolicy {
     /// Changes within `repeat_window` from which on one path's records are muted; 0: never.
     pub repeat_limit: u32,
     pub repeat_window: Duration,
+    /// Whether the content is nobody's business; `None`: what [`Secrets`] say.
+    pub secret: Option<bool>,
 }
 
 /// What holds for one watch: its own keys, its rules, and what is not watched.
@@ -132,6 +136,7 @@ impl PathPolicy {
             ignore: AspectSet::default(),
             repeat_limit: 10,
             repeat_window: Duration::from_secs(600),
+            secret: None,
         }
     }
 

@@ -23,6 +23,7 @@ pub struct Override {
     pub ignore: Option<AspectSet>,
     pub repeat_limit: Option<u32>,
     pub repeat_window: Option<Duration>,
+    pub secret: Option<bool>,
 }
 
 impl Override {
@@ -41,6 +42,7 @@ impl Override {
             ignore: self.ignore.unwrap_or(policy.ignore),
             repeat_limit: self.repeat_limit.unwrap_or(policy.repeat_limit),
             repeat_window: self.repeat_window.unwrap_or(policy.repeat_window),
+            secret: self.secret.or(policy.secret),
         }
     }
 }

@@ -72,7 +72,7 @@ impl Desk<'_> {
             ));
         };
         let object = watch.root.open_path(path).map_err(unreadable)?;
-        let (now, _) = crate::tree::attributes::read(object.as_fd()).map_err(unreadable)?;
+        let (now, _) = crate::tree::attributes::read_unopened(object.as_fd()).map_err(unreadable)?;
         if now.kind != FileType::Regular {
             return Err(Refused::one(CHANGED));
         }

@@ -1,7 +1,7 @@
 //! What /proc says about a process that is still there.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -13,6 +13,8 @@ use crate::core::path::escape;
 /// Clock ticks in which /proc/PID/stat counts start times: `USER_HZ`, 100 on every architecture fim runs on.
 pub const TICK_NS: u64 = 10_000_000;
 const GENERATIONS: usize = 16;
+/// Bytes of a command line that are kept; a process can have megabytes.
+const ARGUMENTS: usize = 4096;
 
 /// One reading of /proc/PID.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl Live {
         live.session = number("sessionid").filter(|id| *id != u32::MAX);
         live.exe = link("exe");
         live.cwd = link("cwd");
-        live.cmdline = file("cmdline").map(|text| arguments(&text)).unwrap_or_default();
+        live.cmdline = command_line(pid).map(|text| arguments(&text)).unwrap_or_default();
         live.cgroup = file("cgroup").ok().and_then(|text| control_group(&text));
         let again = stat(&file("stat")?).map(|again| again.start_ticks);
         if again == Some(live.start_ticks) {
@@ -196,11 +198,24 @@ fn ids(status: &[u8], key: &str) -> [Option<u32>; 2] {
     [ids.next().and_then(|id| id.parse().ok()), ids.next().and_then(|id| id.parse().ok())]
 }
 
+fn command_line(pid: u32) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    fs::File::open(format!("/proc/{pid}/cmdline"))?.take(ARGUMENTS as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// What is beyond [`ARGUMENTS`] is cut off, and that is said.
 fn arguments(text: &[u8]) -> Vec<String> {
     if text.is_empty() {
         return Vec::new();
     }
-    text.strip_suffix(b"\0").unwrap_or(text).split(|b| *b == 0).map(escape).collect()
+    let (kept, cut) = if text.len() > ARGUMENTS { (&text[..ARGUMENTS], true) } else { (text, false) };
+    let mut all: Vec<String> =
+        kept.strip_suffix(b"\0").unwrap_or(kept).split(|b| *b == 0).map(escape).collect();
+    if cut {
+        all.push("… (cut)".into());
+    }
+    all
 }
 
 /// The unified group, else the deepest of the old ones. cgroups(7).
@@ -217,6 +232,8 @@ fn control_group(text: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+
     use super::*;
 
     #[test]
@@ -256,6 +273,21 @@ mod tests {
         assert_eq!(live.ppid, Some(nix::unistd::getppid().as_raw() as u32));
         let exe = std::env::current_exe().expect("known");
         assert_eq!(live.exe, Some(escape(exe.as_os_str().as_bytes())));
+    }
+
+    /// 2 MiB of arguments in each of a hundred records would fill the disk.
+    #[test]
+    fn a_command_line_of_megabytes_is_cut_and_says_so() {
+        let child = std::process::Command::new("sleep")
+            .arg0("x".repeat(100_000))
+            .arg("4711")
+            .spawn()
+            .expect("starts");
+        let live = Live::read(child.id()).expect("is there");
+        let mut child = child;
+        child.kill().expect("killed");
+        child.wait().expect("ends");
+        assert_eq!(live.cmdline, ["x".repeat(ARGUMENTS), "… (cut)".into()]);
     }
 
     #[test]

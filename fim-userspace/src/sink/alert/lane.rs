@@ -8,20 +8,25 @@ use jiff::{Timestamp, Zoned};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::message::{Message, Names};
+use super::lines::{Known, lines};
+use super::message::escape::Plain;
+use super::message::{Content, Message, Names};
 use super::plan::LanePlan;
 use super::{Fault, Report, Transport};
 use crate::core::digest::Digest;
 use crate::core::event::Record;
+use crate::core::policy::Secrets;
 use crate::core::route::{Hold, Moment, Share};
 use crate::sink::cursor::Cursor;
 use crate::sink::{Backoff, now};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// Records read from the ledger at once.
 const BATCH: usize = 256;
 /// The longest sleep before the clock is asked again: it may have been set, or the machine have slept.
 const GLANCE: Duration = Duration::from_secs(60);
+/// How long a mail waits for the comparison of lines.
+const COMPARING: Duration = Duration::from_secs(2);
 /// An attempt ends, whatever the receiver does.
 const ATTEMPT: Duration = Duration::from_secs(180);
 
@@ -31,6 +36,7 @@ pub struct Lane<T> {
     cursor: Cursor,
     zone: TimeZone,
     host: String,
+    secrets: Secrets,
     report: Report,
     /// Where reading goes on.
     read: u64,
@@ -54,12 +60,19 @@ enum Next {
 
 impl<T: Transport> Lane<T> {
     /// Finds the lane's cursor; a new one is put at the ledger's present end.
-    pub fn new(plan: LanePlan, transport: T, dir: &Path, report: Report) -> Result<Self, StoreError> {
+    pub fn new(
+        plan: LanePlan,
+        transport: T,
+        secrets: Secrets,
+        dir: &Path,
+        report: Report,
+    ) -> Result<Self, StoreError> {
         let cursor = Cursor::open(dir, &plan.name, plan.after.as_deref())?;
         let (read, zone) = (cursor.seq(), TimeZone::system());
         let beat = plan.heartbeat().map(|period| Instant::now() + period);
         let host = crate::sink::host();
         Ok(Self {
+            secrets,
             plan,
             transport,
             cursor,
@@ -175,10 +188,32 @@ impl<T: Transport> Lane<T> {
             Message::pending(&route, pending, names)
         });
         match named.await {
-            Ok(message) => Some(message),
+            Ok(mut message) => {
+                message.lines = self.lines(&message).await;
+                Some(message)
+            }
             Err(_) => {
                 self.read = self.cursor.seq();
                 None
+            }
+        }
+    }
+
+    /// Those that compare have their own pace; a message waits for them a moment only.
+    async fn lines(&self, message: &Message) -> Vec<Plain> {
+        let Content::Record(record) = &message.content else { return Vec::new() };
+        if !self.transport.shows_lines() || !record.event.kind.is_change() {
+            return Vec::new();
+        }
+        let deadline = Instant::now() + COMPARING;
+        loop {
+            let (record, secrets) = (record.clone(), self.secrets.clone());
+            let known = move |store: &mut Store| lines(store, record.seq, &record.event, &secrets);
+            match self.cursor.with_store(known).await {
+                Ok(Known::Lines(lines)) => return lines,
+                Ok(Known::Soon) if Instant::now() < deadline => tokio::time::sleep(COMPARING / 40).await,
+                Ok(Known::Soon) => return vec![Plain::new("the lines are not compared yet")],
+                Err(why) => return vec![Plain::new(&format!("the lines cannot be read: {why}"))],
             }
         }
     }

@@ -3,6 +3,7 @@
 mod forms;
 mod http;
 mod lane;
+mod lines;
 pub mod message;
 pub mod plan;
 pub mod queue;
@@ -24,6 +25,7 @@ pub use webhook::Webhook;
 
 use super::{StartError, open};
 use crate::config::{AlertConfig, AlertKind, Secret, SecretSource};
+use crate::core::policy::Secrets;
 use message::Message;
 use plan::{LanePlan, lanes};
 
@@ -31,6 +33,11 @@ use plan::{LanePlan, lanes};
 pub trait Transport: Send + 'static {
     /// Sends; returns what the receiver answered, harmless for a terminal.
     fn send(&mut self, message: &Message) -> impl Future<Output = Result<String, Fault>> + Send;
+
+    /// Whether there is room for the lines that a change removed and added.
+    fn shows_lines(&self) -> bool {
+        false
+    }
 }
 
 /// Why a message did not arrive, as far as is known. Reasons hold no secret and are harmless for a terminal.
@@ -66,6 +73,14 @@ impl Transport for Channel {
             Self::Smtp(smtp) => smtp.send(message).await,
         }
     }
+
+    fn shows_lines(&self) -> bool {
+        match self {
+            Self::Webhook(webhook) => webhook.shows_lines(),
+            Self::Twilio(twilio) => twilio.shows_lines(),
+            Self::Smtp(smtp) => smtp.shows_lines(),
+        }
+    }
 }
 
 impl Channel {
@@ -99,6 +114,7 @@ fn secret(alert: &AlertConfig, source: Option<&SecretSource>) -> Result<Option<S
 /// Every lane of an alert, its cursor in place.
 pub fn open_lanes(
     alert: &AlertConfig,
+    secrets: &Secrets,
     dir: &Path,
     report: &Report,
 ) -> Result<Vec<Lane<Channel>>, StartError> {
@@ -106,7 +122,7 @@ pub fn open_lanes(
     let known = |name: &str| states.iter().any(|state| state.name == name);
     let open = |plan: LanePlan| {
         let channel = Channel::open(alert, plan.to.as_deref())?;
-        Ok(Lane::new(plan, channel, dir, report.clone())?)
+        Ok(Lane::new(plan, channel, secrets.clone(), dir, report.clone())?)
     };
     lanes(alert, &known).into_iter().map(open).collect()
 }

@@ -80,6 +80,10 @@ impl Smtp {
 }
 
 impl Transport for Smtp {
+    fn shows_lines(&self) -> bool {
+        true
+    }
+
     async fn send(&mut self, message: &Message) -> Result<String, Fault> {
         let mail = self.compose(message).map_err(|e| Fault::Final { reason: e.to_string() })?;
         match tokio::time::timeout(self.whole, self.transport.send(mail)).await {

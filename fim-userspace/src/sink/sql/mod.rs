@@ -6,11 +6,13 @@
 
 mod compare;
 mod fault;
+mod lines;
 mod mysql;
 mod postgres;
 mod rows;
 mod schema;
 mod server;
+mod session;
 mod table;
 mod tls;
 mod value;
@@ -26,7 +28,8 @@ use tokio::time::timeout;
 use self::compare::compare_end;
 use self::fault::Fault;
 use self::rows::{Item, LedgerKey};
-use self::server::{Server, Session};
+use self::server::Server;
+use self::session::Session;
 use super::{Delivered, Sink, SinkError, open, with_store};
 use crate::config::central::is_host_id;
 use crate::config::{CENTRAL, CentralConfig};
@@ -34,6 +37,7 @@ use crate::core::event::Record;
 use crate::core::path::escape;
 use crate::store::{EvidenceCopy, Link, Store, StoreError};
 
+pub use lines::CentralLines;
 pub use server::ServerError;
 
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -43,6 +47,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PULSE: Duration = Duration::from_secs(300);
 /// A transaction that the server undid because of another one is made again so often before that is told.
 const ATTEMPTS: usize = 3;
+/// Records whose lines go in one transaction.
+const LINES_AT_ONCE: u64 = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CentralError {
@@ -79,16 +85,26 @@ enum Job {
         last: u64,
     },
     Greet,
+    /// Which lines the records `first` to `last` changed, and what is missing of that before them.
+    Lines {
+        first: u64,
+        last: u64,
+    },
 }
 
 impl Central {
     /// Reads the secrets; does not wait for the server. A new cursor begins before the first record, so that the whole
     /// chain can be verified centrally.
     pub fn new(config: &CentralConfig, dir: &Path) -> Result<Self, CentralError> {
+        Self::named(CENTRAL, config, dir)
+    }
+
+    /// For the sink of this name.
+    fn named(name: &str, config: &CentralConfig, dir: &Path) -> Result<Self, CentralError> {
         let (server, host_id) = parts(config, PATIENCE)?;
         let mut store = open(dir)?;
-        if store.cursor_get(CENTRAL)?.is_none() {
-            store.cursor_set(CENTRAL, 0)?;
+        if store.cursor_get(name)?.is_none() {
+            store.cursor_set(name, 0)?;
         }
         let (server, store) = (Arc::new(server), Arc::new(Mutex::new(store)));
         Ok(Self { server, store, host_id, batch: config.batch, open: None })
@@ -139,6 +155,7 @@ impl Central {
     async fn work(&self, open: &mut Open, job: &Job) -> Result<(), Fault> {
         match *job {
             Job::Bring { first, last } => self.bring(open, first, last).await,
+            Job::Lines { first, last } => self.bring_lines(open, first, last).await,
             Job::Greet => {
                 let Open { session, key, .. } = open;
                 self.within(async {
@@ -159,7 +176,7 @@ impl Central {
     }
 
     async fn begin(&self) -> Result<Open, Fault> {
-        let mut session = self.server.connect().await?;
+        let mut session = Session::open(&self.server).await?;
         schema::migrate(&mut session).await?;
         let generation = self.local(Store::ledger_generation).await?;
         // An empty ledger has nothing to deliver; only the host is made known then.
@@ -188,6 +205,24 @@ impl Central {
             after = end;
             open.last = open.last.max(end);
             open.used = true;
+        }
+        Ok(())
+    }
+
+    /// A session that is new asks what is there: the database may have been set back.
+    async fn bring_lines(&self, open: &mut Open, first: u64, last: u64) -> Result<(), Fault> {
+        let mut after = first.saturating_sub(1);
+        if !open.used {
+            after = after.min(self.within(lines::last(&mut open.session, &open.key)).await?);
+        }
+        while after < last {
+            let next = self.local(move |store| store.compared_next(after)).await?;
+            let Some(next) = next.filter(|next| *next <= last) else { break };
+            after = next - 1;
+            let end = last.min(after + LINES_AT_ONCE);
+            let bundle = self.local(move |store| lines::Bundle::read(store, after + 1, end)).await?;
+            self.within(lines::write(&mut open.session, &open.key, &bundle)).await?;
+            (after, open.used) = (end, true);
         }
         Ok(())
     }

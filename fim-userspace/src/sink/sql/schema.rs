@@ -3,7 +3,7 @@
 //! Several hosts may begin at once: the one that has the lock brings the tables up to date, the others then find them so.
 
 use super::fault::Fault;
-use super::server::Session;
+use super::session::Session;
 use super::value::Value;
 use crate::config::Dialect;
 

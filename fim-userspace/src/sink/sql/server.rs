@@ -1,13 +1,8 @@
-//! The server as it is configured, a session with it, and what is said when something is wrong with it.
+//! The server as it is configured, and what is said when something is wrong with it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::fault::Fault;
-use super::table::{Table, portions};
 use super::tls::Tls;
-use super::value::{Row, Value};
-use super::{mysql, postgres};
 use crate::config::{CentralConfig, Dialect, Place, Secret, SecretError};
 
 pub struct Server {
@@ -90,62 +85,5 @@ impl Server {
 
     pub fn refused(&self, cause: &str) -> String {
         format!("{} refused a statement: {cause}", self.name())
-    }
-
-    pub async fn connect(self: &Arc<Self>) -> Result<Session, Fault> {
-        let wire = match self.dialect {
-            Dialect::Postgres => Wire::Postgres(postgres::Session::connect(self).await?),
-            Dialect::Mysql => Wire::Mysql(Box::new(mysql::Session::connect(self).await?)),
-        };
-        Ok(Session { server: self.clone(), wire })
-    }
-}
-
-/// One connection; what was begun on it is undone by the server when it is dropped.
-pub struct Session {
-    server: Arc<Server>,
-    wire: Wire,
-}
-
-enum Wire {
-    Postgres(postgres::Session),
-    Mysql(Box<mysql::Session>),
-}
-
-impl Session {
-    pub fn server(&self) -> &Server {
-        &self.server
-    }
-
-    /// One statement; values stand for `?`.
-    pub async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<(), Fault> {
-        match &mut self.wire {
-            Wire::Postgres(session) => session.execute(&self.server, sql, values).await,
-            Wire::Mysql(session) => session.execute(&self.server, sql, values).await,
-        }
-    }
-
-    pub async fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Fault> {
-        match &mut self.wire {
-            Wire::Postgres(session) => session.query(&self.server, sql, values).await,
-            Wire::Mysql(session) => session.query(&self.server, sql, values).await,
-        }
-    }
-
-    /// Statements without values, each ended by `;` at the end of a line.
-    pub async fn script(&mut self, sql: &str) -> Result<(), Fault> {
-        match &mut self.wire {
-            Wire::Postgres(session) => session.script(&self.server, sql).await,
-            Wire::Mysql(session) => session.script(&self.server, sql).await,
-        }
-    }
-
-    /// As many statements as `rows` need.
-    pub async fn insert(&mut self, table: &Table, rows: Vec<Row>) -> Result<(), Fault> {
-        for rows in portions(rows) {
-            let sql = table.insert(self.server.dialect, rows.len());
-            self.execute(&sql, &rows.concat()).await?;
-        }
-        Ok(())
     }
 }

@@ -126,6 +126,53 @@ pub const BACKUP_PATHS: Table = Table {
     repeat: Repeat::Refuse,
 };
 
+pub const COMPARISONS: Table = Table {
+    name: "comparisons",
+    key: &["host_id", "generation", "comparison"],
+    columns: &[
+        "host_id",
+        "generation",
+        "comparison",
+        "path",
+        "path_raw",
+        "before_sha256",
+        "after_sha256",
+        "outcome",
+        "old_encoding",
+        "new_encoding",
+    ],
+    // What could not be compared at first may be later.
+    repeat: Repeat::Update { set: &["outcome", "old_encoding", "new_encoding"], now: &[] },
+};
+
+pub const DIFFERENCES: Table = Table {
+    name: "differences",
+    key: &["host_id", "generation", "comparison", "old_line", "new_line"],
+    columns: &[
+        "host_id",
+        "generation",
+        "comparison",
+        "old_line",
+        "old_lines",
+        "new_line",
+        "new_lines",
+        "operation",
+        "old_text",
+        "new_text",
+        "omitted",
+        "old_digest",
+        "new_digest",
+    ],
+    repeat: Repeat::Keep,
+};
+
+pub const EVENT_COMPARISONS: Table = Table {
+    name: "event_comparisons",
+    key: &["host_id", "generation", "seq", "since"],
+    columns: &["host_id", "generation", "seq", "since", "comparison"],
+    repeat: Repeat::Keep,
+};
+
 impl Table {
     /// One statement for `rows` rows, each value as `?`.
     pub fn insert(&self, dialect: Dialect, rows: usize) -> String {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::compare::{Conflict, Hash, compare};
 use super::fault::Fault;
 use super::rows::{FOLLOWERS, Item, LedgerKey};
-use super::server::Session;
+use super::session::Session;
 use super::table::{CONFLICTS, HOSTS, LEDGERS};
 use super::value::Value;
 

@@ -21,7 +21,7 @@ const BATCH: Duration = Duration::from_secs(30);
 /// Between looks whether the last byte was acknowledged; doubled from the first to the second.
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 
-pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+trait Bytes: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Bytes for T {}
 
 pub(super) struct Stream {
@@ -61,7 +61,7 @@ impl Stream {
         let socket = StdTcp::from(tcp.as_fd().try_clone_to_owned().map_err(failed)?);
         let bytes: Box<dyn Bytes> = match tls {
             None => Box::new(tcp),
-            Some(tls) => timeout(CONNECT, tls.connect(host, tcp)).await.map_err(late)??,
+            Some(tls) => Box::new(timeout(CONNECT, tls.connect(host, tcp)).await.map_err(late)??),
         };
         let (read, write) = tokio::io::split(bytes);
         let end = Arc::new(End::default());

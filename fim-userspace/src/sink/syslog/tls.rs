@@ -16,7 +16,6 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ProtocolVersion, RootCertStore};
 
-use super::stream::Bytes;
 use crate::config::TlsFiles;
 use crate::core::path::display;
 use crate::sink::line::printable;
@@ -56,7 +55,7 @@ impl Client {
         })
     }
 
-    pub async fn connect(&self, host: &str, tcp: TcpStream) -> Result<Box<dyn Bytes>, String> {
+    pub async fn connect(&self, host: &str, tcp: TcpStream) -> Result<TlsStream<TcpStream>, String> {
         let name =
             ServerName::try_from(host.to_owned()).map_err(|e| format!("cannot be a server's name: {e}"))?;
         let failed = |e: io::Error| format!("no TLS connection: {}", printable(&e.to_string()));
@@ -64,7 +63,7 @@ impl Client {
         if self.shows_certificate && stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
             first_word(&mut stream).await.map_err(failed)?;
         }
-        Ok(Box::new(stream))
+        Ok(stream)
     }
 }
 

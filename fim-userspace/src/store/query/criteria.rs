@@ -1,6 +1,7 @@
 //! What is asked for.
 
 use globset::{GlobBuilder, GlobMatcher};
+use memchr::memmem::Finder;
 
 use crate::core::event::{Event, EventKind};
 use crate::core::policy::Severity;
@@ -29,7 +30,14 @@ pub struct Criteria {
 pub struct Pattern {
     /// What every match begins with.
     prefix: String,
-    glob: Option<GlobMatcher>,
+    glob: Option<Glob>,
+}
+
+#[derive(Clone, Debug)]
+struct Glob {
+    /// The longest text that every match holds: looked for first, since it is much quicker.
+    holds: Finder<'static>,
+    matcher: GlobMatcher,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +56,14 @@ impl Pattern {
         };
         let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build();
         let glob = glob.map_err(|e| PatternError { pattern: text.into(), why: e.kind().to_string() })?;
-        Ok(Self { prefix: text[..literal].into(), glob: Some(glob.compile_matcher()) })
+        let glob =
+            Glob { holds: Finder::new(longest_part(text)).into_owned(), matcher: glob.compile_matcher() };
+        Ok(Self { prefix: text[..literal].into(), glob: Some(glob) })
     }
 
     pub fn matches(&self, path: &str) -> bool {
         match &self.glob {
-            Some(glob) => glob.is_match(path),
+            Some(glob) => glob.holds.find(path.as_bytes()).is_some() && glob.matcher.is_match(path),
             None => path
                 .strip_prefix(&self.prefix)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.prefix.ends_with('/')),
@@ -64,6 +74,16 @@ impl Pattern {
     pub(super) fn bounds(&self) -> (String, String) {
         (self.prefix.clone(), format!("{}\u{10ffff}", self.prefix))
     }
+}
+
+/// The longest text that stands in every match of the glob as it stands in the glob; slashes are left out, since `**/`
+/// matches also nothing, and so is what stands in brackets and braces.
+fn longest_part(glob: &str) -> &str {
+    let open = glob.find(['[', '{']).unwrap_or(glob.len());
+    let close = glob.rfind([']', '}']).map_or(glob.len(), |at| at + 1);
+    let parts = [&glob[..open], glob.get(close..).filter(|_| close > open).unwrap_or_default()];
+    let parts = parts.into_iter().flat_map(|part| part.split(['*', '?', '/', ',']));
+    parts.max_by_key(|part| part.len()).unwrap_or_default()
 }
 
 impl Criteria {

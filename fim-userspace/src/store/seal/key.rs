@@ -58,6 +58,10 @@ impl EpochKey {
         ] {
             mac.update(part);
         }
+        if let Some(beside) = &seal.beside {
+            mac.update(b"\0beside\0");
+            mac.update(beside);
+        }
         mac
     }
 

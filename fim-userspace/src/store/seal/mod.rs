@@ -4,6 +4,7 @@
 //! key that is left, and a seal that was removed shows whether fim ran all the time or not. `docs/ledger.md` says what
 //! this promises.
 
+mod beside;
 mod check;
 mod file;
 mod key;
@@ -14,10 +15,12 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+pub use beside::Beside;
 pub use check::{SealFault, Sealed};
 pub use file::{FILE, KeyFile, KeyState};
 pub use key::{EpochKey, VerificationKey};
 
+pub(super) use beside::check as check_beside;
 pub(super) use check::{Expected, check};
 
 use super::ledger::{Hash, Head, head};
@@ -42,6 +45,8 @@ pub struct Seal {
     /// The ledger's head at that time.
     pub seq: u64,
     pub hash: Hash,
+    /// Digest of what lies beside the ledger; only of a daemon that begins or ends, since it is read whole.
+    pub beside: Option<Hash>,
     pub mac: [u8; 32],
 }
 
@@ -88,6 +93,7 @@ impl Sealer {
                     reason: reason.into(),
                     seq: head.seq,
                     hash: head.hash,
+                    beside: if reason == TIME { None } else { beside::digest(db)? },
                     mac: [0; 32],
                 };
                 seal.mac = state.key.sign(&seal);
@@ -111,7 +117,7 @@ impl Store {
     /// The last seal; `None` before the first.
     pub fn last_seal(&self) -> Result<Option<Seal>, StoreError> {
         self.run("reading the seals", |db| {
-            let sql = "SELECT setup, epoch, time_us, reason, seq, hash, mac FROM seal
+            let sql = "SELECT setup, epoch, time_us, reason, seq, hash, beside, mac FROM seal
                        ORDER BY time_us DESC, epoch DESC LIMIT 1";
             db.prepare_cached(sql)?.query_row([], read).optional()
         })
@@ -119,13 +125,14 @@ impl Store {
 }
 
 fn put(db: &Connection, seal: &Seal) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT INTO seal VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+    db.prepare_cached("INSERT INTO seal VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
         seal.setup,
         signed(seal.epoch),
         seal.time_us,
         seal.reason,
         signed(seal.seq),
         seal.hash,
+        seal.beside,
         seal.mac
     ])?;
     Ok(())
@@ -133,9 +140,11 @@ fn put(db: &Connection, seal: &Seal) -> rusqlite::Result<()> {
 
 /// Every seal, by setup and epoch.
 pub(super) fn all(db: &Connection) -> rusqlite::Result<Vec<Seal>> {
-    db.prepare_cached("SELECT setup, epoch, time_us, reason, seq, hash, mac FROM seal ORDER BY setup, epoch")?
-        .query_map([], read)?
-        .collect()
+    db.prepare_cached(
+        "SELECT setup, epoch, time_us, reason, seq, hash, beside, mac FROM seal ORDER BY setup, epoch",
+    )?
+    .query_map([], read)?
+    .collect()
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Seal> {
@@ -146,6 +155,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Seal> {
         reason: row.get(3)?,
         seq: row.get(4).map(unsigned)?,
         hash: row.get(5)?,
-        mac: row.get(6)?,
+        beside: row.get(6)?,
+        mac: row.get(7)?,
     })
 }

@@ -17,7 +17,7 @@ fn grow(store: &mut Store, count: i64) {
 }
 
 fn fault(store: &Store, key: &VerificationKey) -> Option<Fault> {
-    store.verify(Verification { key: Some(key), progress: None }).expect("verified").fault
+    store.verify(Verification { key: Some(key), ..Verification::default() }).expect("verified").fault
 }
 
 #[test]

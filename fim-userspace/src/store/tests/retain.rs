@@ -77,7 +77,7 @@ fn old_records_go_and_the_chain_still_verifies() {
         .expect("summary");
     assert_eq!(sums, (99, 1));
     sealer.seal(&mut store, 301 * SECOND, STARTED).expect("sealed");
-    let report = store.verify(Verification { key: Some(&key), progress: None }).expect("verified");
+    let report = store.verify(Verification { key: Some(&key), ..Verification::default() }).expect("verified");
     assert_eq!((report.fault, report.pruned, report.sound), (None, 100, 201));
     assert_eq!(report.sealed.proven, 3);
     // Once more, and the evidence of the first is gone by now.
@@ -88,7 +88,7 @@ fn old_records_go_and_the_chain_still_verifies() {
     prune_all(&mut store, &pruning);
     let first = store.ledger_after(0, 1).expect("read")[0].seq;
     assert_eq!((first, store.evidence_of(5).expect("read").len()), (202, 0));
-    let report = store.verify(Verification { key: Some(&key), progress: None }).expect("verified");
+    let report = store.verify(Verification { key: Some(&key), ..Verification::default() }).expect("verified");
     assert_eq!((report.fault, report.pruned), (None, 201));
     assert!(
         raw(dir.path()).execute("DELETE FROM ledger WHERE seq = 202", []).is_err(),

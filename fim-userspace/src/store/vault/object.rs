@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
 use sha2::{Digest as _, Sha256};
+use zstd::zstd_safe::{DCtx, ResetDirective};
 
 use super::room::Metered;
 use super::{Form, VaultError};
@@ -15,8 +16,13 @@ const LEVEL: i32 = 1;
 
 const CHUNK: usize = 256 * 1024;
 
+/// Compressed content read at once; most files of configuration are one piece of it.
+const PIECE: usize = 32 * 1024;
+
 thread_local! {
     static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
+    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 pub fn digest(content: &[u8]) -> Digest {
@@ -73,8 +79,13 @@ pub fn read(
 ) -> Result<u64, VaultError> {
     let (actual, total) = match form {
         Form::Zstd => {
-            let decoder = zstd::stream::read::Decoder::new(object).map_err(|e| corrupt(e.to_string()))?;
-            copy(decoder, out, corrupt)?
+            // Making one takes longer than decompressing a small file with it.
+            let mut context = DECOMPRESSOR.take().unwrap_or_default();
+            let _ = context.reset(ResetDirective::SessionOnly);
+            let from = BufReader::with_capacity(PIECE, object);
+            let copied = copy(zstd::stream::read::Decoder::with_context(from, &mut context), out, corrupt);
+            DECOMPRESSOR.set(Some(context));
+            copied?
         }
         Form::Raw => copy(object, out, corrupt)?,
     };
@@ -90,12 +101,13 @@ pub fn copy(
     out: &mut impl Write,
     read_error: &dyn Fn(String) -> VaultError,
 ) -> Result<(Digest, u64), VaultError> {
+    let mut buffer = BYTES.take();
+    buffer.resize(CHUNK, 0);
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
     let mut total = 0;
-    loop {
+    let mut all = || loop {
         let n = match from.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => return Ok(()),
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(read_error(e.to_string())),
@@ -103,6 +115,9 @@ pub fn copy(
         hash.update(&buffer[..n]);
         out.write_all(&buffer[..n]).map_err(VaultError::Target)?;
         total += n as u64;
-    }
+    };
+    let copied = all();
+    BYTES.set(buffer);
+    copied?;
     Ok((Digest(hash.finalize().into()), total))
 }

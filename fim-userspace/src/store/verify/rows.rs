@@ -6,8 +6,9 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rusqlite::{Connection, Row as SqlRow};
 
-use crate::store::columns::Facets;
+use crate::store::columns::{Facets, all_actors};
 use crate::store::ledger::{Hash, link};
+use crate::store::span::{Stored, id_of};
 use crate::store::{retain, unsigned};
 
 /// Rows that are handed to a thread at once.
@@ -19,6 +20,9 @@ struct Row {
     time_us: i64,
     class: i64,
     actors: Option<i64>,
+    path_id: Option<i64>,
+    old_path_id: Option<i64>,
+    /// What the numbers stand for.
     path: Option<String>,
     old_path: Option<String>,
     prev: Hash,
@@ -31,7 +35,7 @@ pub(super) struct Checked {
     pub seq: i64,
     pub prev: Hash,
     pub hash: Hash,
-    pub time_us: i64,
+    pub stored: Stored,
     /// The hash is that of the content.
     pub linked: bool,
     /// The columns say what the content says.
@@ -55,11 +59,7 @@ impl Names {
             .prepare("SELECT id, kind, severity, verdict, response, watch FROM ledger_class")?
             .query_map([], class)?
             .collect::<Result<_, _>>()?;
-        let actors = db
-            .prepare("SELECT id, who FROM ledger_actors")?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<Result<_, _>>()?;
-        Ok(Self { classes, actors })
+        Ok(Self { classes, actors: all_actors(db)? })
     }
 }
 
@@ -106,7 +106,10 @@ impl InOrder {
 }
 
 fn read_all(db: &Connection, mut hand_out: impl FnMut(u64, Vec<Option<Row>>)) -> rusqlite::Result<()> {
-    let sql = "SELECT seq, time_us, class, actors, path, old_path, prev, hash, body FROM ledger ORDER BY seq";
+    let sql = "SELECT l.seq, l.time_us, l.class, l.actors, l.path_id, l.old_path_id, p.path, o.path,
+                      l.prev, l.hash, l.body
+               FROM ledger l LEFT JOIN ledger_path p ON p.id = l.path_id
+               LEFT JOIN ledger_path o ON o.id = l.old_path_id ORDER BY l.seq";
     let mut select = db.prepare_cached(sql)?;
     let mut rows = select.query([])?;
     let (mut index, mut chunk) = (0, Vec::with_capacity(CHUNK));
@@ -127,11 +130,13 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         time_us: row.get(1)?,
         class: row.get(2)?,
         actors: row.get(3)?,
-        path: row.get(4)?,
-        old_path: row.get(5)?,
-        prev: row.get(6)?,
-        hash: row.get(7)?,
-        body: row.get(8)?,
+        path_id: row.get(4)?,
+        old_path_id: row.get(5)?,
+        path: row.get(6)?,
+        old_path: row.get(7)?,
+        prev: row.get(8)?,
+        hash: row.get(9)?,
+        body: row.get(10)?,
     })
 }
 
@@ -156,7 +161,14 @@ fn check(row: &Row, names: &Names) -> Checked {
         seq: row.seq,
         prev: row.prev,
         hash: row.hash,
-        time_us: row.time_us,
+        stored: Stored {
+            time_us: row.time_us,
+            id: id_of(&row.hash),
+            class: unsigned(row.class),
+            actors: unsigned(row.actors.unwrap_or_default()),
+            path: unsigned(row.path_id.unwrap_or_default()),
+            old_path: unsigned(row.old_path_id.unwrap_or_default()),
+        },
         linked,
         columns,
         checkpoint,
@@ -165,8 +177,8 @@ fn check(row: &Row, names: &Names) -> Checked {
 
 fn agree(row: &Row, facets: &Facets<'_>, names: &Names) -> bool {
     row.time_us == facets.time_us()
-        && row.path.as_deref() == facets.path.as_deref()
-        && row.old_path.as_deref() == facets.old_path.as_deref()
+        && agrees(row.path_id, row.path.as_deref(), facets.path.as_deref())
+        && agrees(row.old_path_id, row.old_path.as_deref(), facets.old_path.as_deref())
         && names
             .classes
             .get(&row.class)
@@ -175,4 +187,9 @@ fn agree(row: &Row, facets: &Facets<'_>, names: &Names) -> bool {
             None => facets.who().is_none(),
             Some(id) => names.actors.get(&id).is_some_and(|who| facets.who().as_ref() == Some(who)),
         }
+}
+
+/// Whether a number and what it stands for say the same as the record.
+fn agrees(id: Option<i64>, named: Option<&str>, path: Option<&str>) -> bool {
+    named == path && id.is_none() == path.is_none()
 }

@@ -2,21 +2,21 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::rows::{self, Checked};
-use super::{Fault, VerifyReport};
+use super::{Anchor, Fault, VerifyReport};
 use crate::core::entry::Digest;
 use crate::store::ledger::{Hash, Head};
 use crate::store::retain::Checkpoint;
-use crate::store::seal::{Expected, Sealed};
-use crate::store::span::{self, Span};
-use crate::store::{signed, unsigned};
+use crate::store::seal::{Beside, Expected, Sealed};
+use crate::store::span::{self, Print, SPAN, Span, Stored};
+use crate::store::unsigned;
 
 /// Records between two words about the progress.
 const PROGRESS: u64 = 65_536;
 
-struct Walk {
+struct Walk<'a> {
     last: Head,
     /// The row before could not be read, so its hash is not known.
     blind: bool,
@@ -32,19 +32,26 @@ struct Walk {
     sealed: u64,
     /// The last checkpoint that a record told of.
     told: Option<String>,
-    spans: Vec<(u64, Span)>,
+    /// Those that were not met yet, and how many agreed.
+    anchors: HashMap<u64, Vec<&'a Anchor>>,
+    agreed: u64,
+    last_time_us: i64,
+    /// The span that is being read.
+    filling: Option<(u64, Span)>,
+    spans: Vec<(u64, Print)>,
 }
 
 pub(super) fn walk(
     db: &Connection,
     sealed: Sealed,
     seals: Expected,
+    anchors: &[Anchor],
     mut progress: Option<&mut dyn FnMut(u64, u64)>,
 ) -> rusqlite::Result<VerifyReport> {
     let checkpoint = Checkpoint::read(db)?;
     let total = db.query_row("SELECT max(seq) FROM ledger", [], |r| r.get::<_, Option<i64>>(0))?;
     let total = unsigned(total.unwrap_or_default().max(0));
-    let mut walk = Walk::new(&checkpoint, seals);
+    let mut walk = Walk::new(&checkpoint, seals, anchors);
     rows::each(db, |row| {
         walk.step(row);
         if walk.checked.is_multiple_of(PROGRESS)
@@ -67,11 +74,16 @@ pub(super) fn walk(
         affected: walk.affected,
         pruned: walk.pruned,
         sealed,
+        last_time_us: walk.last_time_us,
+        anchors: walk.agreed,
+        beside: Beside::Open,
     })
 }
 
-impl Walk {
-    fn new(checkpoint: &Checkpoint, seals: Expected) -> Self {
+impl<'a> Walk<'a> {
+    fn new(checkpoint: &Checkpoint, seals: Expected, anchors: &'a [Anchor]) -> Self {
+        let mut by_seq: HashMap<u64, Vec<&Anchor>> = HashMap::new();
+        anchors.iter().for_each(|anchor| by_seq.entry(anchor.seq).or_default().push(anchor));
         let begin = checkpoint.head;
         let mut walk = Self {
             last: begin,
@@ -85,6 +97,10 @@ impl Walk {
             seals,
             sealed: 0,
             told: None,
+            anchors: by_seq,
+            agreed: 0,
+            last_time_us: 0,
+            filling: None,
             spans: Vec::new(),
         };
         // What was sealed at the checkpoint proves it.
@@ -140,22 +156,41 @@ impl Walk {
         if self.seals.get(&seq) == Some(&row.hash) {
             self.sealed = seq;
         }
+        self.meet_anchors(seq, &row.hash);
+        self.last_time_us = row.stored.time_us;
         self.blind = false;
         self.last = Head { seq, hash: row.hash };
         if row.checkpoint.is_some() {
             self.told = row.checkpoint;
         }
-        if self.spans.last().is_none_or(|(id, _)| *id != span::of(seq)) {
-            self.spans.push((span::of(seq), Span::default()));
+        self.fill_span(seq, row.stored);
+    }
+
+    fn meet_anchors(&mut self, seq: u64, hash: &Hash) {
+        for anchor in self.anchors.remove(&seq).unwrap_or_default() {
+            match anchor.names(hash) {
+                true => self.agreed += 1,
+                false => self.found(Fault::Anchor { seq }, 0),
+            }
         }
-        if let Some((_, span)) = self.spans.last_mut() {
-            span.add(row.time_us, &row.hash);
+    }
+
+    fn fill_span(&mut self, seq: u64, record: Stored) {
+        let id = span::of(seq);
+        if self.filling.as_ref().is_none_or(|(filled, _)| *filled != id) {
+            self.filling = Some((id, Span::new(SPAN as usize)));
+        }
+        let Some((_, span)) = &mut self.filling else { return };
+        span.set((seq - span::first(id)) as usize, record);
+        if seq == span::first(id) + SPAN - 1 {
+            self.spans.push((id, span.print()));
         }
     }
 
     /// A record before the checkpoint: one that is kept, or one that waits to be removed.
     fn leftover(&mut self, seq: u64, row: &Checked) {
         let expected = self.kept.remove(&seq);
+        self.meet_anchors(seq, &row.hash);
         if !row.linked || expected.is_some_and(|hash| hash != row.hash) {
             self.found(Fault::Altered { seq }, 1);
         } else if !row.columns {
@@ -177,6 +212,9 @@ impl Walk {
             let missing = self.kept.len() as u64;
             self.found(Fault::Missing { seq, next: seq + 1 }, missing);
         }
+        if let Some(seq) = self.anchors.keys().filter(|seq| **seq > self.pruned).min().copied() {
+            self.found(Fault::Anchor { seq }, 0);
+        }
         let link = checkpoint.link.map(|link| Digest(link).to_string());
         if link != self.told {
             self.found(Fault::Checkpoint, 0);
@@ -186,32 +224,17 @@ impl Walk {
         }
     }
 
-    /// Every span that is full has its row, and no other has one.
+    /// Every span that is full has its rows, and no other has any.
     fn check_spans(&self, db: &Connection) -> rusqlite::Result<Option<Fault>> {
-        let (first, end) = (span::of(self.pruned) + u64::from(self.pruned > 0), span::of(self.last.seq + 1));
-        let sql = "SELECT id, min_time_us, max_time_us, ids FROM ledger_span WHERE id >= ?1 ORDER BY id";
-        let mut select = db.prepare_cached(sql)?;
-        let mut rows = select.query(params![signed(first)])?;
-        let mut full = self.spans.iter().filter(|(id, _)| (first..end).contains(id));
-        loop {
-            match (rows.next()?, full.next()) {
-                (None, None) => return Ok(None),
-                (Some(row), None) => {
-                    return Ok(Some(Fault::Spans { id: row.get(0).map(unsigned).unwrap_or_default() }));
-                }
-                (None, Some((id, _))) => return Ok(Some(Fault::Spans { id: *id })),
-                (Some(row), Some((id, span))) => {
-                    let read = || -> rusqlite::Result<(u64, Span)> {
-                        let span =
-                            Span { min_time_us: row.get(1)?, max_time_us: row.get(2)?, ids: row.get(3)? };
-                        Ok((row.get(0).map(unsigned)?, span))
-                    };
-                    if !read().is_ok_and(|(there, found)| there == *id && found == *span) {
-                        return Ok(Some(Fault::Spans { id: *id }));
-                    }
-                }
+        let (first, end) = (span::full(self.pruned), span::full(self.last.seq));
+        let full = self.spans.iter().filter(|(id, _)| (first..end).contains(id));
+        for (id, expected) in full {
+            if Print::read(db, *id).ok().flatten().as_ref() != Some(expected) {
+                return Ok(Some(Fault::Spans { id: *id }));
             }
         }
+        let stray = span::stray(db, first, end)?;
+        Ok(stray.map(|id| Fault::Spans { id }))
     }
 }
 

@@ -12,7 +12,23 @@ use rustix::fs::{
     makedev,
 };
 
-pub const FLAGS: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND).union(IFlags::NODUMP);
+/// All flags that some file system lets people set (linux/fs.h): besides those that have names here `m`, and `x`.
+pub const FLAGS: IFlags = IFlags::IMMUTABLE
+    .union(IFlags::APPEND)
+    .union(IFlags::NODUMP)
+    .union(IFlags::NOATIME)
+    .union(IFlags::SYNC)
+    .union(IFlags::DIRSYNC)
+    .union(IFlags::NOCOW)
+    .union(IFlags::COMPRESSED)
+    .union(IFlags::JOURNALING)
+    .union(IFlags::NOTAIL)
+    .union(IFlags::TOPDIR)
+    .union(IFlags::PROJECT_INHERIT)
+    .union(IFlags::SECURE_REMOVAL)
+    .union(IFlags::UNRM)
+    .union(IFlags::from_bits_retain(0x400))
+    .union(IFlags::from_bits_retain(0x0200_0000));
 
 /// Data lies in `islands`, in thousandths of `size`: where each begins and how long it is. The rest are holes.
 #[derive(Clone, Debug)]
@@ -166,18 +182,35 @@ pub fn flags(fd: BorrowedFd<'_>) -> Option<IFlags> {
     reopen(fd, OFlags::RDONLY).and_then(|file| rustix::fs::ioctl_getflags(&file).ok())
 }
 
+/// One by one, as far as the file system has them and lets them stand together.
 pub fn set_flags(fd: BorrowedFd<'_>, wanted: IFlags) {
-    if let Some(now) = flags(fd)
-        && now & FLAGS != wanted & FLAGS
-        && let Some(file) = reopen(fd, OFlags::RDONLY)
-    {
-        let _ = rustix::fs::ioctl_setflags(&file, (now - FLAGS) | (wanted & FLAGS));
+    let Some(file) = flags(fd).and_then(|_| reopen(fd, OFlags::RDONLY)) else { return };
+    let set = |flag: IFlags, on: bool| {
+        let now = rustix::fs::ioctl_getflags(&file).expect("readable");
+        if now.contains(flag) != on {
+            let _ = rustix::fs::ioctl_setflags(&file, if on { now | flag } else { now - flag });
+        }
+    };
+    let blocking = IFlags::IMMUTABLE | IFlags::APPEND;
+    for flag in each(FLAGS - wanted) {
+        set(flag, false);
     }
+    for flag in each(wanted & (FLAGS - blocking)).chain(each(wanted & blocking)) {
+        set(flag, true);
+    }
+}
+
+/// Also those without a name, which `IFlags::iter` gives in one.
+pub fn each(flags: IFlags) -> impl Iterator<Item = IFlags> {
+    (0..u32::BITS).map(|bit| IFlags::from_bits_retain(1 << bit)).filter(move |flag| flags.contains(*flag))
 }
 
 /// What an attacker does first.
 pub fn clear_flags(fd: BorrowedFd<'_>) {
-    set_flags(fd, flags(fd).unwrap_or(IFlags::empty()) - IFlags::IMMUTABLE - IFlags::APPEND);
+    let now = flags(fd).unwrap_or(IFlags::empty());
+    if now.intersects(IFlags::IMMUTABLE | IFlags::APPEND) {
+        set_flags(fd, now - IFlags::IMMUTABLE - IFlags::APPEND);
+    }
 }
 
 impl Dress {

@@ -6,9 +6,9 @@ use fim::core::path::RelPath;
 use fim::tree::Root;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use rustix::fs::{AtFlags, FileType as Kind, IFlags};
+use rustix::fs::{AtFlags, FileType as Kind, IFlags, OFlags};
 
-use super::object::{Content, Dress, Make, Place, set_flags};
+use super::object::{Content, Dress, FLAGS, Make, Place, each, reopen, set_flags};
 
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -114,8 +114,12 @@ pub fn owner() -> impl Strategy<Value = (u32, u32)> {
 }
 
 pub fn flags() -> impl Strategy<Value = u32> {
-    select(vec![IFlags::IMMUTABLE, IFlags::APPEND, IFlags::NODUMP, IFlags::APPEND | IFlags::NODUMP])
-        .prop_map(|flags| flags.bits())
+    let all: Vec<u32> = each(FLAGS).map(|flag| flag.bits()).collect();
+    let few = proptest::sample::subsequence(all, 1..4);
+    prop_oneof![
+        1 => select(vec![IFlags::IMMUTABLE, IFlags::APPEND]).prop_map(|flag| flag.bits()),
+        3 => few.prop_map(|flags| flags.into_iter().fold(0, |all, flag| all | flag)),
+    ]
 }
 
 prop_compose! {
@@ -124,7 +128,7 @@ prop_compose! {
         mode in prop_oneof![Just(0o644_u32), Just(0o4755), Just(0o2755), Just(0o1777), 0..=0o7777_u32],
         mtime in mtime(),
         xattrs in proptest::collection::vec(xattr(), 0..4),
-        flags in prop_oneof![5 => Just(0_u32), 1 => flags()],
+        flags in prop_oneof![3 => Just(0_u32), 1 => flags()],
     ) -> Dress {
         Dress { uid, gid, mode, mtime, xattrs, flags }
     }
@@ -160,6 +164,23 @@ fn acl() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+impl Node {
+    /// A file that is not to be copied on write has to be told so before it has any content.
+    fn make(&self, place: &Place) -> bool {
+        let flags = IFlags::from_bits_retain(self.dress.flags) & IFlags::NOCOW;
+        let Make::File(content) = &self.make else { return place.make(&self.make) };
+        if flags.is_empty() {
+            return place.make(&self.make);
+        }
+        let made = place.make(&Make::File(Content { size: 0, islands: Vec::new() }));
+        if let Some(fd) = place.object().filter(|_| made) {
+            set_flags(fd.as_fd(), flags);
+            content.write(&reopen(fd.as_fd(), OFlags::WRONLY).expect("opens").into());
+        }
+        made
+    }
+}
+
 impl Tree {
     /// Makes it below a folder that can be written to.
     pub fn plant(&self, root: &Root, at: &RelPath) {
@@ -180,7 +201,7 @@ impl Tree {
                     let Place { dir, name } = Place::of(root, file).expect("there");
                     rustix::fs::linkat(dir, name, &place.dir, &*place.name, AtFlags::empty()).is_ok()
                 }
-                None => place.make(&node.make),
+                None => node.make(&place),
             };
             if !made {
                 continue;

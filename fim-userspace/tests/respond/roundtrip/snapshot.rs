@@ -28,6 +28,18 @@ pub struct State {
     flags: u32,
 }
 
+impl State {
+    /// Without "no compression", if that came along: btrfs sets it by itself.
+    pub fn without_the_kernels_own(mut self, approved: Option<&State>) -> Self {
+        if approved.is_some_and(|approved| approved.flags & NOCOMPRESS == 0) {
+            self.flags &= !NOCOMPRESS;
+        }
+        self
+    }
+}
+
+const NOCOMPRESS: u32 = 0x400;
+
 pub type Snapshot = BTreeMap<RelPath, State>;
 
 /// Every path below the root and the root itself, folders first.

@@ -22,6 +22,7 @@ pub fn run(setting: &Setting, report: &mut Report) {
     report.case("faults/read-only-watch", || mounts::read_only_watch(setting));
     report.case("faults/full-watch", || mounts::full_watch(setting));
     report.case("faults/mounted-over", || mounts::mounted_over(setting));
+    report.case("faults/closed-to-root", || mounts::closed_to_root(setting));
     report.case("faults/no-descriptors", || mounts::no_descriptors(setting));
     report.case("faults/vault-removed", || vault::removed(setting));
     report.case("faults/vault-corrupted", || vault::corrupted(setting));

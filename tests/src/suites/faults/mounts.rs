@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount, umount2};
@@ -101,7 +102,7 @@ pub fn mounted_over(setting: &Setting) -> Outcome {
     let before = (snapshot(&theirs).map_err(text)?, node(&their_file).map_err(text)?);
     let mut scene = Scene::begin(fim)?;
     let mounted = (bind(&theirs, &folder)?, bind(&their_file, &beside)?);
-    let told = told_of_mounts(&scene, setting, [&folder, &beside])?;
+    let told = told_of_mounts(&scene, setting, &[&folder, &beside])?;
     // What goes on in there is nobody's business here, whether it is seen live or by a scan.
     Scene::write(setting, &theirs.join("inner/secret"))?;
     approved_file(&folder.join("new"), &approved("new")).map_err(text)?;
@@ -113,7 +114,7 @@ pub fn mounted_over(setting: &Setting) -> Outcome {
     if differing.lines().count() != 2 {
         return Err(format!("fim check does not name the two mounts alone: {differing}"));
     }
-    if told_of_mounts(&scene, setting, [&folder, &beside])? != told {
+    if told_of_mounts(&scene, setting, &[&folder, &beside])? != told {
         return Err("a mount is told of again".into());
     }
     if before != (snapshot(&theirs).map_err(text)?, node(&their_file).map_err(text)?) {
@@ -128,7 +129,7 @@ pub fn mounted_over(setting: &Setting) -> Outcome {
             (_, differing) => Err(format!("after umount: {differing}")),
         }
     })?;
-    told_of_mounts(&scene, setting, [&folder, &beside])?;
+    told_of_mounts(&scene, setting, &[&folder, &beside])?;
     scene.alive()?;
     Scene::write(setting, &scene.file)?;
     scene.recovers(setting)?;
@@ -136,8 +137,37 @@ pub fn mounted_over(setting: &Setting) -> Outcome {
     Ok(format!("\"{}\"", told.join("\", \"")))
 }
 
+/// A user mounts a file system of his own over a folder that he may write to, as fusermount(1) lets him: one that even root
+/// may not look at.
+pub fn closed_to_root(setting: &Setting) -> Outcome {
+    let fim = Scene::fim(setting, "fuse")?;
+    let folder = fim.watched.join("folder");
+    make_open(&folder).map_err(text)?;
+    approved_file(&folder.join("kept"), &approved("kept")).map_err(text)?;
+    let mut scene = Scene::begin(fim)?;
+    let device = fs::File::options().read(true).write(true).open("/dev/fuse").map_err(text)?;
+    let options = format!("fd={},rootmode=40000,user_id=4711,group_id=815", device.as_raw_fd());
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("nobody"), &folder, Some("fuse"), flags, Some(options.as_str())).map_err(text)?;
+    let mounted = Mounted(&folder);
+    scene.daemon.stop(setting.patience)?;
+    scene.daemon = scene.fim.start()?;
+    let told = told_of_mounts(&scene, setting, &[&folder])?;
+    // The rest of the watch is guarded as ever.
+    Scene::write(setting, &scene.file)?;
+    wait::until(setting.patience, || match scene.fim.check()? {
+        (1, differing) if differing.lines().count() == 1 => Ok(()),
+        (_, differing) => Err(format!("not the mount alone: {differing}")),
+    })?;
+    scene.alive()?;
+    drop(mounted);
+    scene.recovers(setting)?;
+    scene.end(setting)?;
+    Ok(format!("\"{}\"", told.join("\", \"")))
+}
+
 /// One record of each mount, and no other but what became of it; their sentences.
-fn told_of_mounts(scene: &Scene, setting: &Setting, at: [&Path; 2]) -> Result<Vec<String>, String> {
+fn told_of_mounts(scene: &Scene, setting: &Setting, at: &[&Path]) -> Result<Vec<String>, String> {
     wait::until(setting.patience, || {
         let mut records = scene.fim.log_after(0)?;
         let all = || records.iter().map(Record::brief).collect::<Vec<_>>().join(" ");
@@ -150,7 +180,7 @@ fn told_of_mounts(scene: &Scene, setting: &Setting, at: [&Path; 2]) -> Result<Ve
         let named =
             sentences.iter().all(|s| s.contains("something is mounted over it (") && s.contains(" from "));
         let each = at.iter().all(|at| records.iter().filter(|r| r.is_about(at)).count() == 1);
-        match each && named && sentences.len() == 2 {
+        match each && named && sentences.len() == at.len() {
             true => Ok(Ok(sentences)),
             false => Err(format!("not one record of each mount: {all}")),
         }

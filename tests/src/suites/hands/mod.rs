@@ -3,7 +3,7 @@
 mod accept;
 mod kept;
 mod who;
-mod world;
+pub mod world;
 
 use crate::fim::Setting;
 use crate::report::Report;

@@ -41,6 +41,7 @@ impl Card {
             }
         };
         card.id.clone_from(&message.id);
+        card.lines.clone_from(&message.lines);
         card.host = Plain::new(&message.host);
         card.facts.insert(0, ("host", card.host.clone()));
         card.facts.push(("event", Plain::new(&message.id)));
@@ -97,7 +98,7 @@ fn record_card(record: &Record, names: &Names) -> Card {
         severity: event.severity,
         time: event.time.clone(),
         facts: facts.0,
-        lines: differing_lines(record),
+        lines: Vec::new(),
     }
 }
 
@@ -143,12 +144,6 @@ fn parent(event: &Event) -> Option<String> {
     let parent = event.actor.as_ref()?.ancestors.first()?;
     let program = parent.exe.as_ref().or(parent.comm.as_ref())?;
     Some(format!("{program}, pid {}", parent.pid))
-}
-
-/// The lines that were removed and added, as the ledger keeps them, what is secret masked. This is the one place that puts
-/// them into a message; the ledger has none yet.
-fn differing_lines(_record: &Record) -> Vec<Plain> {
-    Vec::new()
 }
 
 fn digest_card(digest: &Digest, names: &Names) -> Card {

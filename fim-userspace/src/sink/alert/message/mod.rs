@@ -25,6 +25,8 @@ pub struct Message {
     pub route: String,
     pub content: Content,
     pub names: Names,
+    /// What differs in the file's lines, where that is shown.
+    pub lines: Vec<Plain>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +50,7 @@ impl Message {
             1 => (pending.first.id.clone(), Content::Record(Box::new(pending.gravest))),
             _ => (format!("{}-{}", pending.first.id, pending.last.seq), Content::Digest(Box::new(pending))),
         };
-        Self { id, host, route: route.into(), content, names }
+        Self { id, host, route: route.into(), content, names, lines: Vec::new() }
     }
 
     pub fn heartbeat(route: &str, host: &str, time: String) -> Self {
@@ -59,6 +61,7 @@ impl Message {
             route: route.into(),
             content: Content::Heartbeat { time },
             names: Names::default(),
+            lines: Vec::new(),
         }
     }
 
@@ -70,6 +73,7 @@ impl Message {
             route: route.into(),
             content: Content::Test { time },
             names: Names::default(),
+            lines: Vec::new(),
         }
     }
 

@@ -202,6 +202,7 @@ async fn a_new_critical_lane_takes_over_what_the_old_one_had_not_delivered() {
     drop(super::super::Lane::new(
         grouped("soc", &server, Duration::ZERO).plan,
         webhook(&server, WebhookFormat::Json),
+        secrets(),
         dir.path(),
         silent(),
     ));

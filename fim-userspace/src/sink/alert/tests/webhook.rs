@@ -189,7 +189,7 @@ async fn the_configured_sinks_start_and_stop_together() {
     assert_eq!(seen.len(), 2, "delivered before the end");
     assert!(seen[0].header("X-Fim-Signature").is_none(), "no secret, no signature");
     let names: Vec<String> = store.sink_states().expect("states").into_iter().map(|s| s.name).collect();
-    assert_eq!(names, ["chat", "chat:critical", "journald", "webhook"]);
+    assert_eq!(names, ["chat", "chat:critical", "differences", "journald", "webhook"]);
 
     let bad =
         text.replace("type = \"webhook\"\nurl", "type = \"webhook\"\nsecret_file = \"/nonexistent/s\"\nurl");

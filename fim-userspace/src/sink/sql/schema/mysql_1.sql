@@ -36,9 +36,9 @@ CREATE TABLE IF NOT EXISTS events (
     host mediumtext NOT NULL,
     kind varchar(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     path mediumtext,
-    path_raw blob,
+    path_raw mediumblob,
     old_path mediumtext,
-    old_path_raw blob,
+    old_path_raw mediumblob,
     watch mediumtext,
     severity varchar(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     verdict varchar(32) CHARACTER SET ascii COLLATE ascii_bin,
@@ -95,7 +95,7 @@ CREATE TABLE IF NOT EXISTS backup_paths (
     time datetime(6),
     watch mediumtext NOT NULL,
     path mediumtext NOT NULL,
-    path_raw blob NOT NULL,
+    path_raw mediumblob NOT NULL,
     sha256 varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     size bigint,
     reason mediumtext NOT NULL,
@@ -103,6 +103,47 @@ CREATE TABLE IF NOT EXISTS backup_paths (
     KEY backup_paths_path (path(255)),
     KEY backup_paths_path_raw (path_raw(255)),
     KEY backup_paths_sha256 (sha256)
+) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS comparisons (
+    host_id varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    generation varchar(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    comparison bigint NOT NULL,
+    path mediumtext NOT NULL,
+    path_raw blob NOT NULL,
+    before_sha256 varchar(64) CHARACTER SET ascii COLLATE ascii_bin,
+    after_sha256 varchar(64) CHARACTER SET ascii COLLATE ascii_bin,
+    outcome varchar(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    old_encoding varchar(32) CHARACTER SET ascii COLLATE ascii_bin,
+    new_encoding varchar(32) CHARACTER SET ascii COLLATE ascii_bin,
+    PRIMARY KEY (host_id, generation, comparison),
+    KEY comparisons_path (path(255))
+) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS differences (
+    host_id varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    generation varchar(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    comparison bigint NOT NULL,
+    old_line bigint NOT NULL,
+    old_lines bigint NOT NULL,
+    new_line bigint NOT NULL,
+    new_lines bigint NOT NULL,
+    operation varchar(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    old_text mediumtext,
+    new_text mediumtext,
+    omitted varchar(32) CHARACTER SET ascii COLLATE ascii_bin,
+    old_digest varchar(64) CHARACTER SET ascii COLLATE ascii_bin,
+    new_digest varchar(64) CHARACTER SET ascii COLLATE ascii_bin,
+    PRIMARY KEY (host_id, generation, comparison, old_line, new_line)
+) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS event_comparisons (
+    host_id varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    generation varchar(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    seq bigint NOT NULL,
+    since varchar(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    comparison bigint NOT NULL,
+    PRIMARY KEY (host_id, generation, seq, since)
 ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS conflicts (

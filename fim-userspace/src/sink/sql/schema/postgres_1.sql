@@ -105,6 +105,47 @@ CREATE INDEX backup_paths_path ON backup_paths USING hash (path);
 CREATE INDEX backup_paths_path_raw ON backup_paths USING hash (path_raw);
 CREATE INDEX backup_paths_sha256 ON backup_paths (sha256);
 
+CREATE TABLE comparisons (
+    host_id varchar(64) NOT NULL,
+    generation varchar(32) NOT NULL,
+    comparison bigint NOT NULL,
+    path text NOT NULL,
+    path_raw bytea NOT NULL,
+    before_sha256 varchar(64),
+    after_sha256 varchar(64),
+    outcome varchar(32) NOT NULL,
+    old_encoding varchar(32),
+    new_encoding varchar(32),
+    PRIMARY KEY (host_id, generation, comparison)
+);
+CREATE INDEX comparisons_path ON comparisons USING hash (path);
+
+CREATE TABLE differences (
+    host_id varchar(64) NOT NULL,
+    generation varchar(32) NOT NULL,
+    comparison bigint NOT NULL,
+    old_line bigint NOT NULL,
+    old_lines bigint NOT NULL,
+    new_line bigint NOT NULL,
+    new_lines bigint NOT NULL,
+    operation varchar(32) NOT NULL,
+    old_text text,
+    new_text text,
+    omitted varchar(32),
+    old_digest varchar(64),
+    new_digest varchar(64),
+    PRIMARY KEY (host_id, generation, comparison, old_line, new_line)
+);
+
+CREATE TABLE event_comparisons (
+    host_id varchar(64) NOT NULL,
+    generation varchar(32) NOT NULL,
+    seq bigint NOT NULL,
+    since varchar(32) NOT NULL,
+    comparison bigint NOT NULL,
+    PRIMARY KEY (host_id, generation, seq, since)
+);
+
 CREATE TABLE conflicts (
     host_id varchar(64) NOT NULL,
     generation varchar(32) NOT NULL,

@@ -1,0 +1,188 @@
+//! Who was seen at a path, and doing what.
+
+use std::sync::Arc;
+
+use super::actor::{Actor, Confidence};
+use super::change::ChangeKind;
+use super::observation::{Deed, Source};
+
+/// What was seen being done to one path, as a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deeds(u16);
+
+impl Deeds {
+    pub const OPENED: Self = Self(1);
+    pub const MAPPED: Self = Self(2);
+    pub const WRITTEN: Self = Self(4);
+    pub const CLOSED: Self = Self(8);
+    pub const CREATED: Self = Self(16);
+    pub const DELETED: Self = Self(32);
+    pub const ATTRIBUTES: Self = Self(64);
+    pub const MOVED_HERE: Self = Self(128);
+    pub const MOVED_AWAY: Self = Self(256);
+    pub const LINKED: Self = Self(512);
+    pub const MOUNTED: Self = Self(1024);
+    pub const SCANNED: Self = Self(2048);
+
+    pub fn of(deed: &Deed) -> Self {
+        match deed {
+            Deed::OpenedForWrite => Self::OPENED,
+            Deed::MappedForWrite => Self::MAPPED,
+            Deed::Written => Self::WRITTEN,
+            Deed::Closed => Self::CLOSED,
+            Deed::Created => Self::CREATED,
+            Deed::Deleted => Self::DELETED,
+            Deed::Attributes => Self::ATTRIBUTES,
+            Deed::MovedHere { .. } => Self::MOVED_HERE,
+            Deed::MovedAway => Self::MOVED_AWAY,
+            Deed::Linked { .. } => Self::LINKED,
+            Deed::MountedOver => Self::MOUNTED,
+            Deed::FoundDifferent => Self::SCANNED,
+        }
+    }
+
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub fn any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
+}
+
+/// Which witnesses reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    pub fanotify: bool,
+    pub ebpf: bool,
+    pub scan: bool,
+}
+
+impl Sources {
+    pub(super) fn add(&mut self, source: Source) {
+        match source {
+            Source::Fanotify => self.fanotify = true,
+            Source::Ebpf => self.ebpf = true,
+            Source::Scan => self.scan = true,
+        }
+    }
+
+    pub fn list(self) -> Vec<Source> {
+        [(self.fanotify, Source::Fanotify), (self.ebpf, Source::Ebpf), (self.scan, Source::Scan)]
+            .into_iter()
+            .filter_map(|(seen, source)| seen.then_some(source))
+            .collect()
+    }
+}
+
+/// Everybody who was seen at one path, with what they did.
+#[derive(Clone, Debug, Default)]
+pub struct Witnessed {
+    seen: Vec<(Arc<Actor>, Deeds)>,
+    /// There were more than fit in.
+    crowded: bool,
+}
+
+/// So many processes are named at one path: the first and the latest. A record must not grow with whoever wants it to.
+const CROWD: usize = 16;
+
+impl Witnessed {
+    pub(super) fn add(&mut self, actor: Arc<Actor>, deeds: Deeds) {
+        match self.seen.iter_mut().find(|(known, _)| known.same_process(&actor)) {
+            Some((known, done)) => {
+                *done = done.with(deeds);
+                // The kernel's own word, taken at the event, beats what was read afterwards.
+                if known.confidence != Confidence::Exact || known.exe.is_none() {
+                    *known = actor;
+                }
+            }
+            None => {
+                if self.seen.len() == CROWD {
+                    self.seen.remove(CROWD / 2);
+                    self.crowded = true;
+                }
+                self.seen.push((actor, deeds));
+            }
+        }
+    }
+
+    pub fn merge(&mut self, other: &Witnessed) {
+        other.seen.iter().for_each(|(actor, deeds)| self.add(actor.clone(), *deeds));
+        self.crowded |= other.crowded;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// Who made a change of this kind, and who else may have. Those who certainly did such a thing come before those
+    /// who merely could have.
+    pub fn attribute(&self, kind: ChangeKind) -> (Actor, Vec<Actor>) {
+        let (written, closed, opened) = (Deeds::WRITTEN.with(Deeds::MAPPED), Deeds::CLOSED, Deeds::OPENED);
+        let (moved, created) = (Deeds::MOVED_HERE, Deeds::CREATED);
+        let gone = Deeds::DELETED.with(Deeds::MOVED_AWAY);
+        let ranks: &[Deeds] = match kind {
+            ChangeKind::Modified => &[moved, written, closed, opened, created, gone],
+            ChangeKind::Created => &[moved, created, written, closed, opened],
+            ChangeKind::Deleted => &[gone],
+            ChangeKind::Renamed => &[moved],
+            ChangeKind::Attributes => &[Deeds::ATTRIBUTES, moved, written, closed, opened, created, gone],
+            ChangeKind::Type => &[moved, created, gone],
+        };
+        let of = |rank: Deeds| -> Vec<&Arc<Actor>> {
+            self.seen.iter().filter(|(_, done)| done.any(rank)).map(|(actor, _)| actor).collect()
+        };
+        // Somebody who was merely near, such as the maker of a link, is not named at all.
+        let chosen = ranks.iter().map(|rank| of(*rank)).find(|found| !found.is_empty()).unwrap_or_default();
+        let Some((last, others)) = chosen.split_last() else {
+            return (Actor::unknown(), Vec::new());
+        };
+        let mut actor = Actor::clone(last);
+        if !others.is_empty() || self.crowded {
+            actor.confidence = Confidence::Several;
+        }
+        (actor, others.iter().map(|a| Actor::clone(a)).collect())
+    }
+
+    /// Whether one process is known for certain to have made a change of this kind.
+    pub fn names_one(&self, kind: ChangeKind) -> bool {
+        self.attribute(kind).0.confidence == Confidence::Exact
+    }
+
+    /// The same people as merely possible authors: for what was found inside a directory they made.
+    pub fn as_possible(&self) -> Witnessed {
+        let demote = |(actor, deeds): &(Arc<Actor>, Deeds)| {
+            let mut actor = Actor::clone(actor);
+            if actor.confidence == Confidence::Exact {
+                actor.confidence = Confidence::Several;
+            }
+            (Arc::new(actor), *deeds)
+        };
+        Self { seen: self.seen.iter().map(demote).collect(), crowded: self.crowded }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records grew without end with whoever made processes enough.
+    #[test]
+    fn of_a_crowd_the_first_and_the_latest_are_named() {
+        let actor = |pid: u32| {
+            let confidence = Confidence::Exact;
+            Arc::new(Actor { pid: Some(pid), start_ns: Some(9), confidence, ..Actor::unknown() })
+        };
+        let mut seen = Witnessed::default();
+        (1..=500).for_each(|pid| seen.add(actor(pid), Deeds::WRITTEN));
+        let (last, others) = seen.attribute(ChangeKind::Modified);
+        let pids: Vec<u32> = others.iter().filter_map(|other| other.pid).collect();
+        assert_eq!((last.pid, last.confidence), (Some(500), Confidence::Several));
+        assert_eq!(pids, [1, 2, 3, 4, 5, 6, 7, 8, 493, 494, 495, 496, 497, 498, 499]);
+
+        let mut other = Witnessed::default();
+        (501..=520).for_each(|pid| other.add(actor(pid), Deeds::DELETED));
+        other.add(actor(4711), Deeds::WRITTEN);
+        assert!(!other.names_one(ChangeKind::Modified), "a forgotten one may have written too");
+    }
+}
