@@ -14,6 +14,9 @@ use crate::store::{SinkState, Store, StoreError};
 /// A receiver cannot ask for more patience than this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
+/// How the error of a receiver begins that refuses for good.
+const REFUSED: &str = "refused for good";
+
 pub struct Cursor {
     store: Arc<Mutex<Store>>,
     state: SinkState,
@@ -94,13 +97,18 @@ impl Cursor {
     /// something gets through.
     pub async fn refused(&mut self, seq: u64, count: u64, reason: String) {
         self.backoff.reset();
-        let name = &self.state.name;
-        tracing::error!("the sink {name:?} gave up {count} record(s), which stay in the ledger: {reason}");
+        let standing = self.state.error.as_ref().is_some_and(|error| error.starts_with(REFUSED));
+        if !(self.failing && standing) {
+            let name = &self.state.name;
+            tracing::error!(
+                "the sink {name:?} gives up what is refused, which stays in the ledger: {reason}"
+            );
+        }
         self.failing = true;
         self.state.cursor = seq;
         self.state.parked += count;
         self.state.idle = false;
-        self.state.error = Some(format!("refused for good: {reason}"));
+        self.state.error = Some(format!("{REFUSED}: {reason}"));
         self.state.error_at = Some(now());
         self.state.parked_reason = Some(reason);
         self.save().await;

@@ -1,5 +1,6 @@
 //! Drives one lane: one receiver, one cursor. Everything pending goes as one message, when the route lets it.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,8 +39,10 @@ pub struct Lane<T> {
     host: String,
     secrets: Secrets,
     report: Report,
-    /// Where reading goes on.
+    /// The last record that was looked at.
     read: u64,
+    /// Read from the ledger and not yet looked at.
+    ahead: VecDeque<Record>,
     /// What was read and is not delivered.
     pending: Option<Digest>,
     /// On its way: it stays the same until the receiver has it, so that a repetition can be told as one.
@@ -80,6 +83,7 @@ impl<T: Transport> Lane<T> {
             host,
             report,
             read,
+            ahead: VecDeque::new(),
             pending: None,
             message: None,
             reported: false,
@@ -155,21 +159,15 @@ impl<T: Transport> Lane<T> {
             if self.plan.route.group.is_zero() && self.pending.is_some() {
                 return Some(());
             }
-            let records = self.cursor.read(self.read, BATCH).await?;
-            if records.is_empty() {
-                return Some(());
+            if self.ahead.is_empty() {
+                self.ahead = self.cursor.read(self.read, BATCH).await?.into();
             }
-            for record in &records {
-                let taken = self.takes(record);
-                if taken {
-                    match &mut self.pending {
-                        Some(digest) => digest.add(record),
-                        None => self.pending = Some(Digest::new(record)),
-                    }
-                }
-                self.read = record.seq;
-                if taken && self.plan.route.group.is_zero() {
-                    break;
+            let Some(record) = self.ahead.pop_front() else { return Some(()) };
+            self.read = record.seq;
+            if self.takes(&record) {
+                match &mut self.pending {
+                    Some(digest) => digest.add(&record),
+                    None => self.pending = Some(Digest::new(&record)),
                 }
             }
         }
@@ -194,6 +192,7 @@ impl<T: Transport> Lane<T> {
             }
             Err(_) => {
                 self.read = self.cursor.seq();
+                self.ahead.clear();
                 None
             }
         }

@@ -83,12 +83,13 @@ fn record_text(record: &Record, names: &Names, room: Room) -> String {
 
 fn digest_text(digest: &Digest, names: &Names, room: Room) -> String {
     let listed = if room.folders { 3 } else { 2 };
-    let mut text = format!(
-        "{} records {}-{}, ",
-        number(digest.count),
-        minute(&digest.first.time),
-        minute(&digest.last.time)
-    );
+    let (begin, end) = (minute(&digest.first.time), minute(&digest.last.time));
+    // The day is told once.
+    let end = match (begin.split_once(' '), end.split_once(' ')) {
+        (Some((one, _)), Some((other, time))) if one == other => time.to_owned(),
+        _ => end,
+    };
+    let mut text = format!("{} records {begin}-{end}, ", number(digest.count));
     text.push_str(&counts(digest.by_kind.iter().map(|(kind, count)| (*kind, *count))));
     let done = counts(digest.by_response.iter().map(|(response, count)| (*response, *count)));
     if !done.is_empty() {

@@ -53,6 +53,12 @@ impl Server {
         self.said.lock().expect("list").iter().filter(|said| said["body"].is_string()).cloned().collect()
     }
 
+    /// Its words come through a pipe, a moment later.
+    async fn wait(&self, mails: usize) -> Vec<Value> {
+        until(|| self.mails().len() >= mails, || format!("{} of {mails} mails", self.mails().len())).await;
+        self.mails()
+    }
+
     fn url(&self, scheme: &str) -> String {
         format!("{scheme}://fim%40example.org@127.0.0.1:{}", self.port)
     }
@@ -98,7 +104,7 @@ async fn starttls_and_implicit_tls_with_a_password() {
         let mut good = smtp(&server.url(scheme), Some(&authority.file()), Some("p w=d"));
         let answer = good.send(&test()).await.expect("sent");
         assert_eq!(answer, "250 2.0.0 taken as 4711", "{how}");
-        let mails = server.mails();
+        let mails = server.wait(1).await;
         assert_eq!(mails.len(), 1, "{how}");
         assert_eq!(
             (&mails[0]["encrypted"], &mails[0]["user"]),
@@ -149,7 +155,10 @@ async fn a_server_that_cannot_prove_its_name_gets_nothing() {
 }
 
 /// What a script of the server leads to: how many answers it gave, mails, state, reports.
-async fn after(arguments: &[&str]) -> (usize, Vec<Value>, crate::store::SinkState, Vec<String>) {
+async fn after(
+    arguments: &[&str],
+    mails: usize,
+) -> (usize, Vec<Value>, crate::store::SinkState, Vec<String>) {
     let (dir, server) = (state(), Server::start(arguments));
     let mut store = Store::open(dir.path()).expect("a store");
     let (report, told) = listener();
@@ -159,6 +168,7 @@ async fn after(arguments: &[&str]) -> (usize, Vec<Value>, crate::store::SinkStat
     sink.append(&mut store, &events(0..2));
     until(|| sink_state(&store, "mail").cursor == 2, || "the cursor's move".into()).await;
     sink.finish().await;
+    server.wait(mails).await;
     let told = told.lock().expect("list").clone();
     let said = server.said.lock().expect("list").len();
     (said, server.mails(), sink_state(&store, "mail"), told)
@@ -173,7 +183,7 @@ async fn greylisting_hanging_and_vanishing_are_tried_again() {
         ("vanish", "RCPT"),
         ("vanish", "DATA"),
     ] {
-        let (said, mails, state, told) = after(&["--first", answer, "--at", at]).await;
+        let (said, mails, state, told) = after(&["--first", answer, "--at", at], 2).await;
         assert_eq!((said, mails.len()), (3, 2), "{answer} at {at}");
         assert_eq!((state.error, state.parked, told.len()), (None, 0, 0), "{answer} at {at}");
     }
@@ -181,7 +191,7 @@ async fn greylisting_hanging_and_vanishing_are_tried_again() {
 
 #[tokio::test]
 async fn an_address_that_does_not_exist_is_parked_and_told() {
-    let (said, mails, state, told) = after(&["--first", "550 5.1.1 no such user"]).await;
+    let (said, mails, state, told) = after(&["--first", "550 5.1.1 no such user"], 1).await;
     assert_eq!((said, mails.len(), state.parked, state.error), (2, 1, 1, None));
     assert_eq!(told.len(), 1);
     assert!(told[0].contains("550") && told[0].contains("no such user"), "{}", told[0]);
@@ -192,7 +202,7 @@ async fn a_mail_says_everything_in_text_and_html() {
     let server = Server::start(&[]);
     let message = super::forms::single(&attributed());
     smtp(&server.url("smtp"), None, None).send(&message).await.expect("sent");
-    let mails = server.mails();
+    let mails = server.wait(1).await;
     let body =
         mails[0]["body"].as_str().expect("text").replace("=\r\n", "").replace("=3D", "=").replace("=\n", "");
     for words in [
