@@ -129,7 +129,7 @@ pub fn number(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && at % 3 == digits.len() % 3 {
             out.push(',');
         }
         out.push(digit);
