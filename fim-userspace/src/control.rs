@@ -5,8 +5,9 @@
 //! [`daemon::hands`](crate::daemon::hands).
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::core::entry::Entry;
+use crate::core::entry::{Digest, Entry};
 use crate::core::path::escaped;
 
 /// Raised when an older daemon could take a request for something else.
@@ -46,6 +47,8 @@ pub enum Act {
     Restore { paths: Vec<AbsPath>, reason: Option<String> },
     /// Remove evidence for good; row ids.
     Purge { evidence: Vec<i64>, reason: Option<String> },
+    /// Bring the vault within these limits: seconds, and bytes of all objects together.
+    Prune { max_age: Option<u64>, max_size: Option<u64> },
 }
 
 /// By which command something is approved.
@@ -72,6 +75,9 @@ impl Way {
 pub struct Approve {
     pub path: AbsPath,
     pub version: Version,
+    /// What is below it is decided about as well, each path by an item of its own.
+    #[serde(default)]
+    pub recursive: bool,
 }
 
 /// An absolute path, as bytes.
@@ -83,8 +89,8 @@ pub struct AbsPath(#[serde(with = "escaped")] pub Vec<u8>);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Version {
-    /// What is there now, and is still what the person was shown.
-    Present(Box<Entry>),
+    /// What is there now, and is still what the person was shown; see [`Version::present`].
+    Present(Digest),
     /// Nothing is there now, and nothing is to be.
     Absent,
     /// Nothing is to be there, as the event with this number saw it; what is there is taken away.
@@ -93,6 +99,15 @@ pub enum Version {
     Evidence(i64),
     /// A row of `former`.
     Former(i64),
+}
+
+impl Version {
+    /// The version that a path has now. A digest of all that was shown stands for it: attributes can be of any length.
+    pub fn present(entry: &Entry) -> Self {
+        // Nothing in an entry cannot be serialised.
+        let shown = serde_json::to_vec(entry).unwrap_or_default();
+        Self::Present(Digest(Sha256::digest(&shown).into()))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +134,8 @@ pub enum Answer {
         path: AbsPath,
         sentence: String,
     },
+    /// The vault after a [`Act::Prune`]; sizes in bytes.
+    Pruned(Pruned),
     Done {
         done: u64,
         refused: u64,
@@ -127,6 +144,26 @@ pub enum Answer {
     Failed {
         sentence: String,
     },
+}
+
+/// What left the vault.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Objects that went; how many of all that were to go, for their age.
+    pub removed: u64,
+    pub by_age: u64,
+    pub freed: u64,
+    pub left: u64,
+    /// What the present baseline needs.
+    pub baseline: u64,
+    /// What is above `max_size` and cannot go.
+    pub over: u64,
+    /// A sentence for each object that would not go.
+    pub failed: Vec<String>,
+    /// The number of the record; none where nothing had to go.
+    pub seq: Option<u64>,
+    /// All of it in one sentence.
+    pub sentence: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,7 +188,7 @@ impl Outcome {
 
 impl Answer {
     pub fn is_last(&self) -> bool {
-        matches!(self, Self::Hello { .. } | Self::Done { .. } | Self::Failed { .. })
+        matches!(self, Self::Hello { .. } | Self::Pruned(_) | Self::Done { .. } | Self::Failed { .. })
     }
 }
 
@@ -163,7 +200,7 @@ mod tests {
     fn any_name_survives_the_way_and_stays_on_one_line() {
         let path = AbsPath(b"/w/new\nline\xff\\".to_vec());
         let act = Act::Approve {
-            items: vec![Approve { path, version: Version::Evidence(7) }],
+            items: vec![Approve { path, version: Version::Evidence(7), recursive: true }],
             way: Way::Accept,
             reason: Some("because\nof".into()),
         };

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use base64::Engine;
 
-use super::order::{AT_ONCE, confirm, give};
+use super::order::{confirm, give};
 use super::render::{self, Names, Paint, Shown};
 use super::versions::{self, Name};
 use super::view::{Difference, View};
@@ -39,31 +39,72 @@ pub struct Args {
     reason: Option<String>,
 }
 
-/// One thing to approve, and what it looks like.
-struct Proposal {
-    order: Approve,
-    difference: Difference,
-    shown: Shown,
-    new: &'static str,
+/// Lines of one file that are shown, and of all together. Nobody reads more before saying yes, and what an attacker wrote
+/// shall not hide the rest.
+const LINES_EACH: usize = 1_000;
+const LINES_ALL: usize = 20_000;
+
+/// What is to be approved. Each is shown when it is added, and only its order is kept.
+struct Proposals<W> {
+    orders: Vec<Approve>,
+    out: W,
+    paint: Paint,
+    as_json: bool,
+    /// With everything below what was named.
+    recursive: bool,
+    /// How many lines may still be shown.
+    lines: usize,
+}
+
+impl<W: Write> Proposals<W> {
+    fn new(out: W, as_json: bool, recursive: bool) -> Self {
+        Self { orders: Vec::new(), out, paint: Paint::for_stdout(), as_json, recursive, lines: LINES_ALL }
+    }
+
+    fn add(
+        &mut self,
+        version: Version,
+        difference: &Difference,
+        mut shown: Shown,
+        new: &'static str,
+    ) -> io::Result<()> {
+        self.orders.push(Approve { path: difference.absolute(), version, recursive: self.recursive });
+        if self.as_json {
+            return writeln!(self.out, "{}", render::as_json(difference, &shown));
+        }
+        let most = LINES_EACH.min(self.lines);
+        let hidden = shown.lines.len().saturating_sub(most);
+        shown.lines.truncate(most);
+        self.lines -= shown.lines.len();
+        render::print(&mut self.out, self.paint, difference, &shown, Names { old: "approved", new })?;
+        if hidden > 0 {
+            writeln!(
+                self.out,
+                "  ({hidden} more lines are not shown; see them with `fim diff` before you approve them)"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCode> {
     let view = View::open(config)?;
-    let mut proposals = Vec::new();
+    let mut proposals = Proposals::new(io::stdout().lock(), as_json, args.recursive);
     for target in &args.targets {
         match named_event(&view, target)? {
             Some(record) => by_event(&view, &record, args.recursive, &mut proposals)?,
             None => by_path(&view, Path::new(target), args.recursive, &mut proposals)?,
         }
     }
-    if proposals.is_empty() {
+    proposals.out.flush()?;
+    let Proposals { orders: mut items, .. } = proposals;
+    if items.is_empty() {
         if !as_json {
             println!("nothing differs from what is approved");
         }
         return Ok(ExitCode::SUCCESS);
     }
-    show_all(&proposals, as_json)?;
-    let question = match proposals.len() {
+    let question = match items.len() {
         1 => "Approve this?".to_owned(),
         n => format!("Approve these {n}?"),
     };
@@ -71,29 +112,12 @@ pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCo
         eprintln!("fim: nothing was approved");
         return Ok(ExitCode::from(super::REPORT));
     }
-    let mut items: Vec<Approve> = proposals.into_iter().map(|p| p.order).collect();
     // What goes must go before the folders it is in, and what comes after them, across requests too.
     let order = crate::daemon::hands::in_order(&items);
     items = order.into_iter().cloned().collect();
     items.dedup();
-    let act = |items: &[Approve]| Act::Approve {
-        items: items.to_vec(),
-        way: Way::Accept,
-        reason: args.reason.clone(),
-    };
-    give(config, items.chunks(AT_ONCE).map(act).collect(), as_json)
-}
-
-fn show_all(proposals: &[Proposal], as_json: bool) -> io::Result<()> {
-    let (mut out, paint) = (io::stdout().lock(), Paint::for_stdout());
-    for Proposal { difference, shown, new, .. } in proposals {
-        if as_json {
-            writeln!(out, "{}", render::as_json(difference, shown))?;
-        } else {
-            render::print(&mut out, paint, difference, shown, Names { old: "approved", new })?;
-        }
-    }
-    out.flush()
+    let reason = args.reason.clone();
+    give(config, vec![Act::Approve { items, way: Way::Accept, reason }], as_json)
 }
 
 /// A number or an id is an event; what has a slash, or is there under that name, is a path.
@@ -109,24 +133,28 @@ fn named_event(view: &View, target: &OsString) -> anyhow::Result<Option<Record>>
     }
 }
 
-fn by_path(view: &View, path: &Path, recursive: bool, out: &mut Vec<Proposal>) -> anyhow::Result<()> {
+fn by_path(view: &View, path: &Path, recursive: bool, out: &mut Proposals<impl Write>) -> anyhow::Result<()> {
     let (watch, rel) = view.locate(path)?;
     let own = view.one(&watch, &rel)?;
     let differences = if recursive { view.below(&watch, &rel)? } else { own.into_iter().collect() };
     for difference in differences {
         let shown = render::against_present(view, &difference)?;
         let version = match &difference.change.after {
-            Some(found) => Version::Present(Box::new(found.entry.clone())),
+            Some(found) => Version::present(&found.entry),
             None => Version::Absent,
         };
-        let order = Approve { path: difference.absolute(), version };
-        out.push(Proposal { order, difference, shown, new: "present" });
+        out.add(version, &difference, shown, "present")?;
     }
     Ok(())
 }
 
 /// The version an event saw: kept as evidence, or still there.
-fn by_event(view: &View, record: &Record, recursive: bool, out: &mut Vec<Proposal>) -> anyhow::Result<()> {
+fn by_event(
+    view: &View,
+    record: &Record,
+    recursive: bool,
+    out: &mut Proposals<impl Write>,
+) -> anyhow::Result<()> {
     let (seq, event) = (record.seq, &record.event);
     let Some(path) = path_of(record).filter(|_| event.kind.is_change()) else {
         bail!(
@@ -148,8 +176,7 @@ fn by_event(view: &View, record: &Record, recursive: bool, out: &mut Vec<Proposa
         };
         let difference = Difference { watch, change };
         let shown = render::against_kept(view, &difference);
-        let order = Approve { path: difference.absolute(), version: Version::Gone(seq) };
-        out.push(Proposal { order, difference, shown, new: "gone" });
+        out.add(Version::Gone(seq), &difference, shown, "gone")?;
         return Ok(());
     }
     let rows = match recursive {
@@ -175,8 +202,7 @@ fn by_event(view: &View, record: &Record, recursive: bool, out: &mut Vec<Proposa
         if let Some(change) = change {
             let difference = Difference { watch, change };
             let shown = render::against_kept(view, &difference);
-            let order = Approve { path: difference.absolute(), version: Version::Evidence(row.id) };
-            out.push(Proposal { order, difference, shown, new: "that event" });
+            out.add(Version::Evidence(row.id), &difference, shown, "that event")?;
         }
     }
     Ok(())
@@ -195,4 +221,40 @@ fn path_of(record: &Record) -> Option<PathBuf> {
         None => unescape(event.path.as_deref()?)?,
     };
     Some(OsString::from_vec(bytes).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::change::{Change, ChangeKind};
+    use crate::core::linediff::LineKind;
+    use crate::core::path::RelPath;
+    use crate::daemon::watch::Watch;
+
+    #[test]
+    fn what_an_attacker_wrote_is_shown_up_to_a_point_and_the_rest_is_told_of() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let text = format!("[[watch]]\npath = {:?}\n", dir.path());
+        let config = Config::parse(Path::new("fim.toml"), &text).expect("valid");
+        let watch = Watch::open_all(&config).expect("opens").remove(0);
+        let mut out = Proposals::new(Vec::new(), false, false);
+        for n in 0..30 {
+            let path = RelPath::new(format!("f{n:02}")).expect("sound");
+            let (kind, aspects) = (ChangeKind::Modified, Vec::new());
+            let change = Change { kind, path, old_path: None, before: None, after: None, aspects };
+            let lines = (0..1_003).map(|_| (LineKind::Added, "+x".to_owned())).collect();
+            let shown = Shown { attributes: Vec::new(), lines };
+            out.add(Version::Absent, &Difference { watch: watch.clone(), change }, shown, "present")
+                .expect("shown");
+        }
+        let text = String::from_utf8(out.out).expect("text");
+        assert_eq!(out.orders.len(), 30, "all of them are to be approved");
+        assert_eq!(text.lines().filter(|line| *line == "+x").count(), 20_000);
+        assert!(
+            text.contains("(3 more lines are not shown") && text.contains("(1003 more lines"),
+            "{}",
+            text.len()
+        );
+        assert!(text.contains("f29"), "each is named");
+    }
 }

@@ -39,6 +39,9 @@ pub struct Args {
 /// Renames that are followed.
 const MOST_NAMES: usize = 64;
 
+/// By their numbers.
+type Records = HashMap<u64, Arc<Record>>;
+
 /// Who a line is from, as far as fim knows.
 enum From {
     Record(Arc<Record>),
@@ -143,10 +146,10 @@ fn origins(
 }
 
 /// Every change of content under this name, and under those that it had before, with their records.
-fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, HashMap<u64, Arc<Record>>)> {
+fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, Records)> {
     let (mut steps, mut records) = (Vec::new(), HashMap::new());
     let mut names = vec![path.to_path_buf()];
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut read) = (BTreeSet::new(), HashMap::new());
     while let Some(name) = names.pop().filter(|_| seen.len() < MOST_NAMES) {
         if !seen.insert(name.clone()) {
             continue;
@@ -158,7 +161,7 @@ fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, HashMap<u64, 
                 continue;
             }
             let runs = match compared.outcome {
-                Outcome::Lines => Some(runs(view, compared.id)?),
+                Outcome::Lines => Some(runs(view, compared.id, &mut read)?),
                 _ => None,
             };
             let step = Step { seq, before: compared.pair.before, after: compared.pair.after, runs };
@@ -179,10 +182,14 @@ fn history(view: &View, path: &Path) -> anyhow::Result<(Vec<Step>, HashMap<u64, 
     Ok((steps, records))
 }
 
-fn runs(view: &View, comparison: i64) -> anyhow::Result<Vec<Run>> {
+/// What a comparison found; `read`: those that were asked for before.
+fn runs(view: &View, comparison: i64, read: &mut HashMap<i64, Arc<[Run]>>) -> anyhow::Result<Arc<[Run]>> {
+    if let Some(runs) = read.get(&comparison) {
+        return Ok(runs.clone());
+    }
     let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let differences = view.store.differences(comparison)?;
-    Ok(differences
+    let runs: Arc<[Run]> = differences
         .iter()
         .map(|d| Run {
             old_line: number(d.old.line),
@@ -190,7 +197,9 @@ fn runs(view: &View, comparison: i64) -> anyhow::Result<Vec<Run>> {
             new_line: number(d.new.line),
             new_lines: number(d.new.lines),
         })
-        .collect())
+        .collect();
+    read.insert(comparison, runs.clone());
+    Ok(runs)
 }
 
 fn run_of(row: &linediff::Row) -> Run {

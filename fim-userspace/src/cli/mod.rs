@@ -10,6 +10,7 @@ mod explain;
 mod init;
 mod log;
 mod order;
+mod output;
 mod quarantine;
 mod render;
 mod report;

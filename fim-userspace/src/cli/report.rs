@@ -1,13 +1,13 @@
 //! `fim report`: a period of the ledger for an auditor.
 
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::{Timestamp, Zoned};
 
+use super::output::{Output, Taken};
 use super::when;
 use crate::config::Config;
 use crate::core::path::display;
@@ -52,12 +52,22 @@ pub fn run(config: &Config, args: &Args, json: bool) -> anyhow::Result<ExitCode>
     let ns = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
     let period = Period { since_ns: ns(since), until_ns: ns(until) };
     let store = Store::open_read_only(&config.state.dir)?;
-    let report = Report::gather(&store, config, period, ns(now.timestamp()))?;
+    let write = |mut out: BufWriter<&mut dyn Write>| -> anyhow::Result<()> {
+        if format == Format::Csv {
+            csv::write(&store, period, &mut out)?;
+        } else {
+            let report = Report::gather(&store, config, period, ns(now.timestamp()))?;
+            print(&report, format, &mut out)?;
+        }
+        Ok(out.flush()?)
+    };
     match &args.output {
-        None => print(&report, format, BufWriter::new(io::stdout().lock()))?,
+        None => write(BufWriter::new(&mut io::stdout().lock()))?,
         Some(file) => {
-            let out = create(file)?;
-            print(&report, format, BufWriter::new(out))
+            // Readable by its maker only: a report names users and programs.
+            let mut out = Output::beside(file, Taken::File)?;
+            write(BufWriter::new(&mut out.file))
+                .and_then(|()| Ok(out.finish()?))
                 .with_context(|| format!("the report cannot be written to {}", display(file)))?;
         }
     }
@@ -79,26 +89,10 @@ fn format(args: &Args, json: bool) -> anyhow::Result<Format> {
     })
 }
 
-fn print(report: &Report, format: Format, mut out: impl Write) -> io::Result<()> {
-    match format {
-        Format::Html => out.write_all(html::page(report).as_bytes())?,
-        Format::Json => {
-            serde_json::to_writer(&mut out, report).map_err(io::Error::from)?;
-            out.write_all(b"\n")?;
-        }
-        Format::Csv => csv::write(report, &mut out)?,
+fn print(report: &Report, format: Format, out: &mut impl Write) -> io::Result<()> {
+    if format == Format::Html {
+        return out.write_all(html::page(report).as_bytes());
     }
-    out.flush()
-}
-
-/// Readable by its maker only: a report names users and programs.
-fn create(file: &Path) -> anyhow::Result<std::fs::File> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(file)
-        .with_context(|| format!("{} cannot be written; name a file in a folder of your own", display(file)))
+    serde_json::to_writer(&mut *out, report).map_err(io::Error::from)?;
+    out.write_all(b"\n")
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::order::{AT_ONCE, give};
+use super::order::give;
 use super::versions;
 use super::view::View;
 use crate::config::Config;
@@ -37,7 +37,7 @@ pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCo
         let own = AbsPath(watch.absolute(&rel));
         if let Some(text) = &args.version {
             match versions::find(&view, &watch, &rel, text)?.version {
-                Some(version) => other.push(Approve { path: own, version }),
+                Some(version) => other.push(Approve { path: own, version, recursive: false }),
                 None => back.push(own),
             }
         } else if args.recursive {
@@ -63,9 +63,7 @@ pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCo
         return Ok(ExitCode::SUCCESS);
     }
     let reason = || args.reason.clone();
-    let restore = |paths: &[AbsPath]| Act::Restore { paths: paths.to_vec(), reason: reason() };
-    let approve =
-        |items: &[Approve]| Act::Approve { items: items.to_vec(), way: Way::Restore, reason: reason() };
-    let acts = back.chunks(AT_ONCE).map(restore).chain(other.chunks(AT_ONCE).map(approve)).collect();
-    give(config, acts, as_json)
+    let restore = Act::Restore { paths: back, reason: reason() };
+    let approve = Act::Approve { items: other, way: Way::Restore, reason: reason() };
+    give(config, vec![restore, approve], as_json)
 }

@@ -180,3 +180,56 @@ fn causes_are_said_once() {
     let error = anyhow::Error::new(inner).context("cannot write: no \x1b[2J room").context("fim stopped");
     assert_eq!(sentence(&error), "fim stopped: cannot write: no \\x1b[2J room");
 }
+
+/// `fim report` into a file.
+fn report_to(dir: &Path, words: &[&str], file: &Path) -> Result<(), String> {
+    let file = file.to_str().expect("text");
+    let words = [&["fim", "report", "--since", "1970-01-01T00:00:00Z", "-o", file], words];
+    let Command::Report(args) = Cli::try_parse_from(words.concat()).expect("sound").command else {
+        unreachable!("a report")
+    };
+    report::run(&config(dir), &args, false).map(drop).map_err(|e| sentence(&e))
+}
+
+#[test]
+fn a_report_never_goes_into_a_file_that_is_somebody_elses() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = state();
+    with_baseline(dir.path());
+    let file = dir.path().join("report.html");
+    std::fs::write(&file, "theirs").expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).expect("chmod");
+    let kept_open = std::fs::File::open(&file).expect("opens");
+    report_to(dir.path(), &["--html"], &file).expect("reported");
+    let (meta, theirs) = (file.metadata().expect("there"), kept_open.metadata().expect("there"));
+    assert_eq!(meta.mode() & 0o7777, 0o600);
+    assert_ne!((meta.ino(), meta.len()), (theirs.ino(), theirs.len()));
+    assert_eq!(theirs.len(), 6, "who had it open reads nothing");
+
+    let (fifo, link) = (dir.path().join("fifo"), dir.path().join("link"));
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("made");
+    // Somebody reads, so that opening it does not wait.
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+    let _reader = rustix::fs::open(&fifo, flags, rustix::fs::Mode::empty()).expect("opens");
+    std::os::unix::fs::symlink(&file, &link).expect("linked");
+    for other in [&fifo, &link, &dir.path().to_path_buf()] {
+        let said = report_to(dir.path(), &["--html"], other).expect_err("no regular file");
+        assert!(said.contains("no regular file") && said.contains("name another"), "{said}");
+    }
+    let names = std::fs::read_dir(dir.path()).expect("listed").flatten().map(|e| e.file_name());
+    assert!(!names.into_iter().any(|name| name.to_string_lossy().starts_with(".fim-")));
+}
+
+#[test]
+fn a_table_has_every_change_of_the_period() {
+    let dir = state();
+    let mut store = with_baseline(dir.path());
+    let events: Vec<Event> = (1..=1_207).map(event).collect();
+    store.append(&events, &[]).expect("appended");
+    let file = dir.path().join("all.csv");
+    report_to(dir.path(), &["--csv"], &file).expect("reported");
+    let mut table = ::csv::Reader::from_path(&file).expect("opens");
+    let seqs: Vec<String> =
+        table.records().map(|row| row.expect("a row").get(0).unwrap_or_default().to_owned()).collect();
+    assert_eq!((seqs.len(), seqs[1_206].as_str()), (1_207, "1207"));
+}

@@ -1,6 +1,7 @@
 //! Where each line of a version comes from, by the versions before it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::entry::Digest;
 
@@ -20,7 +21,7 @@ pub struct Step {
     pub before: Option<Digest>,
     pub after: Option<Digest>,
     /// By line; `None` where they cannot be had.
-    pub runs: Option<Vec<Run>>,
+    pub runs: Option<Arc<[Run]>>,
 }
 
 /// Who a line is from.

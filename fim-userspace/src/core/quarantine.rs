@@ -108,21 +108,16 @@ const TOGETHER: i64 = 60;
 /// Puts whole trees together: indexes of `pieces`, the top of each tree first, in the order of the tops. What was in a
 /// folder belongs to the one that was taken away closest to it in time.
 pub fn group(pieces: &[Piece<'_>]) -> Vec<Vec<usize>> {
-    let mut folders: Vec<usize> = (0..pieces.len()).filter(|i| pieces[*i].directory).collect();
-    folders.sort_by(|a, b| pieces[*a].path.cmp(pieces[*b].path));
-    let by_path: std::collections::HashMap<_, Vec<usize>> =
-        folders.into_iter().fold(Default::default(), |mut map, i| {
-            let entry: &mut Vec<usize> = map.entry((pieces[i].watch, pieces[i].path.clone())).or_default();
-            entry.push(i);
-            map
-        });
+    let mut by_path: std::collections::HashMap<(&std::path::Path, RelPath), Vec<usize>> = Default::default();
+    let folders = (0..pieces.len()).filter(|i| pieces[*i].directory);
+    folders.for_each(|i| by_path.entry((pieces[i].watch, pieces[i].path.clone())).or_default().push(i));
+    by_path.values_mut().for_each(|known| known.sort_by_key(|f| (pieces[*f].time, *f)));
     let above = |i: usize| {
         let piece = pieces[i];
         let mut at = piece.path.parent();
         while let Some(path) = at {
-            let near = by_path
-                .get(&(piece.watch, path.clone()))
-                .and_then(|known| known.iter().copied().min_by_key(|f| pieces[*f].time.abs_diff(piece.time)));
+            let known = by_path.get(&(piece.watch, path.clone()));
+            let near = known.and_then(|known| closest(pieces, known, piece.time));
             match near.filter(|f| pieces[*f].time.abs_diff(piece.time) <= TOGETHER as u64) {
                 Some(folder) => return Some(folder),
                 None => at = path.parent(),
@@ -141,6 +136,15 @@ pub fn group(pieces: &[Piece<'_>]) -> Vec<Vec<usize>> {
         members
     };
     groups.into_iter().map(tree).collect()
+}
+
+/// The one of `known`, which are ordered by time, that is closest to `time`; the first of several.
+fn closest(pieces: &[Piece<'_>], known: &[usize], time: i64) -> Option<usize> {
+    let first_from = |time| known.partition_point(|f| pieces[*f].time < time);
+    let after = first_from(time);
+    let before = known[..after].last().map(|f| first_from(pieces[*f].time));
+    let candidates = [before, Some(after)].into_iter().flatten().filter_map(|at| known.get(at).copied());
+    candidates.min_by_key(|f| (pieces[*f].time.abs_diff(time), *f))
 }
 
 #[cfg(test)]
@@ -181,5 +185,40 @@ mod tests {
         let mut elsewhere = pieces.clone();
         elsewhere[0].watch = Path::new("/v");
         assert_eq!(group(&elsewhere)[0], [0]);
+    }
+
+    #[test]
+    fn a_folder_that_was_made_again_and_again_is_grouped_at_once() {
+        // Each file has two folders that are as close.
+        const TIMES: i64 = 100_000;
+        let (folder, file) = (RelPath::new("d").expect("sound"), RelPath::new("d/f").expect("sound"));
+        let watch = Path::new("/w");
+        let piece = |path, directory, time| Piece { watch, path, directory, time };
+        let mut pieces: Vec<Piece<'_>> = Vec::new();
+        for n in 0..TIMES {
+            pieces.extend([piece(&folder, true, 2 * n), piece(&file, false, 2 * n + 1)]);
+        }
+        let groups = group(&pieces);
+        assert_eq!(groups.len() as i64, TIMES);
+        assert!(
+            (0..).zip(&groups).all(|(n, group)| *group == [2 * n, 2 * n + 1]),
+            "the first of two that are as close"
+        );
+    }
+
+    #[test]
+    fn what_is_closest_in_time_is_what_a_look_at_each_would_find() {
+        let path = RelPath::new("d").expect("sound");
+        // Every step a multiple of 7 modulo 64: repeated times, in no order.
+        let times: Vec<i64> = (0..200).map(|n| n * 49 % 64 + n % 3).collect();
+        let piece = |time: &i64| Piece { watch: Path::new("/w"), path: &path, directory: true, time: *time };
+        let pieces: Vec<Piece<'_>> = times.iter().map(piece).collect();
+        let mut known: Vec<usize> = (0..pieces.len()).collect();
+        known.sort_by_key(|f| (pieces[*f].time, *f));
+        for time in -5..80 {
+            let expected = (0..pieces.len()).min_by_key(|f| times[*f].abs_diff(time));
+            assert_eq!(closest(&pieces, &known, time), expected, "{time}");
+        }
+        assert_eq!(closest(&pieces, &[], 5), None);
     }
 }

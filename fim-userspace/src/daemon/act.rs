@@ -8,13 +8,13 @@ use crate::core::path::RelPath;
 use crate::core::plan::{ResponsePlan, Step, Unable, order};
 use crate::core::policy::{PathPolicy, Severity};
 use crate::core::quarantine::Reason;
-use crate::respond::{Evidence, Outcome, Pending, Responder, ResponseError};
+use crate::respond::{Evidence, ONE_BY_ONE, Outcome, Pending, Responder, ResponseError};
 use crate::store::IntentId;
 
-use super::apart;
 use super::examine::Finding;
 use super::sight::Sight;
 use super::watch::Watch;
+use super::{apart, descriptors};
 
 /// One change on its way from finding to record.
 pub struct Act {
@@ -155,32 +155,43 @@ pub fn unable(why: Unable) -> &'static str {
 
 /// Makes every place right that `acts` are about; each act learns how its own steps ended. The disk is not waited for:
 /// what is returned is to be secured, and released once the acts are recorded.
-pub fn carry_out(responder: &Responder, sight: &Sight, watch: &Watch, acts: &mut [Act]) -> Unfinished {
+///
+/// No more than about `most` descriptors are held at the same time.
+pub fn carry_out(
+    responder: &Responder,
+    sight: &Sight,
+    watch: &Watch,
+    acts: &mut [Act],
+    most: usize,
+) -> Unfinished {
     let mut steps: Vec<(usize, Step)> = Vec::new();
     for (index, act) in acts.iter().enumerate() {
         steps.extend(act.plan.steps.iter().cloned().map(|step| (index, step)));
     }
     steps.sort_by(|(_, a), (_, b)| order(a, b));
     let mut unfinished = Unfinished::default();
-    let at_once = super::descriptors::steps_at_once();
     let mut rest = steps.as_slice();
+    let mut folder = None;
     while !rest.is_empty() {
-        let room = at_once.saturating_sub(unfinished.insecure.len()).max(1);
+        let room = (most.saturating_sub(unfinished.descriptors) / descriptors::EACH).max(1);
         let free = rest.iter().take(room).take_while(|(_, step)| apart::stands_alone(step)).count();
         let (now, later) = rest.split_at(if free < apart::WORTHWHILE { 1 } else { free });
         let begun = match now {
             [(_, step)] => {
                 let mut left = Vec::new();
-                let work = || responder.begin(&watch.root, step, &mut left);
+                let work = || responder.begin(&watch.root, step, &mut folder, &mut left);
                 vec![(seen(Some(sight), watch, step, work), left)]
             }
-            many => apart::begin(responder, watch, many),
+            many => {
+                folder = None;
+                apart::begin(responder, watch, many)
+            }
         };
         for ((index, step), (result, left)) in now.iter().zip(begun) {
             acts[*index].began(step, result);
             unfinished.add(&mut acts[*index], *index, step, left);
         }
-        if unfinished.insecure.len() >= at_once {
+        if unfinished.descriptors + descriptors::EACH > most {
             unfinished.secure(responder, watch, acts);
         }
         rest = later;
@@ -194,13 +205,30 @@ pub struct Unfinished {
     acts: Vec<(usize, Step)>,
     insecure: Vec<Pending>,
     secured: Vec<Pending>,
+    descriptors: usize,
 }
 
 impl Unfinished {
     fn add(&mut self, act: &mut Act, index: usize, step: &Step, left: Vec<Pending>) {
         act.unreleased |= !left.is_empty();
-        self.acts.extend(left.iter().map(|_| (index, step.clone())));
-        self.insecure.extend(left);
+        for mut pending in left {
+            if self.insecure.len() >= ONE_BY_ONE {
+                pending.is_of_many();
+            }
+            let shared = self.insecure.last().is_some_and(|last| last.shares_folder(&pending));
+            self.descriptors += pending.descriptors() + usize::from(!shared);
+            self.acts.push((index, step.clone()));
+            self.insecure.push(pending);
+        }
+    }
+
+    /// How many are held, about.
+    pub fn descriptors(&self) -> usize {
+        self.descriptors
+    }
+
+    pub fn insecure(&mut self) -> impl Iterator<Item = &mut Pending> {
+        self.insecure.iter_mut()
     }
 
     /// The acts have other places now, by their old ones.
@@ -217,6 +245,7 @@ impl Unfinished {
     /// Waits for the disk.
     pub fn secure(&mut self, responder: &Responder, watch: &Watch, acts: &mut [Act]) {
         responder.secure(&watch.root, &mut self.insecure);
+        self.descriptors = 0;
         for ((index, step), mut pending) in self.acts.drain(..).zip(self.insecure.drain(..)) {
             let act = &mut acts[index];
             act.evidence.extend(reasoned(&step, pending.take_evidence()));
@@ -228,14 +257,15 @@ impl Unfinished {
     }
 }
 
-/// Carries out one step and makes known to the sensors, where there are any, what it did to directories.
-pub(super) fn perform(
+/// Begins one step and makes known to the sensors, where there are any, what it did to directories.
+pub(super) fn begin(
     responder: &Responder,
     sight: Option<&Sight>,
     watch: &Watch,
     step: &Step,
+    left: &mut Vec<Pending>,
 ) -> Result<Outcome, ResponseError> {
-    seen(sight, watch, step, || responder.carry_out(&watch.root, step))
+    seen(sight, watch, step, || responder.begin(&watch.root, step, &mut None, left))
 }
 
 /// Does `work`, which carries `step` out, and makes known to the sensors what it did to directories.

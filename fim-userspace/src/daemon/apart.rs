@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
 use crate::core::plan::Step;
-use crate::respond::{Outcome, Pending, Responder, ResponseError};
-use crate::tree::inspect::inspect;
+use crate::respond::{Folder, Outcome, Pending, Responder, ResponseError};
+use crate::tree::inspect::inspect_at;
+use crate::tree::near::Near;
 
 use super::watch::Watch;
 
@@ -36,77 +38,74 @@ pub fn begin(responder: &Responder, watch: &Watch, steps: &[(usize, Step)]) -> V
         | Step::Delete { path, .. } => path.clone(),
         Step::MoveBack { to, .. } => to.clone(),
     };
-    let one = |(_, step): &(usize, Step)| {
+    let one = |folder: &mut Option<Folder>, (_, step): &(usize, Step)| {
         let mut left = Vec::new();
-        (responder.begin(&watch.root, step, &mut left), left)
+        let outcome = responder.begin(&watch.root, step, folder, &mut left);
+        left.iter_mut().for_each(Pending::is_of_many);
+        (outcome, left)
     };
     each(steps, path, one)
 }
 
-/// The files among `paths` that are there and can be read.
+/// The files among `paths` that are there and can be read, in folders with nothing mounted over them.
 pub fn read(watch: &Watch, paths: &[RelPath]) -> HashMap<RelPath, Found> {
-    let is_file = |found: &Found| found.entry.kind == FileType::Regular;
-    let one = |path: &RelPath| inspect(&watch.root, path, None).ok().flatten().filter(is_file);
+    let one = |near: &mut Option<Near>, path: &RelPath| {
+        *near = Near::of(&watch.root, path.parent()?, near.take()).ok().flatten();
+        let found = inspect_at(near.as_ref()?.fd(), path.name()?, None).ok().flatten();
+        found.filter(|found| found.entry.kind == FileType::Regular)
+    };
     let found = each(paths, RelPath::clone, one);
     paths.iter().cloned().zip(found).filter_map(|(path, found)| Some((path, found?))).collect()
 }
 
 /// Does `work` for each item; results in their order. What lies in one folder is done by one thread, one after the other:
-/// a response may lift a folder's immutable flag for a moment.
-fn each<T: Sync, R: Send>(
+/// a response may lift a folder's immutable flag for a moment. `work` may keep something from one item to the next.
+fn each<T: Sync, K: Default, R: Send>(
     items: &[T],
     path: impl Fn(&T) -> RelPath,
-    work: impl Fn(&T) -> R + Sync,
+    work: impl Fn(&mut K, &T) -> R + Sync,
 ) -> Vec<R> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
-    if items.len() < WORTHWHILE || threads < 2 {
-        return items.iter().map(work).collect();
+    let folders = if items.len() < WORTHWHILE || threads < 2 { Vec::new() } else { by_folder(items, path) };
+    if folders.len() < 2 {
+        let mut kept = K::default();
+        return items.iter().map(|item| work(&mut kept, item)).collect();
     }
-    let mut done: Vec<(usize, R)> = Vec::with_capacity(items.len());
-    let part = |indices: &[usize]| -> Vec<(usize, R)> {
-        indices.iter().filter_map(|i| Some((*i, work(items.get(*i)?)))).collect()
+    let next = AtomicUsize::new(0);
+    // Each takes the next folder as soon as it is done with one: processors may have other work.
+    let part = || -> Vec<(usize, R)> {
+        let (mut kept, mut done) = (K::default(), Vec::new());
+        while let Some(folder) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.extend(folder.iter().filter_map(|i| Some((*i, work(&mut kept, items.get(*i)?)))));
+        }
+        done
     };
-    let part = &part;
-    let parts = by_folder(items, path, threads);
+    let mut done: Vec<(usize, R)> = Vec::with_capacity(items.len());
     thread::scope(|scope| {
-        let (own, others) = parts.split_at(1);
-        let begun: Vec<_> = others
-            .iter()
-            .map(|indices| {
-                let name = thread::Builder::new().name("fim-apart".into());
-                (indices, name.spawn_scoped(scope, move || part(indices)))
-            })
-            .collect();
-        own.iter().for_each(|indices| done.extend(part(indices)));
-        for (indices, thread) in begun {
-            match thread.map(thread::ScopedJoinHandle::join) {
-                Ok(Ok(results)) => done.extend(results),
-                Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                // No thread to be had: then it takes longer.
-                Err(_) => done.extend(part(indices)),
+        // Without a thread to be had it only takes longer.
+        let spawn = |_| thread::Builder::new().name("fim-apart".into()).spawn_scoped(scope, part).ok();
+        let others: Vec<_> = (1..threads.min(folders.len())).filter_map(spawn).collect();
+        done.extend(part());
+        for other in others {
+            match other.join() {
+                Ok(results) => done.extend(results),
+                Err(panic) => std::panic::resume_unwind(panic),
             }
         }
     });
-    done.sort_by_key(|(index, _)| *index);
+    done.sort_unstable_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Indices of `items` in `count` parts of about the same size, no folder in two of them.
-fn by_folder<T>(items: &[T], path: impl Fn(&T) -> RelPath, count: usize) -> Vec<Vec<usize>> {
+/// Indices of `items`, each folder's together; the largest folder first, so that none is left over at the end.
+fn by_folder<T>(items: &[T], path: impl Fn(&T) -> RelPath) -> Vec<Vec<usize>> {
     let mut folders: HashMap<Option<RelPath>, Vec<usize>> = HashMap::new();
     for (index, item) in items.iter().enumerate() {
         folders.entry(path(item).parent()).or_default().push(index);
     }
     let mut folders: Vec<Vec<usize>> = folders.into_values().collect();
-    folders.sort_by_key(|indices| std::cmp::Reverse(indices.len()));
-    let mut parts: Vec<Vec<usize>> = vec![Vec::new(); count];
-    for indices in folders {
-        if let Some(least) = parts.iter_mut().min_by_key(|part| part.len()) {
-            least.extend(indices);
-        }
-    }
-    parts.retain(|part| !part.is_empty());
-    parts
+    folders.sort_by_key(|indices| (std::cmp::Reverse(indices.len()), indices.first().copied()));
+    folders
 }
 
 #[cfg(test)]
@@ -120,20 +119,27 @@ mod tests {
     #[test]
     fn no_folder_is_worked_in_by_two_threads() {
         let items: Vec<RelPath> = (0..90).map(|i| path(&format!("d{}/f{i}", i % 7))).collect();
-        let parts = by_folder(&items, RelPath::clone, 3);
-        let mut home = HashMap::new();
-        for (part, indices) in parts.iter().enumerate() {
-            assert!(indices.len() >= 20, "{parts:?}");
-            for index in indices {
-                assert_eq!(*home.entry(items[*index].parent()).or_insert(part), part);
-            }
+        let folders = by_folder(&items, RelPath::clone);
+        assert_eq!((folders.len(), folders.concat().len()), (7, items.len()));
+        for folder in folders {
+            let home = items[folder[0]].parent();
+            assert!(folder.iter().all(|i| items[*i].parent() == home), "{folder:?}");
         }
-        assert_eq!(parts.concat().len(), items.len());
+        let names = |kept: &mut Vec<RelPath>, item: &RelPath| {
+            kept.push(item.parent().expect("has one"));
+            (thread::current().id(), kept.clone())
+        };
+        let mut home = HashMap::new();
+        for (thread, kept) in each(&items, RelPath::clone, names) {
+            let folder = kept.last().expect("one at least").clone();
+            assert_eq!(*home.entry(folder).or_insert(thread), thread);
+        }
     }
 
     #[test]
     fn results_come_in_the_order_of_the_items() {
         let items: Vec<RelPath> = (0..200).map(|i| path(&format!("d{}/f{i}", i % 5))).collect();
-        assert_eq!(each(&items, RelPath::clone, RelPath::clone), items);
+        let work = |_: &mut (), path: &RelPath| path.clone();
+        assert_eq!(each(&items, RelPath::clone, work), items);
     }
 }

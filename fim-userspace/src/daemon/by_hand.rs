@@ -1,6 +1,6 @@
 //! The reconciler's turn with what a person asked for.
 
-use crate::control::Answer;
+use crate::control::{Act, Answer};
 use crate::core::correlate::Look;
 use crate::core::witness::Deeds;
 
@@ -20,6 +20,11 @@ impl Reconciler {
                 "the database cannot be written at present, so nothing can be decided; see `fim status`";
             return tell(Answer::Failed { sentence: sentence.into() });
         }
+        if let Act::Prune { max_age: Some(_), .. } = &job.act
+            && let Some(sentence) = self.ages_mean_nothing()
+        {
+            return tell(Answer::Failed { sentence });
+        }
         let mut desk = Desk {
             store: &mut self.store,
             vault: &self.vault,
@@ -29,10 +34,18 @@ impl Reconciler {
             sight: Some(&self.sight),
             records: Vec::new(),
             looks: Vec::new(),
+            unrecorded: Vec::new(),
+            unreleased: Vec::new(),
         };
         hands::carry_out(&mut desk, &job.act, &job.person, &mut tell);
-        let Desk { records, looks, .. } = desk;
+        let Desk { records, looks, unrecorded, unreleased, .. } = desk;
         self.journal.wrote(&records);
+        unrecorded.into_iter().for_each(|entry| self.journal.add(entry));
+        self.unreleased.extend(unreleased);
+        self.write();
+        if let Act::Prune { .. } = &job.act {
+            self.look_for_room_now();
+        }
         let now = boottime_ns();
         for (watch, path, directory) in looks {
             self.look_again(Look::new(watch, path, now), directory);

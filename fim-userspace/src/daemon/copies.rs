@@ -18,6 +18,8 @@ use super::watch::Watch;
 #[derive(Default)]
 pub struct LeftAlone(HashSet<(WatchId, RelPath)>);
 
+/// Bytes of the largest file that is copied: meanwhile nothing can be put right.
+const LARGEST: u64 = 256 << 20;
 /// Paths that are remembered at a time; more than can be muted.
 const LEFT_ALONE: usize = 4096;
 
@@ -42,6 +44,7 @@ impl Reconciler {
         let Some(after) = change.after.as_ref().filter(|_| act.plan.steps.is_empty()) else { return false };
         let new = after.entry.kind == FileType::Regular
             && after.entry.sha256.is_some()
+            && after.entry.size <= LARGEST
             && after.entry.sha256 != change.before.as_ref().and_then(|before| before.sha256);
         if !new
             || !act.policy.keeps(after.entry.size)

@@ -4,9 +4,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Descriptors for everything but responses: sensors, database, sinks, scans.
 const RESERVED: u64 = 256;
-/// Descriptors that a step holds until it is secured: its folder, the new file, what was there.
-const EACH: u64 = 3;
-const MOST: u64 = 4096;
+/// Descriptors that a step holds at most until it is secured: its folder, the new file, what was there. Of many in one folder
+/// each holds but the last.
+pub const EACH: usize = 3;
+/// What waits takes memory as well.
+const MOST: u64 = 16_384;
 
 /// Takes all that the administrator allows.
 pub fn raise_descriptors() {
@@ -17,8 +19,8 @@ pub fn raise_descriptors() {
     }
 }
 
-/// Steps whose rest may wait at the same time.
-pub fn steps_at_once() -> usize {
+/// Descriptors that steps whose rest waits may hold together.
+pub fn for_steps() -> usize {
     let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    (soft.saturating_sub(RESERVED) / EACH).clamp(16, MOST) as usize
+    soft.saturating_sub(RESERVED).clamp(16 * EACH as u64, MOST) as usize
 }

@@ -73,7 +73,7 @@ impl Examiner<'_> {
         Ok(round)
     }
 
-    /// Reads the files that somebody reported on, when there are many.
+    /// Reads the files that somebody reported on.
     fn read_at_once(&self, queue: &BTreeMap<RelPath, Look>, round: &mut Round) {
         let policy = &self.watch.policy;
         let plain = |look: &&Look| {
@@ -84,9 +84,7 @@ impl Examiner<'_> {
                 && !policy.exclude.excludes(&look.path, false)
         };
         let paths: Vec<RelPath> = queue.values().filter(plain).map(|look| look.path.clone()).collect();
-        if paths.len() >= apart::WORTHWHILE {
-            round.read = apart::read(self.watch, &paths);
-        }
+        round.read = apart::read(self.watch, &paths);
     }
 
     /// Takes the look for `path` wherever it waits.
@@ -182,7 +180,11 @@ impl Examiner<'_> {
         if look.path.name().is_some_and(is_in_flight) || !round.seen.insert(look.path.clone()) {
             return Ok(());
         }
-        let Some(look) = self.unless_hidden(look, queue, round) else { return Ok(()) };
+        let read = round.read.remove(&look.path);
+        // Its folder is there, with nothing mounted over it.
+        let in_its_folder = read.is_some();
+        let look = if in_its_folder { Some(look) } else { self.unless_hidden(look, queue, round) };
+        let Some(look) = look else { return Ok(()) };
         let approved = self.store.baseline_get(self.watch.path(), &look.path)?;
         let is_dir = |found: &Found| found.entry.kind == FileType::Directory;
         // What was approved decides: a folder in a file's place does not hide behind a pattern for folders.
@@ -191,7 +193,7 @@ impl Examiner<'_> {
             return Ok(());
         }
         let known = approved.as_ref().filter(|_| !is_reported(&look));
-        let now = match round.read.remove(&look.path) {
+        let now = match read {
             Some(read) => Ok(Some(read)),
             None => inspect::inspect(&self.watch.root, &look.path, known),
         };
@@ -228,7 +230,7 @@ impl Examiner<'_> {
                         look.absorb(own);
                     }
                 }
-                if change.before.is_some() {
+                if change.before.is_some() && !in_its_folder {
                     self.ancestors(&look, queue, round)?;
                 }
                 round.findings.push(Finding { look, change });

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::control::Pruned;
 use crate::core::event::{Event, Record};
 use crate::core::retention::{Candidate, Decision, Hold, Rules, decide};
 use crate::core::size::show;
@@ -103,6 +104,32 @@ pub fn carry_out(
         }
     }
     Ok(report)
+}
+
+impl Report {
+    pub fn told(&self) -> Pruned {
+        Pruned {
+            removed: self.removed as u64,
+            failed: self.failed.clone(),
+            seq: self.record.as_ref().map(|record| record.seq),
+            ..told(&self.decision)
+        }
+    }
+}
+
+/// What is decided and not done.
+pub fn told(decision: &Decision) -> Pruned {
+    Pruned {
+        removed: 0,
+        by_age: decision.by_age as u64,
+        freed: decision.before - decision.after,
+        left: decision.after,
+        baseline: decision.baseline,
+        over: decision.over,
+        failed: Vec::new(),
+        seq: None,
+        sentence: sentence(decision),
+    }
 }
 
 /// What goes, and what is still too much, in one sentence.

@@ -14,7 +14,7 @@ use crate::core::repetition::Repetition;
 use crate::respond::{Pending, Responder};
 use crate::store::seal;
 use crate::store::vault::Vault;
-use crate::store::{Intent, Store, StoreError, Upkeep};
+use crate::store::{Planned, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
 use super::clock::boottime_ns;
@@ -111,10 +111,7 @@ impl Reconciler {
             }
             std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
             self.turn();
-            // As long as more is known to be wrong, putting it right comes first.
-            if signals.is_empty() || self.begun.is_full() {
-                self.conclude();
-            }
+            self.conclude_due(signals.is_empty());
             self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
             self.housekeeping();
         }
@@ -149,6 +146,7 @@ impl Reconciler {
         let own = self.journal.retry_at().into_iter().chain(self.standing.next_due());
         let own = own.chain(self.repetition.next_end());
         let kept = Some(self.keeper.due()).filter(|_| self.journal.healthy());
+        let own = own.chain(self.begun.due_ns());
         let next = intervals.chain(kept).chain(rescans).chain(report).chain(due).chain(own).min();
         next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
     }
@@ -364,9 +362,7 @@ impl Reconciler {
                 self.rescans.push((id, retry, true));
                 return false;
             }
-            if self.begun.is_full() {
-                self.conclude();
-            }
+            self.conclude_due(false);
             self.write();
         }
         true
@@ -418,7 +414,7 @@ impl Reconciler {
         self.admit(watch, &mut acts);
         self.mark_copies(watch, &mut acts);
         self.announce_intents(watch, &mut acts)?;
-        let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts);
+        let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts, self.begun.room());
         self.after_storing(watch);
         let now = boottime_ns();
         for act in acts.iter().filter(|act| !act.done.is_empty()) {
@@ -452,15 +448,11 @@ impl Reconciler {
         if acting.is_empty() {
             return Ok(());
         }
-        let intents: Vec<Intent> = acting
+        let planned: Vec<Planned<'_>> = acting
             .iter()
-            .map(|act| Intent {
-                watch: watch.path().to_path_buf(),
-                path: act.finding.change.path.clone(),
-                event: act.event.clone(),
-            })
+            .map(|act| Planned { watch: watch.path(), path: &act.finding.change.path, event: &act.event })
             .collect();
-        let ids = self.store.intents_begin(&intents)?;
+        let ids = self.store.intents_begin(planned)?;
         acting.into_iter().zip(ids).for_each(|(act, id)| act.intent = Some(id));
         Ok(())
     }

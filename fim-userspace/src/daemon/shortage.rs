@@ -17,7 +17,7 @@ use crate::core::path::display;
 use crate::core::plan::{Step, Unable};
 use crate::core::policy::Severity;
 use crate::core::size::show;
-use crate::store::vault::Vault;
+use crate::store::vault::{Vault, occupies};
 
 use super::act::{Act, unable};
 use super::clock::{boottime_ns, realtime_ns};
@@ -151,6 +151,13 @@ impl Reconciler {
 
     /// Holds the plans against the room in the vault; those without are told of instead of carried out.
     pub(super) fn admit(&mut self, watch: &Watch, acts: &mut [Act]) {
+        let all: u64 = acts.iter().flat_map(|act| &act.plan.steps).map(takes_at_most).sum();
+        if all == 0 || self.lack_of(self.begun.owed() + all).is_none() {
+            self.vault.take_refused();
+            return;
+        }
+        // What waits is stored first, so that no more is counted than it takes.
+        self.conclude();
         let (mut reserved, mut tried) = (0, false);
         for act in acts {
             let need: u64 = act.plan.steps.iter().map(|step| need(&self.vault, step)).sum();
@@ -359,20 +366,31 @@ impl Reconciler {
     /// The age limit, unless the clock was set forward: then everything seems old.
     fn trusted_age(&mut self) -> Option<Duration> {
         let age = self.standing.retention.max_age?;
-        let jump = offset_ns().saturating_sub(self.standing.clock_offset_ns);
-        if jump < JUMP_NS {
-            return Some(age);
-        }
+        let Some(message) = self.ages_mean_nothing() else { return Some(age) };
         if !self.standing.jump_told {
             self.standing.jump_told = true;
-            let message = format!(
-                "the clock was set forward by {} minutes; nothing is removed from the vault for its age until fim is \
-                 restarted with the right time",
-                jump / 60_000_000_000
-            );
             self.tell_of_vault(None, Severity::High, message);
         }
         None
+    }
+
+    /// Why nothing is too old at present, whatever the clock says.
+    pub(super) fn ages_mean_nothing(&self) -> Option<String> {
+        let jump = offset_ns().saturating_sub(self.standing.clock_offset_ns);
+        (jump >= JUMP_NS).then(|| {
+            format!(
+                "the clock was set forward by {} minutes; nothing is removed from the vault for its age until fim is \
+                 restarted with the right time",
+                jump / 60_000_000_000
+            )
+        })
+    }
+
+    /// Somebody made room.
+    pub(super) fn look_for_room_now(&mut self) {
+        let now = boottime_ns();
+        self.standing.short.values_mut().for_each(|short| short.retry_ns = now);
+        self.standing.least = None;
     }
 
     fn tell_of_vault(&mut self, watch: Option<&Watch>, severity: Severity, message: String) {
@@ -390,17 +408,24 @@ impl Reconciler {
 
 /// Bytes that a step may have to put into the vault.
 fn need(vault: &Arc<Vault>, step: &Step) -> u64 {
-    let of = |found: &Found| match (found.entry.kind, found.entry.sha256) {
-        (FileType::Regular, Some(digest)) if vault.contains(&digest) => 0,
-        (FileType::Regular, _) => found.entry.size.max(1),
-        _ => 0,
-    };
+    let found = taken_out(step).and_then(|found| found.entry.sha256);
+    if found.is_some_and(|digest| vault.contains(&digest)) { 0 } else { takes_at_most(step) }
+}
+
+/// As [`need`], should none of it be in the vault yet; in blocks, as the vault counts.
+pub(super) fn takes_at_most(step: &Step) -> u64 {
+    let regular = taken_out(step).filter(|found| found.entry.kind == FileType::Regular);
+    regular.map_or(0, |found| occupies(found.entry.size.max(1)))
+}
+
+/// What a step takes out of its place.
+fn taken_out(step: &Step) -> Option<&Found> {
     match step {
-        Step::Replace { expected: Some(found), .. }
-        | Step::Reattribute { expected: found, .. }
-        | Step::Quarantine { expected: found, .. }
-        | Step::Delete { expected: found, .. } => of(found),
-        Step::Replace { expected: None, .. } | Step::MoveBack { .. } => 0,
+        Step::Replace { expected, .. } => expected.as_ref(),
+        Step::Reattribute { expected, .. }
+        | Step::Quarantine { expected, .. }
+        | Step::Delete { expected, .. } => Some(expected),
+        Step::MoveBack { .. } => None,
     }
 }
 

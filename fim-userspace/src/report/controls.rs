@@ -92,7 +92,7 @@ impl Facts<'_> {
             _ => Standing::Partly,
         };
         let alerting = match routes {
-            0 => "no alert route is configured, so personnel is told by the journal only".to_owned(),
+            0 => "no alert route is at work, so personnel is told by the journal only".to_owned(),
             n => format!("{n} alert route(s) tell personnel"),
         };
         Control {
@@ -152,9 +152,12 @@ impl Facts<'_> {
     fn nist_response(&self) -> Control {
         let acts = self.config.watches.iter().filter(|watch| {
             let policy = &watch.policy.base;
-            policy.on_modified == OnAltered::Restore || policy.on_created != OnCreated::Alert
+            !policy.dry_run
+                && (policy.on_modified == OnAltered::Restore || policy.on_created != OnCreated::Alert)
         });
         let acting = acts.count();
+        let dry = self.config.watches.iter().filter(|watch| watch.policy.base.dry_run).count();
+        let dry = if dry > 0 { format!(" ({dry} in a dry run)") } else { String::new() };
         let standing = match acting {
             0 => Standing::Missing,
             n if n < self.watches() => Standing::Partly,
@@ -167,7 +170,7 @@ impl Facts<'_> {
             asks: "Automated response to integrity violations.",
             standing,
             because: format!(
-                "{acting} of {} watch(es) undo changes; {} restored, {} quarantined, {} failed in the period",
+                "{acting} of {} watch(es) undo changes{dry}; {} restored, {} quarantined, {} failed in the period",
                 self.watches(),
                 counts.restored,
                 counts.quarantined + counts.deleted,

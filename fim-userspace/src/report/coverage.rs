@@ -35,6 +35,8 @@ pub struct WatchCoverage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Run {
     pub from: String,
+    /// It began at some time before: the record of that was removed with older ones.
+    pub began_before: bool,
     /// `None` while it goes on.
     pub until: Option<String>,
     /// It ended without saying so: killed, or the power went.
@@ -53,6 +55,8 @@ pub struct Gap {
 /// What the ledger says about the watching itself, record by record.
 #[derive(Debug, Default)]
 pub struct Watching {
+    /// When the first record was made that is left, if older ones were removed.
+    first: Option<String>,
     runs: Vec<Run>,
     gaps: Vec<Gap>,
     troubles: Vec<String>,
@@ -69,6 +73,17 @@ pub const KINDS: [EventKind; 5] = [
 ];
 
 impl Watching {
+    /// `first`: when the first record was made that is left, if older ones were removed.
+    pub fn since(first: Option<String>) -> Self {
+        Self { first, ..Self::default() }
+    }
+
+    /// The life that was under way when the ledger now begins.
+    fn before_all(&self) -> Option<Run> {
+        let from = self.first.clone().filter(|_| self.runs.is_empty())?;
+        Some(Run { from, began_before: true, until: None, cut_short: false })
+    }
+
     /// The daemon was alive when it made this record.
     pub fn seen(&mut self, record: &Record) {
         self.last = Some(record.event.time.clone());
@@ -83,9 +98,15 @@ impl Watching {
                 if let Some(open) = self.runs.last_mut().filter(|run| run.until.is_none()) {
                     (open.until, open.cut_short) = (self.last.clone(), true);
                 }
-                self.runs.push(Run { from: time.clone(), until: None, cut_short: false });
+                self.runs.push(Run {
+                    from: time.clone(),
+                    began_before: false,
+                    until: None,
+                    cut_short: false,
+                });
             }
             EventKind::Stopped => {
+                self.runs.extend(self.before_all());
                 if let Some(open) = self.runs.last_mut() {
                     open.until = Some(time.clone());
                 }
@@ -127,7 +148,9 @@ pub fn gather(
     }
     let taken = store.baseline_taken()?;
     let within = |time: &String| time.as_str() >= since && time.as_str() < until;
+    let going_on = watching.before_all();
     let mut runs = watching.runs;
+    runs.extend(going_on);
     runs.retain(|run| run.from.as_str() < until && run.until.as_deref().is_none_or(|end| end > since));
     let mut gaps = watching.gaps;
     gaps.retain(|gap| within(&gap.time));
@@ -166,8 +189,9 @@ fn response(policy: &PathPolicy) -> String {
         OnCreated::Quarantine => "quarantined",
         OnCreated::Delete => "deleted",
     };
+    let dry = if policy.dry_run { " (dry run)" } else { "" };
     format!(
-        "modified: {}; deleted: {}; attributes: {}; created: {created}",
+        "modified: {}; deleted: {}; attributes: {}; created: {created}{dry}",
         altered(policy.on_modified),
         altered(policy.on_deleted),
         altered(policy.on_attributes)

@@ -1,9 +1,10 @@
 //! The unauthorised changes as a table for other programs (RFC 4180).
 
-use std::io::{self, Write};
+use std::io::Write;
 
-use super::{Change, Report};
+use super::{Change, Period, each};
 use crate::core::event::Verdict;
+use crate::store::Store;
 
 /// A column's name and its value.
 type Column = (&'static str, fn(&Change) -> String);
@@ -39,15 +40,24 @@ const COLUMNS: [Column; 17] = [
     ("sha256_after", |c| or_nothing(&c.sha256_after)),
 ];
 
+/// All of them, as they are read from the ledger.
+///
 /// # Errors
-/// When `out` cannot be written.
-pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
+/// When the database cannot be read, or `out` not written.
+pub fn write(store: &Store, period: Period, out: impl Write) -> anyhow::Result<()> {
     let mut table = ::csv::Writer::from_writer(out);
     table.write_record(COLUMNS.map(|(name, _)| name))?;
-    for change in &report.changes.unauthorised {
-        table.write_record(COLUMNS.map(|(_, value)| harmless(value(change))))?;
-    }
-    table.flush()
+    let (since, until) = period.times();
+    each(store, &period.criteria(), |record| {
+        let (event, time) = (&record.event, &record.event.time);
+        let within = *time >= since && *time < until;
+        if within && event.kind.is_change() && event.verdict != Some(Verdict::Authorised) {
+            let change = Change::from(record);
+            table.write_record(COLUMNS.map(|(_, value)| harmless(value(&change))))?;
+        }
+        Ok::<(), anyhow::Error>(())
+    })?;
+    Ok(table.flush()?)
 }
 
 /// Spreadsheets take text that begins like this for a formula, and names of files are anybody's to choose.

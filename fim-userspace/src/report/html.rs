@@ -78,7 +78,7 @@ fn coverage(coverage: &Coverage) -> Markup {
                 tbody {
                     @for run in &coverage.runs {
                         tr {
-                            td { (moment(&run.from)) }
+                            td { (moment(&run.from)) @if run.began_before { " or before (older records were removed)" } }
                             td { (run.until.as_deref().map_or_else(|| "now".into(), moment)) }
                             td { @if run.cut_short { "without saying so" } @else if run.until.is_some() { "as told" } @else { "goes on" } }
                         }

@@ -27,11 +27,11 @@ use crate::store::{Store, StoreError};
 const PAGE: usize = 4_096;
 
 /// Calls `work` for every record that meets the criteria, oldest first.
-fn each(
+fn each<E: From<StoreError>>(
     store: &Store,
     criteria: &Criteria,
-    mut work: impl FnMut(&Record) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+    mut work: impl FnMut(&Record) -> Result<(), E>,
+) -> Result<(), E> {
     let mut found = store.find(criteria, usize::MAX)?;
     found.reverse();
     for page in found.chunks(PAGE) {
@@ -45,6 +45,22 @@ fn each(
 pub struct Period {
     pub since_ns: i64,
     pub until_ns: i64,
+}
+
+impl Period {
+    /// RFC 3339 in UTC, which sorts.
+    fn times(self) -> (String, String) {
+        (rfc3339(self.since_ns), rfc3339(self.until_ns))
+    }
+
+    /// What finds its records, and a few at its ends.
+    fn criteria(self) -> Criteria {
+        Criteria {
+            since_us: Some(self.since_ns.div_euclid(1_000)),
+            until_us: Some(self.until_ns.div_euclid(1_000)),
+            ..Criteria::default()
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -78,22 +94,22 @@ impl Report {
     /// # Errors
     /// When the database cannot be read.
     pub fn gather(store: &Store, config: &Config, period: Period, now_ns: i64) -> Result<Self, StoreError> {
-        let (since, until) = (rfc3339(period.since_ns), rfc3339(period.until_ns));
+        let (since, until) = period.times();
         let mut changes = Tally::default();
-        let of_period = Criteria {
-            since_us: Some(period.since_ns.div_euclid(1_000)),
-            until_us: Some(period.until_ns.div_euclid(1_000)),
-            ..Criteria::default()
-        };
-        each(store, &of_period, |record| {
+        each(store, &period.criteria(), |record| {
             if record.event.time >= since && record.event.time < until {
                 changes.take(record);
             }
-            Ok(())
+            Ok::<(), StoreError>(())
         })?;
         changes.finish();
         // What began before the period may reach into it.
-        let mut watching = coverage::Watching::default();
+        let verified = store.verify_chain()?;
+        let first = match verified.pruned {
+            0 => None,
+            pruned => store.ledger_after(pruned, 1)?.pop().map(|record| record.event.time),
+        };
+        let mut watching = coverage::Watching::since(first);
         let of_watching = Criteria { kinds: coverage::KINDS.to_vec(), ..Criteria::default() };
         each(store, &of_watching, |record| {
             if record.event.kind == EventKind::Started {
@@ -102,10 +118,9 @@ impl Report {
                 before.iter().for_each(|record| watching.seen(record));
             }
             watching.take(record);
-            Ok(())
+            Ok::<(), StoreError>(())
         })?;
         let coverage = coverage::gather(store, config, watching, (&since, &until))?;
-        let verified = store.verify_chain()?;
         let chain = Chain {
             sound: verified.sound,
             head: crate::core::entry::Digest(verified.head.hash).to_string(),

@@ -99,8 +99,8 @@ fn a_life_that_ended_without_a_word_ends_with_its_last_record() {
     assert_eq!(
         coverage.runs,
         [
-            Run { from: time(0), until: Some(time(10)), cut_short: true },
-            Run { from: time(20), until: Some(time(40)), cut_short: false },
+            Run { from: time(0), began_before: false, until: Some(time(10)), cut_short: true },
+            Run { from: time(20), began_before: false, until: Some(time(40)), cut_short: false },
         ]
     );
     assert!((coverage.watched - 0.5).abs() < 1e-9, "30 of 60 minutes: {}", coverage.watched);
@@ -158,9 +158,8 @@ fn the_page_holds_nothing_that_runs_or_is_loaded() {
 #[test]
 fn no_cell_of_the_table_is_a_formula() {
     let (_dir, store) = hostile();
-    let report = Report::gather(&store, &config(""), period(), period().until_ns).expect("gathered");
     let mut out = Vec::new();
-    csv::write(&report, &mut out).expect("written");
+    csv::write(&store, period(), &mut out).expect("written");
     let mut table = ::csv::Reader::from_reader(out.as_slice());
     let rows: Vec<::csv::StringRecord> = table.records().collect::<Result<_, _>>().expect("a table");
     assert_eq!((rows.len(), &rows[0][0], &rows[1][14]), (2, "2", "'=1+1"));
@@ -180,4 +179,59 @@ fn requirements_are_not_claimed_without_evidence() {
     assert_eq!(standing("", "11.5.2"), Standing::Missing, "nobody is told, and it watched half of the day");
     let route = "[[alert]]\ntype = \"webhook\"\nurl = \"https://hooks.example.org/fim\"\n";
     assert_eq!(standing(route, "11.5.2"), Standing::Partly);
+}
+
+#[test]
+fn a_dry_run_is_no_evidence() {
+    let (_dir, store) = hostile();
+    let gather =
+        |extra: &str| Report::gather(&store, &config(extra), period(), period().until_ns).expect("gathered");
+    let control = |report: &Report, id: &str| {
+        report.controls.iter().find(|c| c.id == id).map(|c| (c.standing, c.because.clone())).expect("listed")
+    };
+    let report = gather("dry_run = true\n");
+    let (standing, because) = control(&report, "SI-7(5)");
+    assert_eq!(standing, Standing::Missing, "{because}");
+    assert!(because.contains("0 of 1 watch(es) undo changes") && because.contains("dry run"), "{because}");
+    assert!(report.coverage.watches[0].response.ends_with("(dry run)"), "{:?}", report.coverage.watches);
+}
+
+/// A ledger of an hour whose beginning was removed, up to the record `pruned`.
+fn pruned(kinds: &[(u32, EventKind)], pruned: u64) -> Report {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut store = Store::open(&dir.path().join("state")).expect("opens");
+    let events: Vec<Event> = kinds.iter().map(|(minute, kind)| record(1, *minute, *kind).event).collect();
+    store.append(&events, &[]).expect("appended");
+    let limits = crate::store::Retention { max_age: Some(std::time::Duration::from_secs(1)), max_size: None };
+    let now = "2026-11-22T11:00:00Z".parse::<jiff::Timestamp>().expect("a time").as_microsecond();
+    let mut pruning = store.pruning(limits, now).expect("looked").expect("old ones");
+    let rows = rusqlite::Connection::open(dir.path().join("state/fim.db")).expect("opens");
+    pruning.head.seq = pruned;
+    pruning.head.hash = rows
+        .query_row("SELECT hash FROM ledger WHERE seq = ?1", [pruned.cast_signed()], |row| row.get(0))
+        .expect("there");
+    let tell = |message| {
+        let mut event = Event::about_fim(EventKind::Purged, "h", "lsm", 0, message);
+        event.time = "2026-11-22T10:50:00.000000Z".into();
+        event
+    };
+    store.prune(&pruning, "2026-11-22T10:50:00Z", tell).expect("noted");
+    store.prune_some(0, 1_000).expect("removed");
+    let ns = |text: &str| text.parse::<jiff::Timestamp>().expect("a time").as_nanosecond() as i64;
+    let period = Period { since_ns: ns("2026-11-22T10:00:00Z"), until_ns: ns("2026-11-22T11:00:00Z") };
+    Report::gather(&store, &config(""), period, period.until_ns).expect("gathered")
+}
+
+#[test]
+fn a_daemon_whose_beginning_was_removed_from_the_ledger_watched_all_the_same() {
+    use EventKind::{Modified, Started, Stopped};
+    let goes_on = pruned(&[(0, Started), (10, Modified), (30, Modified), (40, Modified)], 2);
+    assert!((goes_on.coverage.watched - 0.5).abs() < 1e-9, "from 10:30 on: {:?}", goes_on.coverage);
+    let ended = pruned(&[(0, Started), (10, Modified), (30, Modified), (45, Stopped)], 2);
+    assert!((ended.coverage.watched - 0.25).abs() < 1e-9, "from 10:30 to 10:45: {:?}", ended.coverage);
+    let page = html::page(&ended);
+    assert!(page.contains("or before (older records were removed)"), "{page}");
+    let known = pruned(&[(0, Started), (10, Stopped), (30, Started), (45, Stopped)], 2);
+    assert!((known.coverage.watched - 0.25).abs() < 1e-9, "{:?}", known.coverage);
+    assert!(!html::page(&known).contains("or before"));
 }

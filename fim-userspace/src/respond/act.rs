@@ -8,7 +8,8 @@ use std::time::Instant;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::evidence::{look, remove};
+use super::evidence::{id_under, look, remove};
+use super::folder::Folder;
 use super::object::{Built, Id};
 use super::pending::{Aside, Pending};
 use super::{Evidence, flags};
@@ -19,7 +20,7 @@ use crate::tree::attributes::{self, NotApplied};
 use crate::tree::flags as tree_flags;
 use crate::tree::inspect::inspect_fd;
 use crate::tree::private::PrivateName;
-use crate::tree::root::{Root, is_absent, reopen};
+use crate::tree::root::{Root, reopen};
 
 #[derive(Debug)]
 pub enum Failure {
@@ -84,7 +85,7 @@ pub struct Ended {
 
 pub struct Act<'a> {
     vault: &'a Vault,
-    dir: OwnedFd,
+    folder: Folder,
     pub name: Vec<u8>,
     pub path: &'a RelPath,
     pub evidence: Vec<Evidence>,
@@ -93,54 +94,55 @@ pub struct Act<'a> {
     /// A new file in its place, not durable yet.
     pub fresh: Option<OwnedFd>,
     pub asides: Vec<Aside>,
+    /// Has the approved content, which the vault has not.
+    pub standing: Option<OwnedFd>,
     /// How it was done, where not in the usual way.
     pub method: Option<&'static str>,
-    // Declared after `dir`, and restored when the step has ended, however it ended.
-    _unlocked: Option<flags::Unlocked>,
 }
 
 impl<'a> Act<'a> {
-    pub fn begin(vault: &'a Vault, root: &Root, path: &'a RelPath) -> Result<Self, Failure> {
-        if path.is_root() {
+    /// `folder`: the one of the step before; taken if it is this one's as well.
+    pub fn begin(
+        vault: &'a Vault,
+        root: &Root,
+        path: &'a RelPath,
+        folder: &mut Option<Folder>,
+    ) -> Result<Self, Failure> {
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Err(Failure::Other(
                 "it is the watched folder itself, which fim neither replaces nor removes; do that by hand"
                     .into(),
             ));
-        }
-        let (dir, name) = root.parent(path).map_err(|e| match is_absent(&e) {
-            true => Failure::ParentMissing,
-            false => Failure::io("opening its folder", e),
-        })?;
-        in_the_watch(root, dir.as_fd(), path)?;
-        let unlocked = flags::unlock_dir(dir.as_fd())
-            .map_err(|e| Failure::io("clearing the immutable flag of its folder", e))?;
+        };
         Ok(Self {
             vault,
-            dir,
-            name,
+            folder: Folder::of(root, parent, folder.take())?,
+            name: name.to_vec(),
             path,
             evidence: Vec::new(),
             righted: None,
             fresh: None,
             asides: Vec::new(),
+            standing: None,
             method: None,
-            _unlocked: unlocked,
         })
     }
 
-    pub fn end(self) -> Ended {
+    /// The folder is left to the next step.
+    pub fn end(self, folder: &mut Option<Folder>) -> Ended {
         let righted = self.righted.unwrap_or_else(Instant::now);
-        let pending = Pending::new(self.path, self.dir, self.fresh, self.asides);
+        let pending = Pending::new(self.path, self.folder.shared(), self.fresh, self.asides);
+        *folder = self.folder.for_the_next();
         Ended { evidence: self.evidence, righted, method: self.method, pending }
     }
 
     /// Whether the folder has no name any more (inode(7): `st_nlink` 0).
     pub fn folder_is_gone(&self) -> bool {
-        rustix::fs::fstat(&self.dir).is_ok_and(|stat| stat.st_nlink == 0)
+        rustix::fs::fstat(self.dir()).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     pub fn dir(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+        self.folder.fd()
     }
 
     pub fn vault(&self) -> &'a Vault {
@@ -152,13 +154,12 @@ impl<'a> Act<'a> {
     }
 
     pub fn id_of(&self, name: &[u8]) -> Result<Option<Id>, Failure> {
-        Ok(self.look(name)?.map(|(_, id)| id))
+        id_under(self.dir(), name)
     }
 
     /// Puts the approved version in the place of what is there.
     pub fn replace(&mut self, approved: &Entry, expected: Option<&Found>) -> Result<(), Failure> {
-        let name = self.name.clone();
-        if self.id_of(&name)? != expected.map(Id::expected) {
+        if self.id_of(&self.name)? != expected.map(Id::expected) {
             return Err(Failure::Moved);
         }
         if let Some(found) = expected {
@@ -203,19 +204,29 @@ impl<'a> Act<'a> {
 
     /// Puts the attributes back on the file that is there.
     ///
-    /// Not on a file that is to be set-id or to have capabilities, as long as the vault can give one: somebody may
-    /// hold it open and alter its content in the very moment it gets its privileges back. Nor on one with other names: it
-    /// may be somebody else's, linked into the place of the approved one.
+    /// Not on a file that is to be set-id or to have capabilities: somebody may hold it open and alter its content in the
+    /// very moment it gets its privileges back. Nor on one with other names: it may be somebody else's, linked into the
+    /// place of the approved one. These get a new file.
     pub fn reattribute(&mut self, approved: &Entry, expected: &Found) -> Result<(), Failure> {
-        let can_be_made = match approved.kind {
-            FileType::Regular => approved.sha256.is_some_and(|d| self.vault.contains(&d)),
-            // A folder has no other names, and a socket cannot be made.
-            FileType::Directory | FileType::Socket => false,
-            _ => true,
-        };
         let privileged = approved.kind == FileType::Regular && is_privileged(approved);
         let anew = tree_flags::need_a_new_file(approved, &expected.entry);
-        if can_be_made && (privileged || anew || expected.identity.nlink > 1) {
+        let linked = approved.kind != FileType::Directory && expected.identity.nlink > 1;
+        if approved.kind == FileType::Socket && linked {
+            return Err(Failure::Other(
+                "it has other names and may be somebody else's socket, linked there; remove it, and start the program that \
+                 listens on the approved one"
+                    .into(),
+            ));
+        }
+        if (privileged && approved.sha256.is_some()) || anew || linked {
+            if approved.kind == FileType::Regular && !approved.sha256.is_some_and(|d| self.vault.contains(&d))
+            {
+                let (fd, id) = self.look(&self.name)?.ok_or(Failure::Moved)?;
+                if id != Id::expected(expected) {
+                    return Err(Failure::Moved);
+                }
+                self.standing = Some(fd);
+            }
             return self.replace(approved, Some(expected));
         }
         let (fd, _) = self.look(&self.name)?.ok_or(Failure::Moved)?;
@@ -264,11 +275,15 @@ pub fn in_the_watch(root: &Root, dir: BorrowedFd<'_>, path: &RelPath) -> Result<
     let folder = path.parent().unwrap_or_else(RelPath::root);
     match root.owns(dir, &folder).map_err(|e| Failure::io("looking at what is mounted", e))? {
         true => Ok(()),
-        false => Err(Failure::Other(
-            "something is mounted over a folder above it, and fim alters nothing in that; look at it with findmnt, and unmount it"
-                .into(),
-        )),
+        false => Err(mounted_above()),
     }
+}
+
+pub fn mounted_above() -> Failure {
+    Failure::Other(
+        "something is mounted over a folder above it, and fim alters nothing in that; look at it with findmnt, and unmount it"
+            .into(),
+    )
 }
 
 /// Something that was mounted since is no change of the file below it: it is neither altered nor removed.

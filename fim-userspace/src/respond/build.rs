@@ -5,14 +5,16 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType as Kind, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType as Kind, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 
 use super::act::{Act, Failure};
 use super::object::{Built, Id};
-use crate::core::entry::{Entry, FileType};
+use crate::core::entry::{Digest, Entry, FileType};
 use crate::tree::attributes::{self, NotApplied};
 use crate::tree::flags;
+use crate::tree::hash::copy_at_most;
+use crate::tree::inspect::open_content;
 use crate::tree::private::PrivateName;
 use crate::tree::root::{open_name, proc_path, reopen};
 
@@ -90,16 +92,18 @@ impl Act<'_> {
         let fill = || -> Result<(OwnedFd, Id, Result<(), NotApplied>), Failure> {
             let prepared = flags::prepare(fd.as_fd(), approved);
             let mut out = Sparse::new(fd.into());
-            self.vault().copy_to(&digest, &mut out).map_err(Failure::Vault)?;
+            self.content_of(approved, &digest, &mut out)?;
             let file = out.finish().map_err(|e| Failure::io("writing the approved version", e))?;
-            attributes::apply(file.as_fd(), approved).map_err(Failure::attribute)?;
+            let id = dress_fresh(&file, approved).map_err(Failure::attribute)?;
             let flagged = prepared.and_then(|()| flags::apply_harmless(file.as_fd(), approved));
+            if approved.mode & 0o111 == 0 {
+                return Ok((file.into(), id, flagged));
+            }
             // A program cannot be executed while a descriptor for writing is open on it (ETXTBSY).
             let path_only = OFlags::PATH | OFlags::CLOEXEC;
             let fd = rustix::fs::open(proc_path(file.as_fd()), path_only, Mode::empty())
                 .map_err(|e| Failure::io("opening the new version", e))?;
-            let stat = rustix::fs::fstat(&fd).map_err(|e| Failure::io("fstat", e))?;
-            Ok((fd, Id::of(&stat), flagged))
+            Ok((fd, id, flagged))
         };
         match fill() {
             Ok((fd, id, flagged)) => Ok(Built { name: Arc::new(name), id, held: fd, flagged }),
@@ -108,6 +112,54 @@ impl Act<'_> {
                 let _ = rustix::fs::unlinkat(self.dir(), name.bytes(), AtFlags::empty());
                 Err(failure)
             }
+        }
+    }
+}
+
+/// Puts the approved attributes on a file that was just made, and is open for writing. Most have nothing but owner, mode
+/// and time; what a folder's default ACL or a security module has given the file is left to [`attributes::apply`].
+fn dress_fresh(file: &File, approved: &Entry) -> Result<Id, NotApplied> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        |e: Errno| NotApplied { what, source: e.into() }
+    };
+    let now = rustix::fs::fstat(file).map_err(failed("its attributes"))?;
+    let bare = approved.xattrs.0.is_empty()
+        && approved.mode & 0o7000 == 0
+        && matches!(rustix::fs::flistxattr(file, &mut [0u8; 0][..]), Ok(0) | Err(Errno::NOTSUP));
+    if !bare {
+        attributes::apply(file.as_fd(), approved)?;
+        return Ok(Id::of(&now));
+    }
+    if (now.st_uid, now.st_gid) != (approved.uid, approved.gid) {
+        let (uid, gid) = (Uid::from_raw(approved.uid), Gid::from_raw(approved.gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(failed("owner and group"))?;
+    }
+    if now.st_mode & 0o7777 != approved.mode {
+        let mode = Mode::from_raw_mode(approved.mode);
+        rustix::fs::fchmod(file, mode).map_err(failed("mode"))?;
+    }
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec {
+            tv_sec: approved.mtime_ns.div_euclid(1_000_000_000),
+            tv_nsec: approved.mtime_ns.rem_euclid(1_000_000_000),
+        },
+    };
+    rustix::fs::futimens(file, &times).map_err(failed("modification time"))?;
+    Ok(Id::of(&now))
+}
+
+impl Act<'_> {
+    /// From the vault; or, where that holds none, from the file whose attributes alone are wrong.
+    fn content_of(&self, approved: &Entry, digest: &Digest, out: &mut Sparse) -> Result<(), Failure> {
+        let Some(standing) = &self.standing else {
+            return self.vault().copy_to(digest, out).map(drop).map_err(Failure::Vault);
+        };
+        let copied = open_content(standing.as_fd()).and_then(|file| copy_at_most(file, approved.size, out));
+        match copied.map_err(|e| Failure::io("copying what is there", e))? {
+            Some(now) if now == *digest => Ok(()),
+            _ => Err(Failure::Moved),
         }
     }
 }
@@ -139,6 +191,7 @@ fn may_be_ours(stat: &Stat, kind: FileType) -> bool {
 struct Sparse {
     file: File,
     length: u64,
+    ends_in_hole: bool,
 }
 
 /// Block size of nearly all file systems.
@@ -146,12 +199,14 @@ const BLOCK: usize = 4096;
 
 impl Sparse {
     fn new(file: File) -> Self {
-        Self { file, length: 0 }
+        Self { file, length: 0, ends_in_hole: false }
     }
 
     /// A hole at the end exists only once the length is set.
     fn finish(self) -> io::Result<File> {
-        self.file.set_len(self.length)?;
+        if self.ends_in_hole {
+            self.file.set_len(self.length)?;
+        }
         Ok(self.file)
     }
 }
@@ -167,6 +222,7 @@ impl Write for Sparse {
             while let Some(next) = blocks.next_if(|b| zero(b) == hole) {
                 end += next.len();
             }
+            self.ends_in_hole = hole;
             if hole {
                 self.file.seek(SeekFrom::Current((end - at) as i64))?;
             } else {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::Evidence;
 use super::act::Failure;
-use super::flags::insist;
+use super::flags::{insist, insist_on_removal};
 use super::object::Id;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
@@ -109,7 +109,7 @@ impl<'a> Keeper<'a> {
         };
         if id.kind() == FileType::Directory {
             let name = PrivateName::fresh();
-            insist(fd.as_fd(), || rustix::fs::renameat(dir, child, self.dir, name.bytes()))
+            insist(&[fd.as_fd()], || rustix::fs::renameat(dir, child, self.dir, name.bytes()))
                 .map_err(|e| Failure::io("emptying a folder", e))?;
             return Ok(Some(name));
         }
@@ -163,6 +163,19 @@ pub fn look(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<(OwnedFd, Id)>, F
     Ok(Some((fd, id)))
 }
 
+/// Which object a name of a folder stands for.
+pub fn id_under(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Id>, Failure> {
+    // What is no name of this folder is refused with the error that says so.
+    if RelPath::root().join(name).is_none() {
+        return Ok(look(dir, name)?.map(|(_, id)| id));
+    }
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+        Ok(stat) => Ok(Some(Id::of(&stat))),
+        Err(e) if is_absent(&e.into()) => Ok(None),
+        Err(e) => Err(Failure::io("looking at it", e)),
+    }
+}
+
 /// Removes a name if it still stands for that object.
 ///
 /// Between the check and the removal somebody who may write in the folder can put another file under the name. Who may
@@ -182,7 +195,7 @@ pub fn remove(dir: BorrowedFd<'_>, name: &[u8], id: Id) -> Result<(), Failure> {
         FileType::Directory => AtFlags::REMOVEDIR,
         _ => AtFlags::empty(),
     };
-    match insist(fd.as_fd(), || rustix::fs::unlinkat(dir, name, flags)) {
+    match insist_on_removal(fd.as_fd(), || rustix::fs::unlinkat(dir, name, flags)) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::NOTEMPTY | Errno::EXIST) => Err(Failure::NotEmpty),
         Err(e) => Err(Failure::io("removing what is in the vault now", e)),

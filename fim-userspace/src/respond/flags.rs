@@ -38,30 +38,79 @@ impl Drop for Unlocked {
     }
 }
 
-/// Clears the blocking flags of the object of an `O_PATH` descriptor; whether there were any. Only regular files and
+/// Clears the blocking flags of the object of an `O_PATH` descriptor; `None` where there were none. Only regular files and
 /// folders can be opened without running somebody's code, and only they can have such flags.
-pub fn clear(fd: BorrowedFd<'_>) -> bool {
-    let Ok(stat) = rustix::fs::fstat(fd) else {
-        return false;
-    };
+pub fn lift(fd: BorrowedFd<'_>) -> Option<Lifted> {
+    let stat = rustix::fs::fstat(fd).ok()?;
     if !matches!(attributes::file_type(&stat), FileType::Regular | FileType::Directory) {
-        return false;
+        return None;
     }
-    let cleared = || -> Option<()> {
-        let file = reopen(fd, OFlags::RDONLY).ok()?;
-        let flags = rustix::fs::ioctl_getflags(&file).ok()?;
-        if !flags.intersects(BLOCKING) {
-            return None;
-        }
-        rustix::fs::ioctl_setflags(file.as_fd(), flags - BLOCKING).ok()
-    };
-    cleared().is_some()
+    let file = reopen(fd, OFlags::RDONLY).ok()?;
+    let before = rustix::fs::ioctl_getflags(&file).ok()?;
+    if !before.intersects(BLOCKING) {
+        return None;
+    }
+    rustix::fs::ioctl_setflags(file.as_fd(), before - BLOCKING).ok()?;
+    Some(Lifted { file, before, own: 1 })
 }
 
-/// Runs `call`, and once more with the blocking flags of `fd` cleared if it was not permitted.
-pub fn insist<T>(fd: BorrowedFd<'_>, mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+/// As [`lift`], for good; whether there were any.
+pub fn clear(fd: BorrowedFd<'_>) -> bool {
+    let lifted = lift(fd);
+    let any = lifted.is_some();
+    if let Some(mut lifted) = lifted {
+        lifted.own = u64::MAX;
+    }
+    any
+}
+
+/// An object whose blocking flags are off. It gets them back when this goes, if it has other names than its one in the
+/// watch: those may be somebody else's.
+#[derive(Debug)]
+pub struct Lifted {
+    file: OwnedFd,
+    before: IFlags,
+    /// How many of its names are in the watch by then.
+    own: u64,
+}
+
+impl Drop for Lifted {
+    fn drop(&mut self) {
+        let directory = |stat: &rustix::fs::Stat| attributes::file_type(stat) == FileType::Directory;
+        let others = rustix::fs::fstat(&self.file).is_ok_and(|s| !directory(&s) && s.st_nlink > self.own);
+        if others && let Err(error) = rustix::fs::ioctl_setflags(&self.file, self.before) {
+            tracing::warn!(
+                %error,
+                "the immutable flag of a file with other names could not be set again; find it with `find -inum` and set \
+                 it with chattr"
+            );
+        }
+    }
+}
+
+/// Runs a renaming `call`, and once more with the blocking flags of `objects` off if it was not permitted.
+pub fn insist<T>(objects: &[BorrowedFd<'_>], mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     match call() {
-        Err(Errno::PERM) if clear(fd) => call(),
+        Err(Errno::PERM) => {
+            let lifted: Vec<Lifted> = objects.iter().filter_map(|fd| lift(*fd)).collect();
+            if lifted.is_empty() { Err(Errno::PERM) } else { call() }
+        }
+        other => other,
+    }
+}
+
+/// As [`insist`], for a `call` that removes the name in the watch.
+pub fn insist_on_removal<T>(
+    fd: BorrowedFd<'_>,
+    mut call: impl FnMut() -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    match call() {
+        Err(Errno::PERM) => {
+            let Some(mut lifted) = lift(fd) else { return Err(Errno::PERM) };
+            let done = call();
+            lifted.own = u64::from(done.is_err());
+            done
+        }
         other => other,
     }
 }

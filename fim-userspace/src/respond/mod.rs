@@ -8,6 +8,7 @@ mod act;
 mod build;
 mod evidence;
 mod flags;
+mod folder;
 mod in_place;
 mod move_back;
 mod object;
@@ -30,8 +31,9 @@ use crate::tree::private::{is_in_flight, is_private_name};
 use crate::tree::root::is_absent;
 use act::{Act, Ended, Failure};
 use evidence::Keeper;
+pub use folder::Folder;
 use object::Id;
-pub use pending::{Leftover, Pending};
+pub use pending::{Leftover, ONE_BY_ONE, Pending};
 
 /// What was taken out of its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,20 +102,26 @@ impl Responder {
     /// Carries out one step to its very end. It may be repeated after any error and after a crash at any point.
     pub fn carry_out(&self, root: &Root, step: &Step) -> Result<Outcome, ResponseError> {
         let mut pendings = Vec::new();
-        let outcome = self.begin(root, step, &mut pendings);
+        let outcome = self.begin(root, step, &mut None, &mut pendings);
         self.finish(root, outcome, pendings)
     }
 
     /// Makes the place right; what remains to be done is added to `pendings`, also when it fails. They are to be given to
-    /// [`secure`](Self::secure) and, once the evidence is recorded, to [`release`](Self::release).
+    /// [`secure`](Self::secure) and, once the evidence is recorded, to [`release`](Self::release). `folder` goes from step
+    /// to step, and saves opening it again.
     pub fn begin(
         &self,
         root: &Root,
         step: &Step,
+        folder: &mut Option<Folder>,
         pendings: &mut Vec<Pending>,
     ) -> Result<Outcome, ResponseError> {
+        if !matches!(step, Step::Replace { .. }) {
+            // Only many files that are put back one after the other are worth it.
+            *folder = None;
+        }
         let mut act = |path, response, work: &mut dyn FnMut(&mut Act<'_>) -> Result<(), Failure>| {
-            self.act(root, path, response, pendings, work)
+            self.act(root, path, response, (folder, pendings), work)
         };
         match step {
             Step::Replace { path, approved, expected } => {
@@ -211,8 +219,9 @@ impl Responder {
             return Ok(Vec::new());
         }
         let mut pendings = Vec::new();
+        let (folder, left) = (&mut None, &mut pendings);
         let outcome =
-            self.act(root, &path, Response::Quarantined, &mut pendings, &mut |act| act.clear_private(name));
+            self.act(root, &path, Response::Quarantined, (folder, left), &mut |act| act.clear_private(name));
         self.finish(root, outcome, pendings).map(|o| o.evidence)
     }
 
@@ -221,15 +230,19 @@ impl Responder {
         root: &Root,
         path: &RelPath,
         response: Response,
-        pendings: &mut Vec<Pending>,
+        (folder, pendings): (&mut Option<Folder>, &mut Vec<Pending>),
         work: &mut dyn FnMut(&mut Act<'_>) -> Result<(), Failure>,
     ) -> Result<Outcome, ResponseError> {
-        let mut act = Act::begin(&self.vault, root, path).map_err(|f| explain(root, path, f, Vec::new()))?;
+        let mut act =
+            Act::begin(&self.vault, root, path, folder).map_err(|f| explain(root, path, f, Vec::new()))?;
         // The folder may have been removed while it was held open: nothing can be made in it any more.
         let result =
             work(&mut act).map_err(|f| if act.folder_is_gone() { Failure::ParentMissing } else { f });
-        let Ended { evidence, righted, method, pending } = act.end();
+        let Ended { evidence, righted, method, pending } = act.end(folder);
         pendings.extend(pending);
+        if result.is_err() {
+            *folder = None;
+        }
         match result {
             Ok(()) => Ok(Outcome { response, righted, evidence, method }),
             Err(failure) => Err(explain(root, path, failure, evidence)),

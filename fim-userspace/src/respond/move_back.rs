@@ -37,7 +37,7 @@ pub fn move_back(root: &Root, from: &RelPath, to: &RelPath, expected: &Found) ->
     let rename = |from: (&OwnedFd, &[u8]), to: (&OwnedFd, &[u8])| {
         rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE)
     };
-    match flags::insist(object.as_fd(), || rename((&old_dir, &old_name), (&new_dir, &new_name))) {
+    match flags::insist(&[object.as_fd()], || rename((&old_dir, &old_name), (&new_dir, &new_name))) {
         Ok(()) => {}
         Err(Errno::EXIST | Errno::NOENT | Errno::NOTEMPTY) => return Err(Failure::Moved),
         Err(e) => return Err(Failure::io("giving it its approved name back", e)),

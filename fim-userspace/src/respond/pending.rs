@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::act::Failure;
 use super::evidence::{Keeper, remove};
 use super::object::Id;
-use super::swap::rename_to_free;
+use super::swap::give_place_back;
 use super::{Evidence, Responder, flags};
 use crate::core::entry::FileType;
 use crate::core::path::{RelPath, display};
@@ -23,7 +23,7 @@ use crate::tree::root::{Root, reopen};
 
 /// Up to this many new files are synced one by one; beyond, the whole file system is, which also writes what others
 /// have not written yet.
-const ONE_BY_ONE: usize = 8;
+pub const ONE_BY_ONE: usize = 8;
 
 /// What was taken out of its place and stands under a private name of the same folder.
 pub(super) struct Aside {
@@ -42,7 +42,8 @@ pub struct Pending {
     /// The place that was put right.
     path: RelPath,
     dir: Arc<OwnedFd>,
-    /// A new file that is not durable yet.
+    /// There is a new file, not durable yet; held open where it may be synced by itself.
+    unsynced: bool,
     fresh: Option<OwnedFd>,
     asides: Vec<Aside>,
     evidence: Vec<Evidence>,
@@ -59,15 +60,30 @@ impl Pending {
     /// `None` when nothing is left to do.
     pub(super) fn new(
         path: &RelPath,
-        dir: OwnedFd,
+        dir: Arc<OwnedFd>,
         fresh: Option<OwnedFd>,
         asides: Vec<Aside>,
     ) -> Option<Self> {
         if fresh.is_none() && asides.is_empty() {
             return None;
         }
-        let (path, dir) = (path.clone(), Arc::new(dir));
-        Some(Self { path, dir, fresh, asides, evidence: Vec::new(), failure: None })
+        let (path, unsynced) = (path.clone(), fresh.is_some());
+        Some(Self { path, dir, unsynced, fresh, asides, evidence: Vec::new(), failure: None })
+    }
+
+    /// Descriptors that it holds alone.
+    pub fn descriptors(&self) -> usize {
+        usize::from(self.fresh.is_some()) + self.asides.iter().filter(|a| a.object.is_some()).count()
+    }
+
+    /// It is one of so many that the whole file system will be synced: its new file need not be held.
+    pub fn is_of_many(&mut self) {
+        self.fresh = None;
+    }
+
+    /// Whether it works in the very same descriptor of a folder.
+    pub fn shares_folder(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.dir, &other.dir)
     }
 
     /// What the vault holds durably now. To be recorded before [`Responder::release`].
@@ -83,9 +99,16 @@ impl Pending {
     fn sync(&self) -> Result<(), Failure> {
         let failed = |e: Errno| Failure::io("syncing the approved version", e);
         if let Some(fresh) = &self.fresh {
-            let file = reopen(fresh.as_fd(), OFlags::RDONLY)
-                .map_err(|e| Failure::io("syncing the approved version", e))?;
-            rustix::fs::fsync(&file).map_err(failed)?;
+            match rustix::fs::fsync(fresh) {
+                // It was reopened to stand for the file and no more (`O_PATH`).
+                Err(Errno::BADF) => {
+                    let file = reopen(fresh.as_fd(), OFlags::RDONLY)
+                        .map_err(|e| Failure::io("syncing the approved version", e))?;
+                    rustix::fs::fsync(&file)
+                }
+                other => other,
+            }
+            .map_err(failed)?;
             rustix::fs::fsync(&self.dir).map_err(failed)?;
         }
         Ok(())
@@ -93,6 +116,14 @@ impl Pending {
 }
 
 impl Responder {
+    /// Syncs the new files of many steps, which are secured one part after the other. What fails is tried again then.
+    pub fn sync<'a>(&self, pendings: impl Iterator<Item = &'a mut Pending>) {
+        let mut synced = BTreeMap::new();
+        for pending in pendings.filter(|p| p.unsynced) {
+            pending.unsynced = sync_whole(pending, &mut synced).is_err();
+        }
+    }
+
     /// Makes durable what was put in place and what was taken out of it. What fails stays under its private name, or gets
     /// its place back, and [`Pending::failure`] says so.
     pub fn secure(&self, root: &Root, pendings: &mut [Pending]) {
@@ -173,7 +204,7 @@ impl Pending {
             let name = &aside.name;
             let returned = aside.back.as_deref().map(|back| {
                 let _unlocked = flags::unlock_dir(self.dir.as_fd());
-                rename_to_free(self.dir.as_fd(), name.bytes(), back)
+                give_place_back(self.dir.as_fd(), name.bytes(), back)
             });
             let told = match returned {
                 Some(Ok(())) => format!("{path} could not be put right: {reason}"),
@@ -192,7 +223,7 @@ impl Pending {
 
     /// Drops every descriptor that is not needed any more; folders are shared.
     fn let_go(&mut self, dirs: &mut BTreeMap<(u64, u64), Arc<OwnedFd>>) {
-        self.fresh = None;
+        (self.fresh, self.unsynced) = (None, false);
         self.asides.iter_mut().for_each(|aside| aside.object = None);
         if let Ok(stat) = rustix::fs::fstat(&self.dir) {
             self.dir = dirs.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| self.dir.clone()).clone();
@@ -212,16 +243,18 @@ fn remove_unlocked(dir: BorrowedFd<'_>, aside: &Aside) -> Result<(), Failure> {
 
 /// New files are made durable, before anything that they replaced may go.
 fn sync_all(pendings: &[Pending]) -> Vec<Result<(), Failure>> {
-    let fresh = pendings.iter().filter(|p| p.fresh.is_some()).count();
-    if fresh <= ONE_BY_ONE {
+    let unsynced = pendings.iter().filter(|p| p.unsynced);
+    if unsynced.clone().count() <= ONE_BY_ONE && unsynced.clone().all(|p| p.fresh.is_some()) {
         return pendings.iter().map(Pending::sync).collect();
     }
-    let mut synced: BTreeMap<u64, Result<(), Errno>> = BTreeMap::new();
-    let sync = |pending: &Pending| match rustix::fs::fstat(&pending.dir) {
-        Err(e) => Err(e),
-        Ok(stat) => *synced.entry(stat.st_dev).or_insert_with(|| rustix::fs::syncfs(&pending.dir)),
-    };
+    let mut synced = BTreeMap::new();
     let failed = |e| Failure::io("syncing the approved versions", e);
-    let mut sync = sync;
-    pendings.iter().map(|p| if p.fresh.is_some() { sync(p).map_err(failed) } else { Ok(()) }).collect()
+    let mut sync = |p: &Pending| sync_whole(p, &mut synced).map_err(failed);
+    pendings.iter().map(|p| if p.unsynced { sync(p) } else { Ok(()) }).collect()
+}
+
+/// Syncs the file system that a step worked on, once for all of them.
+fn sync_whole(pending: &Pending, synced: &mut BTreeMap<u64, Result<(), Errno>>) -> Result<(), Errno> {
+    let device = rustix::fs::fstat(&pending.dir)?.st_dev;
+    *synced.entry(device).or_insert_with(|| rustix::fs::syncfs(&pending.dir))
 }

@@ -15,6 +15,7 @@ use super::object::{Built, Id};
 use crate::core::entry::{FileType, Flags, Found};
 use crate::tree::inspect::inspect_fd;
 use crate::tree::private::PrivateName;
+use crate::tree::root::open_name;
 
 impl Act<'_> {
     /// Gives a built object the name, where nothing is.
@@ -104,7 +105,7 @@ impl Act<'_> {
         let Some((fd, _)) = self.look(&self.name)? else {
             return Err(Failure::Moved);
         };
-        match insist(fd.as_fd(), || rename_to_free(self.dir(), &self.name, aside.bytes())) {
+        match insist(&[fd.as_fd()], || rename_to_free(self.dir(), &self.name, aside.bytes())) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Err(Failure::Moved),
             Err(e) => return Err(Failure::io("taking it out of its place", e)),
@@ -120,7 +121,7 @@ impl Act<'_> {
 
     /// Undoes `move_aside`. If the place is taken by now, what was there before becomes evidence instead.
     fn put_back(&mut self, aside: &Arc<PrivateName>) -> Result<(), Failure> {
-        match rename_to_free(self.dir(), aside.bytes(), &self.name) {
+        match give_place_back(self.dir(), aside.bytes(), &self.name) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::EXIST | Errno::NOTEMPTY) => {
                 if let Some((object, id)) = self.look(aside.bytes())? {
@@ -137,10 +138,14 @@ impl Act<'_> {
         let call =
             || rustix::fs::renameat_with(dir, built.name.bytes(), dir, &self.name, RenameFlags::EXCHANGE);
         match call() {
-            Err(Errno::PERM) => match self.look(&self.name) {
-                Ok(Some((fd, _))) => insist(fd.as_fd(), call),
-                _ => Err(Errno::PERM),
-            },
+            Err(Errno::PERM) => {
+                // One of the two is immutable: the one that is there, or, when an exchange is undone, the other.
+                let looked = [self.look(&self.name), self.look(built.name.bytes())];
+                let both: Vec<OwnedFd> =
+                    looked.into_iter().filter_map(|found| Some(found.ok()??.0)).collect();
+                let both: Vec<BorrowedFd<'_>> = both.iter().map(OwnedFd::as_fd).collect();
+                insist(&both, call)
+            }
             other => other,
         }
     }
@@ -151,6 +156,14 @@ impl Act<'_> {
             Some(id) if id == built.id => Ok(()),
             _ => Err(Failure::Moved),
         }
+    }
+}
+
+/// As [`rename_to_free`], also for what is immutable.
+pub fn give_place_back(dir: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+    match (rename_to_free(dir, from, to), open_name(dir, from)) {
+        (Err(Errno::PERM), Ok(fd)) => insist(&[fd.as_fd()], || rename_to_free(dir, from, to)),
+        (result, _) => result,
     }
 }
 

@@ -59,7 +59,7 @@ impl World {
     /// What the step left is done; its evidence.
     fn end(&self, act: Act<'_>) -> Vec<Evidence> {
         let responder = Responder::new(self.vault.clone());
-        let Ended { mut evidence, pending, .. } = act.end();
+        let Ended { mut evidence, pending, .. } = act.end(&mut None);
         let mut pendings: Vec<Pending> = pending.into_iter().collect();
         responder.secure(&self.root, &mut pendings);
         evidence.extend(pendings.iter_mut().flat_map(Pending::take_evidence));
@@ -82,7 +82,7 @@ fn names(dir: &Path) -> Vec<String> {
 fn without_exchange_the_altered_file_is_moved_aside() {
     let world = World::new();
     let path = path();
-    let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+    let mut act = Act::begin(&world.vault, &world.root, &path, &mut None).expect("begins");
     let built = act.build(&world.approved).expect("built");
     act.displace(&built, Id::expected(&world.found())).expect("displaced");
     assert_eq!(world.evidence(&world.end(act)), ["altered"]);
@@ -94,7 +94,7 @@ fn without_exchange_the_altered_file_is_moved_aside() {
 fn without_rename_flags_nothing_is_replaced() {
     let world = World::new();
     let path = path();
-    let act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+    let act = Act::begin(&world.vault, &world.root, &path, &mut None).expect("begins");
     fs::write(world.tree().join("other"), "other").expect("written");
     fs::create_dir(world.tree().join("dir")).expect("made");
     let rename = |from: &str, to: &str| swap::rename_without_flags(act.dir(), from.as_bytes(), to.as_bytes());
@@ -115,7 +115,7 @@ fn what_came_meanwhile_gets_its_place_back() {
     let expected = Id::expected(&world.found());
     fs::write(world.tree().join("new"), "meanwhile").expect("written");
     for displace in [false, true] {
-        let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+        let mut act = Act::begin(&world.vault, &world.root, &path, &mut None).expect("begins");
         let built = act.build(&world.approved).expect("built");
         let _ = fs::rename(world.tree().join("new"), world.tree().join("file"));
         let result = if displace { act.displace(&built, expected) } else { act.exchange(&built, expected) };
@@ -131,7 +131,7 @@ fn a_forgery_under_the_private_name_is_noticed_and_loses_nothing() {
     let world = World::new();
     let path = path();
     let expected = Id::expected(&world.found());
-    let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+    let mut act = Act::begin(&world.vault, &world.root, &path, &mut None).expect("begins");
     let built = act.build(&world.approved).expect("built");
     let private = world.tree().join(built.name.to_string());
     fs::rename(&private, world.tree().join("stolen")).expect("renamed");
@@ -141,7 +141,7 @@ fn a_forgery_under_the_private_name_is_noticed_and_loses_nothing() {
     assert_eq!(world.content(), "forged", "looked at again, and found to differ");
     assert_eq!(world.evidence(&world.end(act)), ["altered"]);
 
-    let mut act = Act::begin(&world.vault, &world.root, &path).expect("begins");
+    let mut act = Act::begin(&world.vault, &world.root, &path, &mut None).expect("begins");
     let built = act.build(&world.approved).expect("built");
     let private = world.tree().join(built.name.to_string());
     fs::remove_file(&private).expect("removed");
@@ -171,6 +171,45 @@ fn without_a_vault_nothing_is_removed() {
     let vault = Arc::new(Vault::open(world.vault.path()).expect("made again"));
     let evidence = Responder::new(vault).recover(&world.root, &RelPath::root(), left.as_bytes());
     assert_eq!(world.evidence(&evidence.expect("recovered")), ["altered"]);
+    assert_eq!(world.names(), ["file"]);
+}
+
+/// Its other name may be somebody else's, who wants it immutable however the response ends.
+#[test]
+fn an_immutable_link_stays_immutable_when_it_gets_its_place_back() {
+    use rustix::fs::IFlags;
+    let world = World::new();
+    let outside = world.dir.path().join("outside");
+    fs::hard_link(world.tree().join("file"), &outside).expect("linked");
+    let file = fs::File::open(&outside).expect("opens");
+    if rustix::fs::ioctl_setflags(&file, IFlags::IMMUTABLE).is_err() {
+        println!("NOT TESTED: flags need root, and a file system that has them");
+        return;
+    }
+    let responder = Responder::new(world.vault.clone());
+    let expected = world.found();
+    world.break_vault();
+    let quarantine = Step::Quarantine { path: path(), expected: expected.clone() };
+    let given_back = responder.carry_out(&world.root, &quarantine);
+    let (flags, names) = (rustix::fs::ioctl_getflags(&file), world.names());
+    let act = Act::begin(&world.vault, &world.root, &RelPath::new("file").expect("sound"), &mut None).map(
+        |mut act| {
+            // The approved version cannot be the one that stands there: the exchange is undone.
+            let built = act.build(&world.approved).expect("built");
+            let other = Id::of(&rustix::fs::fstat(&built.held).expect("open"));
+            let undone = act.exchange(&built, other);
+            act.discard(&built);
+            undone
+        },
+    );
+    let after = rustix::fs::ioctl_getflags(&file);
+    let _ = rustix::fs::ioctl_setflags(&file, IFlags::empty());
+    assert!(matches!(given_back, Err(ResponseError::Failed { .. })), "{given_back:?}");
+    assert_eq!(names, ["file"], "back in its place");
+    assert!(flags.expect("readable").contains(IFlags::IMMUTABLE));
+    assert!(matches!(act.expect("begun"), Err(Failure::Moved)));
+    assert!(after.expect("readable").contains(IFlags::IMMUTABLE));
+    assert_eq!(world.content(), "altered");
     assert_eq!(world.names(), ["file"]);
 }
 
@@ -247,7 +286,7 @@ fn what_was_there_stays_until_it_is_released() {
     ];
     let mut pendings = Vec::new();
     for step in &steps {
-        let outcome = responder.begin(&world.root, step, &mut pendings).expect("begun");
+        let outcome = responder.begin(&world.root, step, &mut None, &mut pendings).expect("begun");
         assert!(outcome.evidence.is_empty());
     }
     let right = (world.content(), world.tree().join("new").exists());
@@ -286,8 +325,9 @@ fn an_empty_folder_is_gone_at_once() {
     let expected = inspect(&w.root, &path, None).expect("works").expect("there");
     let mut left = Vec::new();
     let responder = Responder::new(w.vault.clone());
-    let outcome =
-        responder.begin(&w.root, &Step::Quarantine { path, expected }, &mut left).expect("taken away");
+    let outcome = responder
+        .begin(&w.root, &Step::Quarantine { path, expected }, &mut None, &mut left)
+        .expect("taken away");
     assert_eq!((w.names(), left.len(), outcome.evidence.len()), (vec!["file".to_owned()], 0, 1));
 }
 

@@ -37,7 +37,8 @@ impl Store {
 
     /// Moves the cursor. It never moves back.
     pub fn cursor_set(&mut self, sink: &str, seq: u64) -> Result<(), StoreError> {
-        let sql = "INSERT INTO cursor (sink, seq) VALUES (?1, ?2)
+        let sql =
+            "INSERT INTO cursor (sink, seq, created) VALUES (?1, ?2, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
                    ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)";
         self.transact("moving a cursor", |db| db.prepare_cached(sql)?.execute(params![sink, signed(seq)]))?;
         Ok(())
@@ -45,7 +46,8 @@ impl Store {
 
     /// The cursor of `sink`; a new one begins at the ledger's present end, not with its history.
     pub fn cursor_or_head(&mut self, sink: &str) -> Result<u64, StoreError> {
-        let sql = "INSERT OR IGNORE INTO cursor (sink, seq) SELECT ?1, coalesce(max(seq), 0) FROM ledger";
+        let sql = "INSERT OR IGNORE INTO cursor (sink, seq, created)
+                   SELECT ?1, coalesce(max(seq), 0), strftime('%Y-%m-%dT%H:%M:%fZ', 'now') FROM ledger";
         self.transact("beginning a cursor", |db| {
             db.prepare_cached(sql)?.execute([sink])?;
             db.prepare_cached("SELECT seq FROM cursor WHERE sink = ?1")?
@@ -55,8 +57,8 @@ impl Store {
 
     /// Writes cursor and state of a sink as one.
     pub fn sink_state_set(&mut self, state: &SinkState) -> Result<(), StoreError> {
-        let sql = "INSERT INTO cursor (sink, seq, last_success, error, error_at, parked, parked_reason, idle)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        let sql = "INSERT INTO cursor (sink, seq, last_success, error, error_at, parked, parked_reason, idle, created)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
                    ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq), last_success = excluded.last_success,
                    error = excluded.error, error_at = excluded.error_at, parked = excluded.parked,
                    parked_reason = excluded.parked_reason, idle = excluded.idle";

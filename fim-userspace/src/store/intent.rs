@@ -2,8 +2,9 @@
 //! intent that is open at start tells of a daemon that died in the middle of a response.
 
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, bad_row};
@@ -23,18 +24,39 @@ pub struct Intent {
     pub event: Event,
 }
 
+impl Intent {
+    pub fn planned(&self) -> Planned<'_> {
+        Planned { watch: &self.watch, path: &self.path, event: &self.event }
+    }
+}
+
+/// As [`Intent`], to be written.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Planned<'a> {
+    #[serde(with = "escaped_path")]
+    pub watch: &'a Path,
+    pub path: &'a RelPath,
+    pub event: &'a Event,
+}
+
 impl Store {
-    /// Notes what is about to be done, in one transaction.
-    pub fn intents_begin(&mut self, intents: &[Intent]) -> Result<Vec<IntentId>, StoreError> {
-        self.transact("noting a response", |db| {
-            let mut insert = db.prepare_cached("INSERT INTO intent (body) VALUES (?1)")?;
-            intents
-                .iter()
-                .map(|intent| {
-                    let body = serde_json::to_string(intent).map_err(|_| bad_row("body"))?;
-                    insert.insert([body]).map(IntentId)
-                })
-                .collect()
+    /// Notes what is about to be done, in one transaction. A checkpoint that becomes due waits for the next other one: files
+    /// are wrong meanwhile.
+    pub fn intents_begin<'a>(
+        &mut self,
+        intents: impl IntoIterator<Item = Planned<'a>>,
+    ) -> Result<Vec<IntentId>, StoreError> {
+        self.without_checkpoint(|store| {
+            store.transact("noting a response", |db| {
+                let mut insert = db.prepare_cached("INSERT INTO intent (body) VALUES (?1)")?;
+                let mut body = Vec::new();
+                let one = |intent| {
+                    body.clear();
+                    serde_json::to_writer(&mut body, &intent).map_err(|_| bad_row("body"))?;
+                    insert.insert([ToSqlOutput::Borrowed(ValueRef::Text(&body))]).map(IntentId)
+                };
+                intents.into_iter().map(one).collect()
+            })
         })
     }
 

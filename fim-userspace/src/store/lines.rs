@@ -131,6 +131,17 @@ pub struct Compared {
     pub new_encoding: Option<String>,
 }
 
+/// What came of comparing a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    pub pair: Pair,
+    pub outcome: Outcome,
+    /// Of the old and the new version.
+    pub encodings: Option<(&'static str, &'static str)>,
+    /// Those that were not added before.
+    pub differences: Vec<Difference>,
+}
+
 const COMPARED: &str = "c.id, c.path, c.before, c.after, c.outcome, c.old_encoding, c.new_encoding";
 
 impl Store {
@@ -155,56 +166,41 @@ impl Store {
         })
     }
 
-    /// Adds differences to a comparison; those that are there already stay.
+    /// Adds differences to a comparison that is not finished; those that are there already stay.
     pub fn compare_add(&mut self, id: i64, differences: &[Difference]) -> Result<(), StoreError> {
-        let sql = "INSERT INTO difference (comparison, operation, old_line, old_lines, new_line, new_lines,
-                       old_text, new_text, omitted, old_digest, new_digest)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
+        self.transact("writing differences", |db| add(db, id, differences))
+    }
+
+    /// Ends comparisons, and notes which records tell of which pair. What was pruned meanwhile is left out.
+    pub fn compare_finish(
+        &mut self,
+        finished: &[Finished],
+        links: &[(u64, Since, Pair)],
+    ) -> Result<(), StoreError> {
         self.transact("writing differences", |db| {
-            let mut put = db.prepare_cached(sql)?;
-            for Difference { operation, old, new, omitted } in differences {
-                put.execute(params![
-                    id,
-                    operation,
-                    signed(old.line),
-                    signed(old.lines),
-                    signed(new.line),
-                    signed(new.lines),
-                    old.text,
-                    new.text,
-                    omitted.map(Omitted::as_str),
-                    old.digest,
-                    new.digest
-                ])?;
+            let mut end = db.prepare_cached(
+                "INSERT INTO comparison (path, before, after, outcome, old_encoding, new_encoding)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO UPDATE SET outcome = excluded.outcome, old_encoding = excluded.old_encoding,
+                     new_encoding = excluded.new_encoding RETURNING id",
+            )?;
+            for Finished { pair, outcome, encodings, differences } in finished {
+                let (old, new) = encodings.unzip();
+                let (path, before, after) = (bytes(&pair.path), hex(pair.before), hex(pair.after));
+                let values = params![path, before, after, outcome.as_str(), old, new];
+                let id = end.query_row(values, |row| row.get(0))?;
+                add(db, id, differences)?;
+            }
+            let mut link = db.prepare_cached(
+                "INSERT INTO event_comparison SELECT ?1, ?2, id FROM comparison
+                 WHERE path = ?3 AND before = ?4 AND after = ?5 AND EXISTS (SELECT 1 FROM ledger WHERE seq = ?1)
+                 ON CONFLICT DO UPDATE SET comparison = excluded.comparison",
+            )?;
+            for (seq, since, pair) in links {
+                let (path, before, after) = (bytes(&pair.path), hex(pair.before), hex(pair.after));
+                link.execute(params![signed(*seq), since.as_str(), path, before, after])?;
             }
             Ok(())
-        })
-    }
-
-    /// Ends a comparison. `encodings`: of the old and the new version.
-    pub fn compare_end(
-        &mut self,
-        id: i64,
-        outcome: Outcome,
-        encodings: Option<(&str, &str)>,
-    ) -> Result<(), StoreError> {
-        let sql = "UPDATE comparison SET outcome = ?2, old_encoding = ?3, new_encoding = ?4 WHERE id = ?1";
-        self.transact("ending a comparison", |db| {
-            let (old, new) = encodings.unzip();
-            db.prepare_cached(sql)?.execute(params![id, outcome.as_str(), old, new]).map(drop)
-        })
-    }
-
-    /// Notes which comparisons records tell of. What was pruned meanwhile is left out.
-    pub fn compare_link(&mut self, links: &[(u64, Since, i64)]) -> Result<(), StoreError> {
-        let sql = "INSERT INTO event_comparison SELECT ?1, ?2, ?3
-                   WHERE EXISTS (SELECT 1 FROM ledger WHERE seq = ?1)
-                   ON CONFLICT DO UPDATE SET comparison = excluded.comparison";
-        self.transact("writing differences", |db| {
-            let mut put = db.prepare_cached(sql)?;
-            links.iter().try_for_each(|(seq, since, id)| {
-                put.execute(params![signed(*seq), since.as_str(), id]).map(drop)
-            })
         })
     }
 
@@ -245,6 +241,30 @@ impl Store {
                           old_digest, new_digest FROM difference WHERE comparison = ?1 ORDER BY old_line, new_line";
         self.run("reading differences", |db| db.prepare_cached(sql)?.query_map([id], difference)?.collect())
     }
+}
+
+fn add(db: &Connection, id: i64, differences: &[Difference]) -> rusqlite::Result<()> {
+    let mut put = db.prepare_cached(
+        "INSERT INTO difference (comparison, operation, old_line, old_lines, new_line, new_lines,
+             old_text, new_text, omitted, old_digest, new_digest)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
+    )?;
+    for Difference { operation, old, new, omitted } in differences {
+        put.execute(params![
+            id,
+            operation,
+            signed(old.line),
+            signed(old.lines),
+            signed(new.line),
+            signed(new.lines),
+            old.text,
+            new.text,
+            omitted.map(Omitted::as_str),
+            old.digest,
+            new.digest
+        ])?;
+    }
+    Ok(())
 }
 
 /// Forgets what only these records told of.

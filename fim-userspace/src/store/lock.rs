@@ -13,7 +13,14 @@ use super::{StoreError, ensure_dir};
 /// Held until dropped, and given up by the kernel if the process dies.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// By word, not by closing: a child that was just forked and has not executed its program yet holds the file open as well.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -44,6 +51,22 @@ impl Lock {
         file.rewind().map_err(failed)?;
         // A full disk must not stop the daemon: the lock itself needs no room.
         let _ = writeln!(file, "{}", std::process::id());
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_was_forked_meanwhile_does_not_keep_it() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let state = dir.path().join("state");
+        let lock = Lock::acquire(&state).expect("free");
+        let inherited = lock.file.try_clone().expect("as by fork(2)");
+        drop(lock);
+        drop(Lock::acquire(&state).expect("free again"));
+        drop(inherited);
     }
 }

@@ -40,7 +40,7 @@ pub use baseline::{Rebuild, Taken};
 pub use cursor::SinkState;
 pub use error::StoreError;
 pub use evidence::{EvidenceRow, References};
-pub use intent::{Intent, IntentId};
+pub use intent::{Intent, IntentId, Planned};
 pub use ledger::Head;
 pub use links::{EvidenceCopy, Link};
 pub use lock::Lock;
@@ -56,6 +56,9 @@ pub const DATABASE: &str = "fim.db";
 
 /// Above this size only the baseline is checked page by page at start: the check reads everything it checks.
 const CHECK_WHOLE_BELOW: u64 = 64 * 1024 * 1024;
+
+/// A checkpoint waits for the disk; in a flood most pages are written again before the next one.
+const CHECKPOINT_PAGES: u32 = 8_192;
 
 pub struct Store {
     db: Connection,
@@ -79,8 +82,7 @@ impl Store {
         let mut store = Self::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         store.run("opening it", |db| {
             db.pragma_update(None, "journal_mode", "wal")?;
-            // Pages. A checkpoint waits for the disk; in a flood most pages are written again before the next one.
-            db.pragma_update(None, "wal_autocheckpoint", 8_192)?;
+            db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
             db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
         })?;
         store.check()?;
@@ -202,6 +204,22 @@ impl Store {
         level(self, "full")?;
         let out = work(self);
         level(self, "normal")?;
+        out
+    }
+
+    /// Runs `work`, whose transactions leave a checkpoint that is due to a later one.
+    fn without_checkpoint<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let at = |store: &Self, pages: u32| {
+            store.run("setting when to checkpoint", |db| {
+                db.pragma_update_and_check(None, "wal_autocheckpoint", pages, |_| Ok(()))
+            })
+        };
+        at(self, 0)?;
+        let out = work(self);
+        at(self, CHECKPOINT_PAGES)?;
         out
     }
 

@@ -18,7 +18,7 @@ use crate::core::event::{Event, Record};
 
 /// Bytes that a record takes besides its body: hashes, columns, indexes.
 const OVERHEAD: u64 = 220;
-/// A sink that has delivered nothing for so long holds nothing back.
+/// A sink that has delivered nothing for so long, since its last success or since it exists, holds nothing back.
 const GIVEN_UP: Duration = Duration::from_secs(30 * 86_400);
 
 /// How much of the ledger is kept; `None` keeps all.
@@ -231,22 +231,36 @@ fn older_than(db: &Connection, cutoff: i64, now: i64) -> rusqlite::Result<u64> {
     Ok(first.map_or(head(db)?.seq, |first| unsigned(first).saturating_sub(1)))
 }
 
-/// The record up to which the oldest must go to be a tenth below `max`, and the present size.
+/// The record up to which the oldest must go to be a tenth below `max`, and the present size as far as `2 * max`. Each
+/// record counts with its own length: whoever can have a few long ones written would make an estimate be any size.
 fn over_size(db: &Connection, begin: u64, end: u64, max: u64) -> rusqlite::Result<(u64, u64)> {
-    let sql = "SELECT avg(length(CAST(body AS BLOB))) FROM
-               (SELECT body FROM ledger ORDER BY seq DESC LIMIT 2000)";
-    let mean: Option<f64> = db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-    let (each, records) = (mean.unwrap_or_default() as u64 + OVERHEAD, end.saturating_sub(begin));
-    let size = each.saturating_mul(records);
-    let stays = max / 10 * 9 / each;
-    Ok((if size > max { end.saturating_sub(stays) } else { 0 }, size))
+    let pragma = |name| db.pragma_query_value(None, name, |row| row.get(0).map(unsigned));
+    let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
+    // The whole database is no larger: nothing has to be read.
+    if pages.saturating_mul(pragma("page_size")?) <= max {
+        return Ok((0, 0));
+    }
+    let sql = "SELECT seq, octet_length(body) FROM ledger WHERE seq > ?1 AND seq <= ?2 ORDER BY seq DESC";
+    let mut select = db.prepare_cached(sql)?;
+    let mut rows = select.query([signed(begin), signed(end)])?;
+    let (mut size, mut goes) = (0u64, 0);
+    while let Some(row) = rows.next()? {
+        size = size.saturating_add(row.get(1).map(unsigned)?).saturating_add(OVERHEAD);
+        if goes == 0 && size > max / 10 * 9 {
+            goes = row.get(0).map(unsigned)?;
+        }
+        if size > max.saturating_mul(2) {
+            break;
+        }
+    }
+    Ok((if size > max { goes } else { 0 }, size))
 }
 
 /// The sink that is furthest behind, and its last record.
 fn behind(db: &Connection, now_us: i64) -> rusqlite::Result<Option<(String, u64)>> {
     let since = now_us.saturating_sub(micros(GIVEN_UP)) / 1_000_000;
-    let sql =
-        "SELECT sink, seq FROM cursor WHERE NOT idle AND unixepoch(last_success) >= ?1 ORDER BY seq LIMIT 1";
+    let sql = "SELECT sink, seq FROM cursor
+               WHERE NOT idle AND unixepoch(coalesce(last_success, created)) >= ?1 ORDER BY seq LIMIT 1";
     db.prepare_cached(sql)?.query_row([since], |row| Ok((row.get(0)?, row.get(1).map(unsigned)?))).optional()
 }
 

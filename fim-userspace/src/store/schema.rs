@@ -237,7 +237,7 @@ CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 "#;
 
-/// Which lines changed. Nothing here refers to the ledger by a foreign key: that would keep its records from being pruned.
+/// Which lines changed, and since when there is a sink: one that never succeeded has no other time. Nothing here refers to the ledger by a foreign key: that would keep its records from being pruned.
 const V4: &str = r#"
 -- AUTOINCREMENT: a number is never given again, since the central database has it too.
 CREATE TABLE comparison (
@@ -285,6 +285,9 @@ FROM difference d JOIN comparison c ON c.id = d.comparison;
 CREATE VIEW event_differences AS
 SELECT e.seq AS seq, e.since AS since, d.id AS difference
 FROM event_comparison e JOIN difference d ON d.comparison = e.comparison;
+
+ALTER TABLE cursor ADD COLUMN created TEXT;
+UPDATE cursor SET created = strftime('%Y-%m-%dT%H:%M:%fZ', 'now');
 "#;
 
 pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {

@@ -219,7 +219,7 @@ fn intents_survive_until_their_outcome_is_recorded() {
     let mut store = Store::open(dir.path()).expect("opens");
     let intent =
         |name: &[u8]| Intent { watch: PathBuf::from("/etc\n"), path: rel(name.to_vec()), event: event(8) };
-    let ids = store.intents_begin(&[intent(b"a\xff"), intent(b"b")]).expect("noted");
+    let ids = store.intents_begin([intent(b"a\xff").planned(), intent(b"b").planned()]).expect("noted");
     drop(store);
     let mut store = Store::open(dir.path()).expect("opens again");
     assert_eq!(store.intents_open().expect("read"), [(ids[0], intent(b"a\xff")), (ids[1], intent(b"b"))]);
@@ -238,7 +238,7 @@ fn intents_survive_until_their_outcome_is_recorded() {
     assert_eq!(store.evidence_of(records[1].seq).expect("read"), [row]);
     assert_eq!(store.evidence_of(records[0].seq).expect("read"), []);
     assert_eq!(store.intents_open().expect("read"), [(ids[1], intent(b"b"))]);
-    let next = store.intents_begin(&[intent(b"c")]).expect("noted");
+    let next = store.intents_begin([intent(b"c").planned()]).expect("noted");
     assert!(next[0] > ids[1], "ids are never used again");
 }
 
@@ -272,8 +272,9 @@ fn what_stands_is_noted_until_it_is_resolved() {
     let mut store = Store::open(dir.path()).expect("opens");
     let etc = Path::new(ETC);
     store.baseline_put_many(etc, &[(rel("a"), found(1))]).expect("written");
-    let ids =
-        store.intents_begin(&[Intent { watch: ETC.into(), path: rel("a"), event: event(1) }]).expect("noted");
+    let ids = store
+        .intents_begin([Intent { watch: ETC.into(), path: rel("a"), event: event(1) }.planned()])
+        .expect("noted");
     let moved = Identity { dev: 5, ino: 6, ctime_ns: 7, nlink: 8 };
     let upkeep = Upkeep {
         seen: vec![(rel("a"), moved)],

@@ -36,6 +36,16 @@ pub fn hash_at_most(fd: impl AsFd, limit: u64) -> io::Result<Option<(Digest, u64
     Ok((total <= limit).then(|| (Digest(hash.finalize().into()), total)))
 }
 
+/// As [`hash_fd`], and writes what was read to `out`; `None` if more than `limit` bytes came.
+pub fn copy_at_most(fd: impl AsFd, limit: u64, out: &mut impl io::Write) -> io::Result<Option<Digest>> {
+    let mut hash = Sha256::new();
+    let total = each_chunk(fd, limit, |chunk| {
+        hash.update(chunk);
+        out.write_all(chunk)
+    })?;
+    Ok((total <= limit).then(|| Digest(hash.finalize().into())))
+}
+
 /// Reads from `fd` to its end, or until more than `limit` bytes have come; returns how many did.
 pub fn each_chunk(
     fd: impl AsFd,

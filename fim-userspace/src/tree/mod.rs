@@ -9,6 +9,7 @@ pub mod flags;
 pub mod hash;
 pub mod inspect;
 pub mod mounts;
+pub mod near;
 pub mod private;
 pub mod root;
 

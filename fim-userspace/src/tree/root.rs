@@ -62,6 +62,11 @@ impl Root {
         Ok(Root { fd, path: absolute, mounts: super::mounts::Approved::default() })
     }
 
+    /// A folder that is open for reading already; `path` is where it was found.
+    pub fn from_fd(fd: OwnedFd, path: PathBuf) -> Root {
+        Root { fd, path, mounts: super::mounts::Approved::default() }
+    }
+
     /// The absolute path it was configured with, for messages and as a key; not for system calls.
     pub fn path(&self) -> &Path {
         &self.path
@@ -106,6 +111,13 @@ impl Root {
         }
         open_beneath(at.as_ref().map_or(self.fd(), OwnedFd::as_fd), rest, flags)
     }
+}
+
+/// Opens a folder that somebody names, for reading. `ELOOP` where any part of `path` is a symbolic link (openat2(2)).
+pub fn open_unlinked(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)
 }
 
 /// Opens something below `dir` without following any link or leaving it (openat2(2)).

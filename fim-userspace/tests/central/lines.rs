@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fim::core::entry::Digest;
 use fim::sink::{CentralLines, Sink};
-use fim::store::lines::{Difference, Omitted, Outcome, Pair, Side, Since};
+use fim::store::lines::{Difference, Finished, Omitted, Outcome, Pair, Side, Since};
 
 use crate::both;
 use crate::server::{Kind, Server};
@@ -15,21 +15,14 @@ fn side(line: u64, lines: u64, text: Option<&str>) -> Side {
     Side { line, lines, text: text.map(str::to_owned), digest }
 }
 
-fn compare(host: &Host, path: &str, number: u8, differences: &[Difference]) -> i64 {
-    let mut store = host.store.lock().expect("unpoisoned");
+/// A comparison that records tell of.
+fn compare(host: &Host, path: &str, number: u8, difference: Difference, seqs: &[(u64, Since)]) {
     let digest = |n| Some(Digest([n; 32]));
     let pair = Pair { path: Path::new(path).into(), before: digest(number), after: digest(number + 1) };
-    let id = store.compare_begin(&pair).expect("begun");
-    store.compare_add(id, differences).expect("written");
-    store.compare_end(id, Outcome::Lines, Some(("UTF-8", "UTF-16LE"))).expect("ended");
-    id
-}
-
-fn link(host: &Host, links: &[(u64, Since, i64)]) {
-    let mut store = host.store.lock().expect("unpoisoned");
-    store.compare_link(links).expect("linked");
-    let last = links.last().map_or(0, |link| link.0);
-    store.cursor_set("differences", last).expect("moved");
+    let links: Vec<_> = seqs.iter().map(|(seq, since)| (*seq, *since, pair.clone())).collect();
+    let encodings = Some(("UTF-8", "UTF-16LE"));
+    let finished = Finished { pair, outcome: Outcome::Lines, encodings, differences: vec![difference] };
+    host.store.lock().expect("unpoisoned").compare_finish(&[finished], &links).expect("written");
 }
 
 #[test]
@@ -51,12 +44,12 @@ fn lines_arrive_once_and_again_where_the_database_was_set_back() {
             omitted: Some(Omitted::Secret),
         };
         let records = host.append(&(0..20).map(event).collect::<Vec<_>>());
-        let (one, two) =
-            (compare(&host, "/etc/a\nb", 1, &[update]), compare(&host, "/etc/shadow", 5, &[secret]));
-        // The second one is told of by many records, and by one of them twice.
-        let mut links = vec![(1, Since::Approved, one), (1, Since::Previous, two)];
-        links.extend((2..=18).map(|seq| (seq, Since::Approved, two)));
-        link(&host, &links);
+        compare(&host, "/etc/a\nb", 1, update, &[(1, Since::Approved)]);
+        // Many records tell of this one, and one of them of both.
+        let mut seqs: Vec<_> = (2..=18).map(|seq| (seq, Since::Approved)).collect();
+        seqs.push((1, Since::Previous));
+        compare(&host, "/etc/shadow", 5, secret, &seqs);
+        host.store.lock().expect("unpoisoned").cursor_set("differences", 18).expect("moved");
         let sink = || CentralLines::new(&host.config, host.dir.path()).expect("a sink");
         let mut first = sink();
         let delivered = first.deliver(&records).await.expect("delivered");

@@ -11,9 +11,9 @@ use fim::core::plan::Step;
 use fim::respond::ResponseError;
 use fim::tree::inspect::inspect;
 use fim::tree::private::is_private_name;
-use rustix::fs::FileType as Kind;
+use rustix::fs::{FileType as Kind, IFlags};
 
-use crate::cases::{alter, make_node};
+use crate::cases::{alter, make_node, set_flags};
 use crate::world::{World, rel};
 
 pub fn a_swapped_parent_leaves_the_outside_alone(world: &World) {
@@ -93,6 +93,66 @@ pub fn a_linked_special_file_keeps_its_attributes(world: &World) {
     world.reconcile(&baseline);
     world.assert_equals(&baseline);
     assert_eq!(fs::metadata(&theirs).expect("there").permissions().mode() & 0o7777, 0o604);
+}
+
+/// Somebody links a file of root's with the very same content into the place of an approved one. The vault holds no content.
+pub fn a_linked_file_keeps_its_attributes(world: &World) {
+    let (path, theirs) = (world.tree.join("file"), world.outside.join("theirs"));
+    fs::write(&path, "the same").expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("set");
+    let approved = world.found(&rel("file")).expect("there").entry;
+    fs::remove_file(&path).expect("removed");
+    fs::write(&theirs, "the same").expect("written");
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o600)).expect("set");
+    fs::hard_link(&theirs, &path).expect("linked");
+    let before = fs::metadata(&theirs).expect("there");
+    let expected = world.found(&rel("file")).expect("there");
+    let step = Step::Reattribute { path: rel("file"), approved: approved.clone(), expected };
+    let outcome = world.carry_out(step).expect("the name gets a file of its own");
+    assert_eq!(world.found(&rel("file")).expect("there").entry, approved);
+    assert_eq!(outcome.evidence.len(), 1);
+    let after = fs::metadata(&theirs).expect("there");
+    assert_eq!((after.mode(), after.mtime(), after.nlink()), (before.mode(), before.mtime(), 1));
+    assert_eq!(fs::read(&theirs).expect("there"), b"the same");
+
+    // A socket cannot be made anew.
+    let (path, theirs) = (world.tree.join("socket"), world.outside.join("s"));
+    let _ours = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("set");
+    let approved = world.found(&rel("socket")).expect("there").entry;
+    fs::remove_file(&path).expect("removed");
+    let _theirs = std::os::unix::net::UnixListener::bind(&theirs).expect("bound");
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o600)).expect("set");
+    fs::hard_link(&theirs, &path).expect("linked");
+    let expected = world.found(&rel("socket")).expect("there");
+    let step = Step::Reattribute { path: rel("socket"), approved, expected };
+    let error = world.carry_out(step).expect_err("it may be somebody else's").to_string();
+    assert!(error.contains("other names"), "{error}");
+    assert_eq!(fs::metadata(&theirs).expect("there").permissions().mode() & 0o7777, 0o600);
+}
+
+/// Somebody links an immutable file of root's into the watch: it stays immutable under its other name.
+pub fn a_linked_file_keeps_its_flags(world: &World) {
+    let (path, theirs) = (world.tree.join("file"), world.outside.join("theirs"));
+    fs::write(&path, "approved").expect("written");
+    let baseline = world.approve();
+    fs::remove_file(&path).expect("removed");
+    fs::write(&theirs, "theirs").expect("written");
+    fs::hard_link(&theirs, &path).expect("linked");
+    fs::hard_link(&theirs, world.tree.join("more")).expect("linked");
+    if !set_flags(&theirs, IFlags::IMMUTABLE | IFlags::NODUMP) {
+        println!("no flags on this file system");
+        return;
+    }
+    let evidence = world.reconcile(&baseline);
+    world.assert_evidence(&evidence, "file", b"theirs");
+    world.assert_evidence(&evidence, "more", b"theirs");
+    world.assert_equals(&baseline);
+    let file = fs::File::open(&theirs).expect("opens");
+    let flags = rustix::fs::ioctl_getflags(&file).expect("readable");
+    set_flags(&theirs, IFlags::empty());
+    assert!(flags.contains(IFlags::IMMUTABLE | IFlags::NODUMP), "{flags:?}");
+    assert_eq!(fs::metadata(&theirs).expect("there").nlink(), 1);
 }
 
 pub fn an_old_writer_reaches_only_evidence(world: &World) {

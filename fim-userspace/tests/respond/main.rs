@@ -28,6 +28,8 @@ fn everything(base: &Path) {
         ("another file meanwhile", attack::another_file_meanwhile_is_not_lost),
         ("a FIFO never blocks", attack::a_fifo_never_blocks),
         ("a linked special file", attack::a_linked_special_file_keeps_its_attributes),
+        ("a linked file's attributes", attack::a_linked_file_keeps_its_attributes),
+        ("a linked file's flags", attack::a_linked_file_keeps_its_flags),
         ("an old writer", attack::an_old_writer_reaches_only_evidence),
         ("privileges and content", attack::no_privileges_for_altered_content),
         ("a swapping attacker", attack::a_swapping_attacker_gets_nothing),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::hands::world::{World, has};
-use crate::fim::{Policy, Setting};
+use crate::fim::{Fim, Policy, Setting};
 use crate::report::{Outcome, Report};
 use crate::{state, wait};
 
@@ -23,6 +23,7 @@ pub fn run(setting: &Setting, report: &mut Report) {
         report.case(&format!("lines/rows/{name}"), || rows(setting, policy));
         report.case(&format!("lines/copies/{name}"), || copies(setting, policy));
     }
+    report.case("lines/muted", || muted(setting));
     report.case("lines/killed", || killed(setting));
     report.case("lines/secret", || secret(setting));
     report.case("lines/show-and-blame", || show_and_blame(setting));
@@ -223,6 +224,41 @@ fn copies(setting: &Setting, policy: Policy) -> Outcome {
     equal("evidence", number(&world, "SELECT count(*) FROM evidence")?, held)?;
     world.fim.remove();
     Ok(format!("({} copies)", sound.evidence))
+}
+
+/// Of a file that changes again and again not every version is kept, and the last one is.
+fn muted(setting: &Setting) -> Outcome {
+    const CHANGES: usize = 6;
+    let fim = Fim::new(setting, &setting.works[0], "lines-muted", Policy::Alert)?;
+    let config = fs::read_to_string(&fim.config).map_err(io)?;
+    fim.write_config(&(config + "repeat_limit = 2\nrepeat_window = \"4s\"\n")).map_err(io)?;
+    fs::write(fim.watched.join("text"), APPROVED).map_err(io)?;
+    fim.init()?;
+    let daemon = Some(fim.start()?);
+    let world = World { setting, fim, daemon };
+    let path = world.path("text");
+    let version = |n: usize| format!("version {n}\n");
+    for n in 1..=CHANGES {
+        change(&world, &path, &version(n))?;
+    }
+    let kept = |n: usize| {
+        let digest = sha256(version(n));
+        number(
+            &world,
+            &format!("SELECT count(*) FROM backup_paths WHERE sha256 = '{digest}' AND reason = 'recorded'"),
+        )
+    };
+    wait::until(setting.patience, || match kept(CHANGES)? {
+        0 => Err("the last version is not kept".into()),
+        _ => Ok(()),
+    })?;
+    let muted = number(&world, "SELECT count(*) FROM ledger WHERE body ->> '$.muted'")?;
+    let copies = (1..=CHANGES).map(kept).sum::<Result<i64, _>>()?;
+    if muted > 1 && copies >= CHANGES as i64 {
+        return Err(format!("{muted} records were muted, and all {copies} versions were kept"));
+    }
+    world.fim.remove();
+    Ok(format!("({muted} muted, {copies} of {CHANGES} versions kept)"))
 }
 
 /// Whenever the daemon dies, every change is compared once in the end.

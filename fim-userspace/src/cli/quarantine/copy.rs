@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use serde_json::json;
 
 use super::{abs, find};
@@ -19,6 +20,7 @@ use crate::core::path::{RelPath, display, escape};
 use crate::store::vault::Vault;
 use crate::store::{Held, Store};
 use crate::tree::Root;
+use crate::tree::root::{open_unlinked, proc_path};
 
 /// Writes every kept piece below `dir`: folders as folders, files as plain files (0600, root, no other attribute), and of
 /// what is neither, a file that says what it was.
@@ -35,17 +37,8 @@ pub fn run(
     if let Some(held) = hidden.filter(|_| !secret) {
         bail!("{} is secret; add --secret to have it written all the same", escape(&abs(held)));
     }
-    let real = dir
-        .canonicalize()
-        .with_context(|| format!("{} cannot be used; name a folder that is there", display(dir)))?;
-    let mut inside = config.watches.iter().map(|w| &w.path).chain([&config.state.dir]);
-    if let Some(watch) =
-        inside.find(|w| real.starts_with(w) || w.canonicalize().is_ok_and(|w| real.starts_with(w)))
-    {
-        bail!("{} lies in {}, which fim guards; name a folder elsewhere", display(dir), display(watch));
-    }
+    let root = open(config, dir)?;
     let Some(top) = tree.top() else { bail!("nothing in quarantine has the number {id}") };
-    let root = Root::open(&real)?;
     let base = top.path.parent().unwrap_or_default();
     let mut written = 0u64;
     let mut latest = std::collections::BTreeMap::new();
@@ -58,7 +51,7 @@ pub fn run(
             format!("{} cannot be written below {}", escape(target.as_bytes()), display(dir))
         })?;
         written += 1;
-        let copy = target.below(&real);
+        let copy = target.below(root.path());
         match as_json {
             true => {
                 println!("{}", json!({"id": held.id, "path": AbsPath(abs(held)), "copy": display(&copy)}))
@@ -70,6 +63,29 @@ pub fn run(
         bail!("the content of {id} was removed; only the record of it is left");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the folder once: whoever may write above it cannot turn it to another place, nor into what is guarded.
+fn open(config: &Config, dir: &Path) -> anyhow::Result<Root> {
+    let fd = open_unlinked(dir).map_err(|e| match e {
+        Errno::LOOP => {
+            let real = dir.canonicalize().map_or("the real one".into(), |real| display(&real));
+            anyhow!(
+                "{} is reached through a symbolic link, which somebody else could turn; name {real}",
+                display(dir)
+            )
+        }
+        e => anyhow!("{} cannot be used ({e}); name a folder that is there", display(dir)),
+    })?;
+    let real = std::fs::read_link(proc_path(fd.as_fd()))
+        .context("where the folder lies cannot be read; mount /proc")?;
+    let mut inside = config.watches.iter().map(|w| &w.path).chain([&config.state.dir]);
+    if let Some(watch) =
+        inside.find(|w| real.starts_with(w) || w.canonicalize().is_ok_and(|w| real.starts_with(w)))
+    {
+        bail!("{} lies in {}, which fim guards; name a folder elsewhere", display(dir), display(watch));
+    }
+    Ok(Root::from_fd(fd, real))
 }
 
 /// `path` as seen from the folder `base` above it; the watched folder itself is called `root`.

@@ -3,6 +3,8 @@
 mod copy;
 mod list;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,12 +13,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::order::{AT_ONCE, confirm, give};
+use super::order::{confirm, give};
 use super::view::View;
 use crate::config::Config;
 use crate::control::{AbsPath, Act, Approve, Version, Way};
 use crate::core::entry::FileType;
 use crate::core::quarantine::{Fate, Piece, group};
+use crate::daemon::hands::remains;
+use crate::store::vault::Vault;
 use crate::store::{Held, Store};
 
 #[derive(Debug, Subcommand)]
@@ -89,8 +93,12 @@ impl Tree {
 
     /// What can still be given out.
     fn kept(&self) -> impl Iterator<Item = &Held> {
-        self.0.iter().filter(|held| !matches!(held.fate, Some(Fate::Purged | Fate::Evicted)))
+        self.0.iter().filter(|held| !is_gone(held))
     }
+}
+
+fn is_gone(held: &Held) -> bool {
+    matches!(held.fate, Some(Fate::Purged | Fate::Evicted))
 }
 
 fn seconds(time: &str) -> i64 {
@@ -116,9 +124,13 @@ fn trees(store: &Store, gone: bool) -> anyhow::Result<Vec<Tree>> {
 
 /// The tree whose top has this number; a piece inside one can be named as well, and is then alone.
 fn find(store: &Store, id: i64) -> anyhow::Result<Tree> {
-    let all = trees(store, true)?;
-    if let Some(tree) = all.into_iter().find(|tree| tree.top().is_some_and(|top| top.id == id)) {
-        return Ok(tree);
+    among(&trees(store, true)?, store, id)
+}
+
+/// As [`find`], where all trees are known.
+fn among(all: &[Tree], store: &Store, id: i64) -> anyhow::Result<Tree> {
+    if let Some(tree) = all.iter().find(|tree| tree.top().is_some_and(|top| top.id == id)) {
+        return Ok(Tree(tree.0.clone()));
     }
     let held = store.held_one(id)?.filter(|held| held.reason.is_away());
     let held = held
@@ -153,14 +165,13 @@ fn release(config: &Config, id: i64, reason: Option<&String>, as_json: bool) -> 
     for held in tree.kept() {
         latest.insert(held.path.clone(), held);
     }
-    let order = |held: &&Held| Approve { path: AbsPath(abs(held)), version: Version::Evidence(held.id) };
-    let items: Vec<Approve> = latest.values().map(order).collect();
-    let act = |items: &[Approve]| Act::Approve {
-        items: items.to_vec(),
-        way: Way::Release,
-        reason: reason.cloned(),
+    let order = |held: &&Held| Approve {
+        path: AbsPath(abs(held)),
+        version: Version::Evidence(held.id),
+        recursive: false,
     };
-    give(config, items.chunks(AT_ONCE).map(act).collect(), as_json)
+    let items: Vec<Approve> = latest.values().map(order).collect();
+    give(config, vec![Act::Approve { items, way: Way::Release, reason: reason.cloned() }], as_json)
 }
 
 fn abs(held: &Held) -> Vec<u8> {
@@ -176,23 +187,7 @@ fn purge(
     reason: Option<&String>,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let store = Store::open_read_only(&config.state.dir)?;
-    let mut rows = Vec::new();
-    for id in ids {
-        let tree = find(&store, *id)?;
-        match tree.top().and_then(|top| top.fate) {
-            Some(fate @ (Fate::Purged | Fate::Evicted)) => bail!("{id} was {} already", fate.as_str()),
-            _ => rows.extend(tree.kept().map(|held| held.id)),
-        }
-    }
-    if let Some(age) = older_than {
-        let now = jiff::Timestamp::now().as_second();
-        let limit = now.saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
-        rows.extend(store.held(false)?.iter().filter(|held| seconds(&held.time) < limit).map(|held| held.id));
-    }
-    drop(store);
-    rows.sort_unstable();
-    rows.dedup();
+    let rows = to_purge(config, ids, older_than)?;
     if rows.is_empty() {
         if !as_json {
             println!("nothing is that old");
@@ -203,8 +198,36 @@ fn purge(
         eprintln!("fim: nothing was removed");
         return Ok(ExitCode::from(super::REPORT));
     }
-    let act = |evidence: &[i64]| Act::Purge { evidence: evidence.to_vec(), reason: reason.cloned() };
-    give(config, rows.chunks(AT_ONCE).map(act).collect(), as_json)
+    give(config, vec![Act::Purge { evidence: rows, reason: reason.cloned() }], as_json)
+}
+
+/// The rows that are meant, and can still be removed.
+fn to_purge(config: &Config, ids: &[i64], older_than: Option<Duration>) -> anyhow::Result<Vec<i64>> {
+    let store = Store::open_read_only(&config.state.dir)?;
+    let vault = Vault::open(&config.state.dir.join("vault"))?;
+    let all = if ids.is_empty() { Vec::new() } else { trees(&store, true)? };
+    let mut rows = Vec::new();
+    for id in ids {
+        let tree = among(&all, &store, *id)?;
+        let before = rows.len();
+        for held in &tree.0 {
+            if !is_gone(held) || remains(&store, &vault, held)? {
+                rows.push(held.id);
+            }
+        }
+        if let Some(fate) = tree.top().and_then(|top| top.fate).filter(|_| rows.len() == before) {
+            bail!("{id} was {} already", fate.as_str());
+        }
+    }
+    if let Some(age) = older_than {
+        let now = jiff::Timestamp::now().as_second();
+        let limit = now.saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        let old = |held: &&Held| held.reason.is_away() && seconds(&held.time) < limit;
+        rows.extend(store.held(false)?.iter().filter(old).map(|held| held.id));
+    }
+    rows.sort_unstable();
+    rows.dedup();
+    Ok(rows)
 }
 
 fn count(n: usize) -> String {
@@ -225,19 +248,4 @@ fn duration(text: &str) -> Result<Duration, String> {
         total = number.checked_mul(scale).and_then(|n| total.checked_add(n)).ok_or_else(wrong)?;
     }
     if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_millis(total)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_in_the_configuration() {
-        for (text, seconds) in [("90d", 7_776_000), ("1h30m", 5400), ("45s", 45), ("0s", 0)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "90", "d", "1w", "-1d", "99999999999999999999d", "1h 30m"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 }

@@ -1,17 +1,14 @@
 //! One copy out of the vault into a file.
 
-use std::ffi::OsStr;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
 use serde_json::json;
 
 use super::open;
+use crate::cli::output::{Output, Taken};
 use crate::config::Config;
 use crate::core::entry::Digest;
 use crate::core::path::display;
@@ -88,48 +85,10 @@ fn as_prefix(what: &Path) -> Option<String> {
     hex.then(|| text.to_lowercase())
 }
 
-/// Writes beside the place and gives the finished file its name, so that a damaged object leaves nothing.
+/// A damaged object leaves nothing.
 fn write(vault: &Vault, digest: &Digest, to: &Path, force: bool) -> anyhow::Result<u64> {
-    let name = to.file_name().with_context(|| format!("{} names no file", display(to)))?;
-    let folder = match to.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(folder, flags, Mode::empty())
-        .with_context(|| format!("the folder {} cannot be opened", display(folder)))?;
-    let taken = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-    if taken && !force {
-        bail!("{} is there already; choose another name, or replace it with --force", display(to));
-    }
-    let temporary = format!(".fim-export-{}", std::process::id());
-    let work = || -> anyhow::Result<u64> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&dir, &temporary, flags, Mode::RUSR | Mode::WUSR)
-            .with_context(|| format!("no file can be made in {}", display(folder)))?;
-        let mut file = std::fs::File::from(fd);
-        let size = vault.copy_to(digest, &mut file)?;
-        file.sync_all().with_context(|| format!("{} cannot be written", display(to)))?;
-        give_name(&dir, &temporary, name, force)
-            .map_err(io::Error::from)
-            .with_context(|| format!("{} cannot be given its name", display(to)))?;
-        Ok(size)
-    };
-    work().inspect_err(|_| {
-        // Where it was never made there is nothing to remove.
-        let _ = rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty());
-    })
-}
-
-fn give_name(dir: &OwnedFd, temporary: &str, name: &OsStr, force: bool) -> Result<(), Errno> {
-    if force {
-        return rustix::fs::renameat(dir, temporary, dir, name);
-    }
-    match rustix::fs::renameat_with(dir, temporary, dir, name, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            rustix::fs::linkat(dir, temporary, dir, name, AtFlags::empty())?;
-            rustix::fs::unlinkat(dir, temporary, AtFlags::empty())
-        }
-        other => other,
-    }
+    let mut out = Output::beside(to, if force { Taken::FileOrLink } else { Taken::Nothing })?;
+    let size = vault.copy_to(digest, &mut out.file)?;
+    out.finish().with_context(|| format!("{} cannot be written", display(to)))?;
+    Ok(size)
 }

@@ -4,19 +4,22 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::open;
 use crate::cli::REPORT;
 use crate::config::{Config, parse_duration};
+use crate::control::{Act, Answer, Pruned, Request};
 use crate::core::event::{Event, EventKind};
-use crate::core::retention::Decision;
 use crate::core::size;
 use crate::daemon::clock::realtime_ns;
+use crate::daemon::control::{Client, ClientError};
+use crate::daemon::hands::Person;
 use crate::daemon::limits::{self, Retention};
 use crate::daemon::take::open_vault;
 use crate::sink::line::printable;
-use crate::store::{Lock, Store, StoreError};
+use crate::store::{Lock, Store};
 
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
@@ -53,65 +56,74 @@ pub fn run(config: &Config, args: &Args, json: bool, out: &mut impl Write) -> an
     if args.dry_run {
         let (store, vault) = open(config)?;
         let decision = limits::look(&store, &vault, &retention, realtime_ns())?;
-        tell(&decision, &[], None, true, json, out)?;
-        return Ok(code(&decision, &[]));
+        let mut told = limits::told(&decision);
+        told.removed = decision.remove.len() as u64;
+        tell(&told, true, json, out)?;
+        return Ok(code(&told));
     }
-    // The daemon relies on what it finds in the vault, so nobody else removes anything while it runs.
-    let _lock = Lock::acquire(&config.state.dir).map_err(explain)?;
-    let mut store = Store::open(&config.state.dir)?;
-    let vault = open_vault(config)?;
-    let event =
-        |message| Event::about_fim(EventKind::Purged, &crate::daemon::host(), "none", realtime_ns(), message);
-    let report = limits::prune(&mut store, &vault, &retention, realtime_ns(), event)?;
-    for failure in &report.failed {
+    let told = match by_daemon(config, &retention)? {
+        Some(told) => told,
+        None => alone(config, &retention)?,
+    };
+    for failure in &told.failed {
         eprintln!("fim: {}", printable(failure));
     }
-    let seq = report.record.as_ref().map(|record| record.seq);
-    tell(&report.decision, &report.failed, seq, false, json, out)?;
-    Ok(code(&report.decision, &report.failed))
+    tell(&told, false, json, out)?;
+    Ok(code(&told))
 }
 
-fn explain(error: StoreError) -> anyhow::Error {
-    match error {
-        StoreError::Locked { pid, .. } => {
-            let pid = pid.map_or("unknown".into(), |pid: u32| pid.to_string());
-            anyhow::anyhow!(
-                "fim runs (pid {pid}) and prunes by itself: at its start, each hour and when the vault is full, as \
-                 max_age and max_size in [vault] say; set them and restart it. `--dry-run` works meanwhile"
-            )
-        }
-        other => other.into(),
+/// The daemon relies on what it finds in the vault, so nobody else removes anything while it runs. `None` where none does.
+fn by_daemon(config: &Config, retention: &Retention) -> anyhow::Result<Option<Pruned>> {
+    let Some(client) = Client::connect(&config.state.dir)? else { return Ok(None) };
+    let max_age = retention.max_age.map(|age| age.as_secs());
+    let act = Act::Prune { max_age, max_size: retention.max_size };
+    let mut last = None;
+    client.ask(Request::Act(act), &mut |answer| last = Some(answer))?;
+    match last {
+        Some(Answer::Pruned(told)) => Ok(Some(told)),
+        Some(Answer::Failed { sentence }) => bail!(sentence),
+        _ => Err(ClientError::Strange.into()),
     }
 }
 
-fn code(decision: &Decision, failed: &[String]) -> ExitCode {
-    if decision.over == 0 && failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REPORT) }
+fn alone(config: &Config, retention: &Retention) -> anyhow::Result<Pruned> {
+    let _lock = Lock::acquire(&config.state.dir)
+        .context("no daemon answers on the control socket, and the work cannot be done without it")?;
+    let mut store = Store::open(&config.state.dir)?;
+    let vault = open_vault(config)?;
+    let said =
+        Person::behind(std::process::id(), nix::unistd::getuid().as_raw()).says("fim vault prune", None);
+    let event = |message: String| {
+        let message = format!("{message}, {said}");
+        let mut event =
+            Event::about_fim(EventKind::Purged, &crate::daemon::host(), "none", realtime_ns(), message);
+        event.authorised_by = Some(said.clone());
+        event
+    };
+    Ok(limits::prune(&mut store, &vault, retention, realtime_ns(), event)?.told())
 }
 
-fn tell(
-    decision: &Decision,
-    failed: &[String],
-    seq: Option<u64>,
-    dry_run: bool,
-    json: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
+fn code(told: &Pruned) -> ExitCode {
+    if told.over == 0 && told.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REPORT) }
+}
+
+fn tell(told: &Pruned, dry_run: bool, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     if json {
         let line = json!({
             "dry_run": dry_run,
-            "removed": decision.remove.len() - failed.len(),
-            "by_age": decision.by_age,
-            "freed": decision.before - decision.after,
-            "left": decision.after,
-            "baseline": decision.baseline,
-            "over": decision.over,
-            "failed": failed,
-            "seq": seq,
+            "removed": told.removed,
+            "by_age": told.by_age,
+            "freed": told.freed,
+            "left": told.left,
+            "baseline": told.baseline,
+            "over": told.over,
+            "failed": told.failed,
+            "seq": told.seq,
         });
         writeln!(out, "{line}")?;
         return Ok(());
     }
     let would = if dry_run { "would be " } else { "" };
-    writeln!(out, "{would}{}", limits::sentence(decision))?;
+    writeln!(out, "{would}{}", told.sentence)?;
     Ok(())
 }

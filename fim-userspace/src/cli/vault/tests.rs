@@ -160,11 +160,20 @@ fn an_export_overwrites_nothing_and_follows_no_link() {
     assert!(said.contains("damaged"), "{said}");
     let left: Vec<_> =
         std::fs::read_dir(w.dir.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
-    assert!(!left.iter().any(|name| name == "never" || name.to_string_lossy().starts_with(".fim-export")));
+    assert!(!left.iter().any(|name| name == "never" || name.to_string_lossy().starts_with(".fim-")));
 }
 
 #[test]
-fn pruning_is_left_to_a_daemon_that_runs_and_can_be_tried_first() {
+fn an_export_that_fails_removes_nobody_elses_file() {
+    let w = World::new();
+    let theirs = w.dir.path().join(format!(".fim-export-{}", std::process::id()));
+    std::fs::write(&theirs, "theirs").expect("written");
+    let _ = export(&w, ODD, None, &w.dir.path().join("out"), false);
+    assert_eq!(std::fs::read(&theirs).expect("still there"), b"theirs");
+}
+
+#[test]
+fn pruning_is_not_done_beside_who_holds_the_lock_and_can_be_tried_first() {
     let w = World::new();
     let prune = |args: prune::Args| {
         let mut out = Vec::new();
@@ -178,8 +187,8 @@ fn pruning_is_left_to_a_daemon_that_runs_and_can_be_tried_first() {
     assert_eq!((code, &line["removed"], &line["dry_run"]), (ExitCode::SUCCESS, &1.into(), &true.into()));
     assert!(w.object(&w.altered).exists());
     let lock = Lock::acquire(w.dir.path()).expect("free");
-    let said = prune(prune::Args { older_than: old(), ..Default::default() }).expect_err("held").to_string();
-    assert!(said.contains("prunes by itself"), "{said}");
+    let said = prune(prune::Args { older_than: old(), ..Default::default() }).expect_err("held");
+    assert!(format!("{said:#}").contains("no daemon answers"), "{said:#}");
     drop(lock);
     let (_, line) = prune(prune::Args { older_than: old(), ..Default::default() }).expect("pruned");
     assert_eq!((&line["removed"], &line["freed"], &line["seq"]), (&1.into(), &4096.into(), &2.into()));

@@ -20,7 +20,7 @@ pub const MOST_BYTES: u64 = 4 << 20;
 /// Lines of one version between what is the same at the beginning and at the end.
 const MOST_LINES: usize = 1 << 17;
 /// Steps of the search (`myers`), each a few nanoseconds at most.
-const MOST_STEPS: u64 = 12_000_000;
+const MOST_STEPS: u64 = 6_000_000;
 /// Runs of lines that differ.
 const MOST_ROWS: usize = 4096;
 /// Unchanged lines shown around a change.

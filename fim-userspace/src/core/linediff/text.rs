@@ -70,7 +70,7 @@ fn wide(content: &[u8]) -> Option<&'static Encoding> {
         _ => {}
     }
     let sample = &content[..content.len().min(SAMPLE)];
-    if content.len() % 2 != 0 || !is_binary(sample) {
+    if !content.len().is_multiple_of(2) || !is_binary(sample) {
         return None;
     }
     let pairs = sample.len() / 2;

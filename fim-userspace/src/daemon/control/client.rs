@@ -19,7 +19,7 @@ pub enum ClientError {
         "the running daemon answers in a way this fim does not know; restart it, so that both are of one version"
     )]
     Strange,
-    #[error("the request is too long; name fewer paths at once")]
+    #[error("the request is too long; give a shorter --reason")]
     TooLong,
 }
 

@@ -44,6 +44,8 @@ impl Alone {
             sight: None,
             records: Vec::new(),
             looks: Vec::new(),
+            unrecorded: Vec::new(),
+            unreleased: Vec::new(),
         }
     }
 }

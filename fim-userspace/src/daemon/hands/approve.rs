@@ -47,23 +47,12 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
     if before.as_ref().map(|b| &b.entry) == wanted && now.as_ref().map(|n| &n.entry) == wanted {
         return Ok(Answer::Same { path: item.path.clone() });
     }
+    if !item.recursive {
+        desk.comes_without_a_mount(&watch, &path, before.as_ref().map(|b| &b.entry), wanted)?;
+    }
     desk.not_excluded(&watch, &path, wanted)?;
     desk.hangs_together(&watch, &path, wanted)?;
-    let steps = match (decision.put, wanted) {
-        (false, Some(entry)) => {
-            desk.keep(&watch, &path, entry)?;
-            Vec::new()
-        }
-        (false, None) => Vec::new(),
-        (true, Some(entry)) => {
-            desk.can_be_put(entry, now.as_ref(), way)?;
-            steps(&path, entry, now.as_ref())
-        }
-        (true, None) => {
-            let away = |expected| Step::Quarantine { path: path.clone(), expected };
-            now.clone().map(away).into_iter().collect()
-        }
-    };
+    let steps = prepare(desk, &watch, &path, &decision, (now.as_ref(), way))?;
     let change = Change {
         kind: ChangeKind::Modified,
         path: path.clone(),
@@ -91,15 +80,16 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
         None => Baseline::Remove,
         Some(entry) => Baseline::Put(standing(desk, &watch, &path, entry, &steps)),
     };
-    let record = desk.store.approve(&Approval {
+    let decided = Approval {
         watch: watch.path().to_path_buf(),
         path: path.clone(),
         baseline,
         event,
-        evidence: performed.evidence,
-        closes: performed.intent,
+        evidence: Vec::new(),
+        closes: None,
         released: decision.row,
-    })?;
+    };
+    let record = desk.record(&watch, decided, performed)?;
     watch.root.approve_mount(&path, mounted);
     if mounted {
         // Its folders are new to the sensors.
@@ -126,12 +116,12 @@ fn decide(
     let elsewhere = || Refused::one("the version that was asked for is one of another path");
     let unknown = || Refused::one("the version that was asked for is not known any more");
     Ok(match &item.version {
-        Version::Present(shown) => {
-            if now.map(|n| &n.entry) != Some(&**shown) {
+        Version::Present(_) => {
+            let Some(now) = now.filter(|now| Version::present(&now.entry) == item.version) else {
                 return Err(Refused::one(CHANGED));
-            }
+            };
             let message = "what is there became the approved version".into();
-            Decision { wanted: Some((**shown).clone()), message, row: None, put: false }
+            Decision { wanted: Some(now.entry.clone()), message, row: None, put: false }
         }
         Version::Absent => {
             if now.is_some() {
@@ -165,6 +155,31 @@ fn decide(
     })
 }
 
+/// Sees to it that the decision can be carried out; returns the steps that make the place so.
+fn prepare(
+    desk: &Desk<'_>,
+    watch: &Watch,
+    path: &RelPath,
+    decision: &Decision,
+    (now, way): (Option<&Found>, Way),
+) -> Result<Vec<Step>, Refused> {
+    Ok(match (decision.put, &decision.wanted) {
+        (false, Some(entry)) => {
+            desk.keep(watch, path, entry)?;
+            Vec::new()
+        }
+        (false, None) => Vec::new(),
+        (true, Some(entry)) => {
+            desk.can_be_put(entry, now, way)?;
+            steps(path, entry, now)
+        }
+        (true, None) => {
+            let away = |expected| Step::Quarantine { path: path.clone(), expected };
+            now.cloned().map(away).into_iter().collect()
+        }
+    })
+}
+
 /// The steps that make `path` be `entry`, whatever the policy of the watch.
 pub(super) fn steps(path: &RelPath, entry: &Entry, now: Option<&Found>) -> Vec<Step> {
     match compare(path, Some(entry), now) {
@@ -192,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_goes_goes_from_the_deepest_and_what_comes_from_the_top() {
-        let item = |path: &str, version| Approve { path: AbsPath(path.into()), version };
+        let item = |path: &str, version| Approve { path: AbsPath(path.into()), version, recursive: true };
         let items = [
             item("/w/n/f", Version::Evidence(1)),
             item("/w/d", Version::Absent),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use crate::control::Way;
-use crate::core::entry::{Entry, FileType, Found};
+use crate::core::entry::{Entry, FileType, Flags, Found};
 use crate::core::path::RelPath;
 use crate::daemon::watch::Watch;
 use crate::tree::inspect::{inspect, open_content};
@@ -42,6 +42,33 @@ impl Desk<'_> {
                 "the folder it is in is not approved; accept the folder first, or with --recursive",
             )),
         }
+    }
+
+    /// A folder that became a mount point, or is one no more, shows another tree: what was approved below it would be put
+    /// into that one, and what is in it taken away.
+    pub(super) fn comes_without_a_mount(
+        &self,
+        watch: &Watch,
+        path: &RelPath,
+        before: Option<&Entry>,
+        wanted: Option<&Entry>,
+    ) -> Result<(), Refused> {
+        let mounted = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.flags.has(Flags::MOUNT));
+        if wanted.is_none_or(|entry| entry.kind != FileType::Directory) || mounted(before) == mounted(wanted)
+        {
+            return Ok(());
+        }
+        if !mounted(wanted) {
+            return Err(Refused::one(
+                "it was approved as a mount point, and nothing is mounted there now; mount it again, or accept the folder \
+                 with what is in it, with --recursive",
+            ));
+        }
+        let what = watch.root.mount_at(path).unwrap_or_else(|_| "another file system".into());
+        Err(Refused::one(format!(
+            "{what} is mounted there, and what was approved of the folder is hidden below it; accept the mount with all that \
+             is in it, with --recursive, or unmount it"
+        )))
     }
 
     /// Only what is watched can be approved.

@@ -4,33 +4,33 @@
 mod alone;
 mod approve;
 mod judge;
+mod perform;
 mod person;
 pub mod place;
+mod prune;
 mod purge;
 mod restore;
+#[cfg(test)]
+mod tests;
 
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use crate::control::{AbsPath, Act, Answer};
-use crate::core::change::Change;
-use crate::core::correlate::Look;
-use crate::core::event::{Event, Record};
+use crate::core::event::Record;
 use crate::core::observation::WatchId;
 use crate::core::path::RelPath;
-use crate::core::plan::Step;
-use crate::core::quarantine::Reason;
-use crate::respond::{Responder, ResponseError};
+use crate::respond::{Pending, Responder};
 use crate::store::vault::Vault;
-use crate::store::{EvidenceRow, Intent, IntentId, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 pub use alone::Alone;
 pub use approve::in_order;
 pub use person::Person;
+pub use purge::remains;
 
-use super::clock::boottime_ns;
+use super::journal::Entry;
 use super::record::Stamp;
-use super::settle::evidence_rows;
 use super::sight::Sight;
 use super::watch::Watch;
 
@@ -47,6 +47,10 @@ pub struct Desk<'a> {
     pub records: Vec<Record>,
     /// What should be looked at again; `true`: a directory that is new to the sensors.
     pub looks: Vec<(WatchId, RelPath, bool)>,
+    /// What was done and could not be recorded: to be written as soon as anything can.
+    pub unrecorded: Vec<Entry>,
+    /// What may be removed only after that.
+    pub unreleased: Vec<(WatchId, Vec<Pending>)>,
 }
 
 /// Why one decision was not carried out.
@@ -107,85 +111,14 @@ pub fn carry_out(desk: &mut Desk<'_>, act: &Act, person: &Person, tell: &mut dyn
             let said = person.says("fim quarantine purge", reason.as_deref());
             purge::purge(desk, evidence, &said, &mut each)
         }
+        Act::Prune { max_age, max_size } => {
+            let said = person.says("fim vault prune", None);
+            return tell(prune::prune(desk, *max_age, *max_size, &said));
+        }
     };
     if whole {
         tell(Answer::Done { done, refused });
     }
-}
-
-/// How the steps of a decision went.
-struct Performed {
-    evidence: Vec<EvidenceRow>,
-    intent: Option<IntentId>,
-}
-
-impl Desk<'_> {
-    /// A record about `change`, authorised by a person.
-    fn record_of(&self, watch: &Watch, change: &Change, said: &str) -> Event {
-        let look = Look::new(watch.id, change.path.clone(), boottime_ns());
-        let mut event = self.stamp.change(watch, &look, change, watch.policy.of_change(change).severity);
-        // Who made the change is nothing that was seen now.
-        event.actor = None;
-        event.authorised_by = Some(said.to_owned());
-        event
-    }
-
-    /// Carries out steps about one path. `event` is what the record will be; a failure that took something out of its
-    /// place on the way is recorded at once.
-    fn perform(
-        &mut self,
-        watch: &Watch,
-        path: &RelPath,
-        steps: &[Step],
-        event: &Event,
-    ) -> Result<Performed, Refused> {
-        if steps.is_empty() {
-            return Ok(Performed { evidence: Vec::new(), intent: None });
-        }
-        let intent = Intent { watch: watch.path().to_path_buf(), path: path.clone(), event: event.clone() };
-        let intent = self.store.intents_begin(&[intent])?.pop();
-        let mut evidence = Vec::new();
-        for step in steps {
-            match super::act::perform(self.responder, self.sight, watch, step) {
-                Ok(outcome) => evidence.extend(outcome.evidence),
-                Err(error) => {
-                    let sentence = match &error {
-                        ResponseError::Moved { path, .. } => {
-                            format!("{path} changed in this very moment; look at it again")
-                        }
-                        other => other.to_string(),
-                    };
-                    evidence.extend(error.into_evidence());
-                    self.failed(event, intent, rows(watch, evidence), &sentence)?;
-                    return Err(Refused::One(sentence));
-                }
-            }
-        }
-        Ok(Performed { evidence: rows(watch, evidence), intent })
-    }
-
-    /// Closes what was begun; evidence is never without a record.
-    fn failed(
-        &mut self,
-        event: &Event,
-        intent: Option<IntentId>,
-        evidence: Vec<EvidenceRow>,
-        sentence: &str,
-    ) -> Result<(), StoreError> {
-        let closes: Vec<IntentId> = intent.into_iter().collect();
-        let mut event = event.clone();
-        event.response = crate::core::event::Response::Failed;
-        event.error = Some(sentence.to_owned());
-        let events = if evidence.is_empty() { Vec::new() } else { vec![event] };
-        let evidence: Vec<_> = evidence.into_iter().map(|row| (0, row)).collect();
-        let records = self.store.append_with(&events, &closes, &evidence)?;
-        self.records.extend(records);
-        Ok(())
-    }
-}
-
-fn rows(watch: &Watch, evidence: Vec<crate::respond::Evidence>) -> Vec<EvidenceRow> {
-    evidence_rows(watch, evidence.into_iter().map(|e| (Reason::Replaced, e)).collect())
 }
 
 fn abs(watch: &Watch, path: &RelPath) -> AbsPath {

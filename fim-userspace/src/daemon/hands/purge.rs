@@ -7,7 +7,8 @@ use crate::core::event::{Event, EventKind, State, Verdict};
 use crate::core::path::display;
 use crate::core::policy::Severity;
 use crate::core::quarantine::Fate;
-use crate::store::{Held, Purge};
+use crate::store::vault::Vault;
+use crate::store::{Held, Purge, Store, StoreError};
 
 use super::{Desk, Refused};
 
@@ -31,7 +32,7 @@ pub fn purge(
     }
     let purges: Vec<Purge> =
         rows.iter().map(|held| Purge { id: held.id, event: event(desk, held, said) }).collect();
-    let records = match desk.store.purge(&purges) {
+    let records = match desk.store.durably(true, |store| store.purge(&purges)) {
         Ok(records) => records,
         Err(error) => return each(&AbsPath(Vec::new()), Err(error.into())),
     };
@@ -61,10 +62,20 @@ fn row(desk: &Desk<'_>, id: i64) -> Result<Held, Refused> {
         Refused::One(format!("there is no evidence with the number {id}; see `fim quarantine list`"))
     })?;
     match held.fate {
+        // Its content could not be removed then.
+        Some(Fate::Purged | Fate::Evicted) if remains(desk.store, desk.vault, &held)? => Ok(held),
         Some(fate @ (Fate::Purged | Fate::Evicted)) => {
             Err(Refused::One(format!("the content of evidence {id} was {} already", fate.as_str())))
         }
         _ => Ok(held),
+    }
+}
+
+/// Whether the vault has content of evidence that was purged, although nothing needs it.
+pub fn remains(store: &Store, vault: &Vault, held: &Held) -> Result<bool, StoreError> {
+    match held.digest.filter(|digest| vault.contains(digest)) {
+        Some(digest) => Ok(!store.needs(&digest)?),
+        None => Ok(false),
     }
 }
 
@@ -85,7 +96,9 @@ fn remove(desk: &Desk<'_>, held: &Held) -> Result<(), Refused> {
         && !desk.store.needs(&digest)?
     {
         desk.vault.remove(&digest).map_err(|e| {
-            Refused::One(format!("it is noted as purged, but its content could not be removed: {e}"))
+            Refused::One(format!(
+                "it is noted as purged, but its content could not be removed ({e}); purge it again once that works"
+            ))
         })?;
     }
     Ok(())

@@ -38,15 +38,16 @@ pub fn restore(desk: &mut Desk<'_>, asked: &AbsPath, said: &str) -> Result<Answe
     if directory || !right {
         desk.looks.push((watch.id, path.clone(), directory));
     }
-    let record = desk.store.approve(&Approval {
+    let decided = Approval {
         watch: watch.path().to_path_buf(),
         path,
         baseline: Baseline::Keep,
         event,
-        evidence: performed.evidence,
-        closes: performed.intent,
+        evidence: Vec::new(),
+        closes: None,
         released: None,
-    })?;
+    };
+    let record = desk.record(&watch, decided, performed)?;
     let (path, outcome) = (asked.clone(), Outcome::Restored);
     let answer = Answer::Item { path, outcome, seq: record.seq, id: record.id.clone() };
     desk.records.push(record);

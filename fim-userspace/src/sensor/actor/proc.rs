@@ -278,13 +278,16 @@ mod tests {
     /// 2 MiB of arguments in each of a hundred records would fill the disk.
     #[test]
     fn a_command_line_of_megabytes_is_cut_and_says_so() {
-        let child = std::process::Command::new("sleep")
+        let mut child = std::process::Command::new("sleep")
             .arg0("x".repeat(100_000))
             .arg("4711")
             .spawn()
             .expect("starts");
-        let live = Live::read(child.id()).expect("is there");
-        let mut child = child;
+        // The arguments come a moment after the call returns (create_elf_tables, fs/binfmt_elf.c).
+        let mut live = Live::read(child.id()).expect("is there");
+        while live.cmdline.is_empty() {
+            live = Live::read(child.id()).expect("is there");
+        }
         child.kill().expect("killed");
         child.wait().expect("ends");
         assert_eq!(live.cmdline, ["x".repeat(ARGUMENTS), "… (cut)".into()]);

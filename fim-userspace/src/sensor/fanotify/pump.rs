@@ -28,9 +28,9 @@ use crate::sys::fanotify::records::{Event, Pidfd};
 use crate::sys::handle;
 use crate::tree::Root;
 
-/// About a thousand events.
 /// Buffers read before anything else gets its turn.
 const BUFFERS: usize = 8;
+/// About a thousand events.
 const BUFFER: usize = 128 * 1024;
 /// A queue that held this many events is busy: reading it a little later lets the kernel merge the events of one file.
 const BUSY: usize = 128;

@@ -18,7 +18,7 @@ use crate::core::entry::Digest;
 use crate::core::event::Record;
 use crate::core::linediff::{self, Comparison, Lines, MOST_BYTES, Version};
 use crate::core::policy::Secrets;
-use crate::store::lines::{Difference, Omitted, Outcome, Pair, Side};
+use crate::store::lines::{Difference, Finished, Omitted, Outcome, Pair, Side, Since};
 use crate::store::vault::{Vault, VaultError};
 use crate::store::{Store, StoreError};
 
@@ -29,9 +29,11 @@ pub use key::KeyError;
 
 /// Bytes of text that are kept of one comparison.
 const MOST_TEXT: usize = 256 * 1024;
-/// Differences and bytes written at once: a response that comes meanwhile may wait for this much.
-const PORTION: usize = 128;
+/// Bytes and references written at once: a response that comes meanwhile may wait for this much.
 const PORTION_BYTES: usize = 64 * 1024;
+const PORTION: usize = 128;
+/// Bytes of a difference without its text.
+const ROW: usize = 200;
 /// How long one delivery goes on before the cursor is moved.
 const TURN: Duration = Duration::from_millis(200);
 
@@ -76,59 +78,98 @@ impl Sink for Differences {
     }
 }
 
+/// What is compared and not written yet: many small ones are written at once.
+#[derive(Default)]
+struct Gathered {
+    finished: Vec<Finished>,
+    links: Vec<(u64, Since, Pair)>,
+    weight: usize,
+}
+
+impl Gathered {
+    fn write(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        if !self.links.is_empty() {
+            store.compare_finish(&self.finished, &self.links)?;
+        }
+        *self = Self::default();
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.weight >= PORTION_BYTES || self.links.len() >= PORTION
+    }
+
+    fn knows(&self, pair: &Pair) -> bool {
+        self.finished.iter().any(|finished| finished.pair == *pair)
+    }
+}
+
 impl Reader {
     /// Compares what `records` tell of, for a while; returns how many are done with.
     fn read(&self, store: &mut Store, records: &[Record]) -> Result<usize, String> {
         let begun = Instant::now();
-        let mut vault = None;
-        for (done, record) in records.iter().enumerate() {
+        let (mut vault, mut gathered) = (None, Gathered::default());
+        let mut done = 0;
+        for record in records {
             if done > 0 && begun.elapsed() > TURN {
-                return Ok(done);
+                break;
             }
-            let wanted = pairs(&record.event);
-            if wanted.is_empty() {
-                continue;
+            for wanted in pairs(&record.event) {
+                // A new one each time: the folder may have been replaced.
+                if vault.is_none() {
+                    vault = Some(Vault::open_existing(&self.vault).map_err(|e| e.to_string())?);
+                }
+                let Some(vault) = &vault else { continue };
+                self.compare(store, vault, &wanted, &mut gathered).map_err(|e| e.to_string())?;
+                gathered.links.push((record.seq, wanted.since, wanted.pair));
             }
-            // A new one each time: the folder may have been replaced.
-            if vault.is_none() {
-                vault = Some(Vault::open_existing(&self.vault).map_err(|e| e.to_string())?);
+            if gathered.is_full() {
+                gathered.write(store).map_err(|e| e.to_string())?;
             }
-            let Some(vault) = &vault else { continue };
-            let links: Result<Vec<_>, StoreError> = wanted
-                .iter()
-                .map(|wanted| Ok((record.seq, wanted.since, self.compare(store, vault, wanted)?)))
-                .collect();
-            links.and_then(|links| store.compare_link(&links)).map_err(|e| e.to_string())?;
+            done += 1;
         }
-        Ok(records.len())
+        gathered.write(store).map_err(|e| e.to_string())?;
+        Ok(done)
     }
 
-    /// The number of the comparison, which is made unless it was before.
-    fn compare(&self, store: &mut Store, vault: &Vault, wanted: &Wanted) -> Result<i64, StoreError> {
-        let known = store.compared(&wanted.pair)?;
-        if let Some(known) = known.filter(|known| known.outcome.is_final()) {
-            return Ok(known.id);
+    /// Compares a pair, unless that was done before.
+    fn compare(
+        &self,
+        store: &mut Store,
+        vault: &Vault,
+        wanted: &Wanted,
+        gathered: &mut Gathered,
+    ) -> Result<(), StoreError> {
+        let pair = &wanted.pair;
+        if gathered.knows(pair) || store.compared(pair)?.is_some_and(|known| known.outcome.is_final()) {
+            return Ok(());
         }
-        let id = store.compare_begin(&wanted.pair)?;
-        let comparison = match self.contents(vault, wanted) {
-            Ok((old, new)) => linediff::compare(old, new),
-            Err(outcome) => {
-                store.compare_end(id, outcome, None)?;
-                return Ok(id);
+        let none =
+            |outcome| Finished { pair: pair.clone(), outcome, encodings: None, differences: Vec::new() };
+        let compared = self.contents(vault, wanted).map(|(old, new)| linediff::compare(old, new));
+        let mut finished = match compared {
+            Err(outcome) => none(outcome),
+            Ok(Comparison::Binary) => none(Outcome::Binary),
+            Ok(Comparison::TooLarge) => none(Outcome::TooLarge),
+            Ok(Comparison::Lines(lines)) => {
+                let secret = wanted.paths.iter().any(|path| self.secrets.cover(path));
+                let encodings = Some((lines.old.encoding(), lines.new.encoding()));
+                let differences = differences(&lines, secret.then_some((&self.key, pair)));
+                Finished { encodings, differences, ..none(Outcome::Lines) }
             }
         };
-        let (outcome, lines) = match comparison {
-            Comparison::Lines(lines) => (Outcome::Lines, lines),
-            Comparison::Binary => return store.compare_end(id, Outcome::Binary, None).map(|()| id),
-            Comparison::TooLarge => return store.compare_end(id, Outcome::TooLarge, None).map(|()| id),
-        };
-        let secret = wanted.paths.iter().any(|path| self.secrets.cover(path));
-        let differences = differences(&lines, secret.then_some((&self.key, &wanted.pair)));
-        for portion in portions(&differences) {
-            store.compare_add(id, portion)?;
+        let weight: usize = finished.differences.iter().map(weight).sum();
+        if weight > PORTION_BYTES {
+            let id = store.compare_begin(pair)?;
+            for portion in portions(&finished.differences) {
+                store.compare_add(id, portion)?;
+            }
+            finished.differences.clear();
+        } else {
+            gathered.weight += weight;
         }
-        store.compare_end(id, outcome, Some((lines.old.encoding(), lines.new.encoding())))?;
-        Ok(id)
+        gathered.finished.push(finished);
+        Ok(())
     }
 
     /// Both versions, out of the vault.
@@ -197,16 +238,21 @@ fn differences(lines: &Lines, secret: Option<(&LineKey, &Pair)>) -> Vec<Differen
     lines.rows.iter().map(row).collect()
 }
 
+/// About the bytes that it takes in the database.
+fn weight(difference: &Difference) -> usize {
+    let text = |side: &Side| side.text.as_ref().map_or(0, String::len);
+    ROW + text(&difference.old) + text(&difference.new)
+}
+
 fn portions(mut rest: &[Difference]) -> Vec<&[Difference]> {
     let mut out = Vec::new();
     while !rest.is_empty() {
         let mut bytes = 0;
         let fits = |difference: &&Difference| {
-            let length = |side: &Side| side.text.as_ref().map_or(0, String::len);
-            bytes += length(&difference.old) + length(&difference.new);
+            bytes += weight(difference);
             bytes <= PORTION_BYTES
         };
-        let count = rest.iter().take(PORTION).take_while(fits).count().max(1);
+        let count = rest.iter().take_while(fits).count().max(1);
         let (portion, others) = rest.split_at(count);
         out.push(portion);
         rest = others;

@@ -68,7 +68,7 @@ fn brief(d: &Difference) -> (String, u64, u64, Option<&str>, u64, u64, Option<&s
 fn each_run_of_lines_is_one_row_and_a_repeated_change_none() {
     let mut world = world();
     let event = world.change("/w/f", b"a\nb\nc\nd\n", b"a\nB\nd\ne\nf\n");
-    let records = world.read(&[event.clone()]);
+    let records = world.read(std::slice::from_ref(&event));
     let told = world.rows(records[0].seq);
     let [(Since::Approved, Outcome::Lines, rows)] = &told[..] else { panic!("{told:?}") };
     let expected = [

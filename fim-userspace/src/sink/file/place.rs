@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, mkdirat, openat, openat2,
-    statat, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxFlags, fstat, mkdirat, openat, statat, statx,
 };
 use rustix::io::Errno;
 
 use crate::core::path::display;
+use crate::tree::root::open_unlinked;
 
 /// The file and the folder it lies in, both held by descriptor.
 pub(super) struct Open {
@@ -99,13 +99,13 @@ fn sound(stat: &Stat, shown: &str) -> Result<(), String> {
 
 /// The folder, reached without any symbolic link; its last part is made where it is missing.
 fn open_folder(folder: &Path) -> Result<OwnedFd, String> {
-    match reach(folder) {
+    match open_unlinked(folder) {
         Err(Errno::NOENT) => {
             let parent = folder.parent().zip(folder.file_name());
             let made = parent.map(|(above, name)| {
-                let above = reach(above)?;
+                let above = open_unlinked(above)?;
                 match mkdirat(&above, name, Mode::from_raw_mode(0o750)) {
-                    Ok(()) | Err(Errno::EXIST) => reach(folder),
+                    Ok(()) | Err(Errno::EXIST) => open_unlinked(folder),
                     Err(e) => Err(e),
                 }
             });
@@ -113,12 +113,6 @@ fn open_folder(folder: &Path) -> Result<OwnedFd, String> {
         }
         other => other.map_err(|e| sentence(folder, e)),
     }
-}
-
-fn reach(folder: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    openat2(CWD, folder, flags, Mode::empty(), resolve)
 }
 
 fn sentence(folder: &Path, error: Errno) -> String {

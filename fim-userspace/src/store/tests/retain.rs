@@ -122,3 +122,38 @@ fn a_sink_that_is_behind_holds_pruning_back_up_to_a_point() {
     let pruning = store.pruning(size(whole / 8), 400 * SECOND).expect("looked").expect("too large");
     assert!(pruning.head.seq > 200 && pruning.why.contains("\"siem\" loses"), "{pruning:?}");
 }
+
+#[test]
+fn a_few_huge_records_do_not_have_the_ledger_taken_for_many_times_its_size() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    store.append(&every_second(1, 3_000), &[]).expect("appended");
+    let siem = SinkState { name: "siem".into(), cursor: 40, ..Default::default() };
+    store.sink_state_set(&siem).expect("written");
+    let mut huge = every_second(3_001, 3_020);
+    huge.iter_mut().for_each(|event| event.message = Some("x".repeat(400_000)));
+    store.append(&huge, &[]).expect("appended");
+    let size = |max_size| Retention { max_age: None, max_size: Some(max_size) };
+    // About 2 MB of small ones and 8 MB of huge ones.
+    let pruning = store.pruning(size(16_000_000), 4_000 * SECOND).expect("looked");
+    assert_eq!(pruning, None, "it is not that large");
+    let pruning = store.pruning(size(9_000_000), 4_000 * SECOND).expect("looked").expect("too large");
+    assert_eq!(pruning.head.seq, 40, "what is not delivered stays: it is far from twice that large");
+    store.sink_state_set(&SinkState { cursor: 3_020, ..siem }).expect("written");
+    let pruning = store.pruning(size(9_500_000), 4_000 * SECOND).expect("looked").expect("too large");
+    assert!((1_000..3_000).contains(&pruning.head.seq), "no more goes than has to: {pruning:?}");
+}
+
+#[test]
+fn a_sink_that_never_delivered_anything_holds_its_records_back_too() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    store.cursor_or_head("siem").expect("begun");
+    store.append(&every_second(1, 300), &[]).expect("appended");
+    assert_eq!(store.pruning(limits(100), 400 * SECOND).expect("looked"), None, "it has seen nothing yet");
+    let failing = SinkState { name: "siem".into(), error: Some("refused".into()), ..Default::default() };
+    store.sink_state_set(&failing).expect("written");
+    assert_eq!(store.pruning(limits(100), 400 * SECOND).expect("looked"), None, "nor after a failure");
+    let month = jiff::Timestamp::now().as_microsecond() + 31 * 86_400 * SECOND;
+    assert!(store.pruning(limits(100), month).expect("looked").is_some(), "nobody waits for ever");
+}

@@ -29,7 +29,7 @@ use dirs::Dirs;
 use room::{NO_ROOM, Room, is_full};
 
 pub use inventory::Object;
-pub use room::Limits;
+pub use room::{Limits, occupies};
 
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 
 use sha2::{Digest as _, Sha256};
-use zstd::zstd_safe::{DCtx, ResetDirective};
+use zstd::zstd_safe::{self, DCtx, ResetDirective};
 
 use super::room::Metered;
 use super::{Form, VaultError};
@@ -17,7 +17,7 @@ const LEVEL: i32 = 1;
 const CHUNK: usize = 256 * 1024;
 
 /// Compressed content read at once; most files of configuration are one piece of it.
-const PIECE: usize = 32 * 1024;
+const PIECE: usize = 16 * 1024;
 
 thread_local! {
     static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
@@ -82,8 +82,7 @@ pub fn read(
             // Making one takes longer than decompressing a small file with it.
             let mut context = DECOMPRESSOR.take().unwrap_or_default();
             let _ = context.reset(ResetDirective::SessionOnly);
-            let from = BufReader::with_capacity(PIECE, object);
-            let copied = copy(zstd::stream::read::Decoder::with_context(from, &mut context), out, corrupt);
+            let copied = decompress(object, &mut context, out, corrupt);
             DECOMPRESSOR.set(Some(context));
             copied?
         }
@@ -93,6 +92,43 @@ pub fn read(
         return Err(corrupt(format!("its content has the digest {actual}")));
     }
     Ok(total)
+}
+
+/// Digest and length of what a frame holds, which is written to `out`. A small one is read and decompressed in one piece.
+fn decompress(
+    mut object: File,
+    context: &mut DCtx<'static>,
+    out: &mut impl Write,
+    corrupt: &dyn Fn(String) -> VaultError,
+) -> Result<(Digest, u64), VaultError> {
+    let mut start = [0; PIECE];
+    let mut n = 0;
+    while n < PIECE {
+        match object.read(&mut start[n..]) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(corrupt(e.to_string())),
+        }
+    }
+    let start = &start[..n];
+    let length = if n < PIECE { zstd_safe::get_frame_content_size(start).ok().flatten() } else { None };
+    if let Some(length) = length.filter(|length| *length <= CHUNK as u64) {
+        let mut content = BYTES.take();
+        content.clear();
+        content.reserve(length as usize);
+        let failed = |code| corrupt(zstd_safe::get_error_name(code).to_owned());
+        let whole = context.decompress(&mut content, start).map_err(failed);
+        let whole = whole.map(|_| (digest(&content), content.len() as u64));
+        let written = whole.and_then(|whole| {
+            out.write_all(&content).map_err(VaultError::Target)?;
+            Ok(whole)
+        });
+        BYTES.set(content);
+        return written;
+    }
+    let from = BufReader::with_capacity(PIECE, start.chain(object));
+    copy(zstd::stream::read::Decoder::with_context(from, context), out, corrupt)
 }
 
 /// Copies all that `from` gives; returns its digest and length.

@@ -53,7 +53,7 @@ pub fn reconcile(world: &World, baseline: &Baseline, names: &Names, manner: Mann
         for step in steps {
             // After any other error something earlier in this round went with it; the next round looks again.
             if let Err(error @ ResponseError::Failed { .. }) =
-                world.responder.begin(&world.root, &step, &mut pendings)
+                world.responder.begin(&world.root, &step, &mut None, &mut pendings)
             {
                 return Err(format!("{error}\nin {step:?}"));
             }

@@ -117,6 +117,7 @@ pub fn mounted_over(setting: &Setting) -> Outcome {
     if told_of_mounts(&scene, setting, &[&folder, &beside])? != told {
         return Err("a mount is told of again".into());
     }
+    alone_it_is_refused(&scene, &folder)?;
     if before != (snapshot(&theirs).map_err(text)?, node(&their_file).map_err(text)?) {
         return Err("what was mounted was altered".into());
     }
@@ -164,6 +165,18 @@ pub fn closed_to_root(setting: &Setting) -> Outcome {
     scene.recovers(setting)?;
     scene.end(setting)?;
     Ok(format!("\"{}\"", told.join("\", \"")))
+}
+
+/// To accept the mount point without what is in it would mix the two trees.
+fn alone_it_is_refused(scene: &Scene, folder: &Path) -> Result<(), String> {
+    let output = scene.fim.command(&["accept", "--yes"]).arg(folder).output().map_err(text)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let named =
+        ["is mounted there", " from ", "--recursive", "unmount it"].iter().all(|word| said.contains(word));
+    match output.status.code() {
+        Some(2) if named => Ok(()),
+        code => Err(format!("a mount point is accepted alone ({code:?}): {said}")),
+    }
 }
 
 /// One record of each mount, and no other but what became of it; their sentences.

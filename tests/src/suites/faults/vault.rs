@@ -14,7 +14,7 @@ use crate::wait;
 /// Gone with all it held: nothing can be restored and no evidence be kept, so everything stays where it is.
 pub fn removed(setting: &Setting) -> Outcome {
     let mut scene = Scene::begin(Scene::fim(setting, "gone")?)?;
-    fs::remove_dir_all(scene.fim.state.join("vault")).map_err(text)?;
+    remove(setting, &scene)?;
     Scene::write(setting, &scene.file)?;
     let stray = scene.fim.watched.join("stray");
     spawn::start(&setting.actor, &["create".into(), stray.display().to_string()], false)?.finish()?;
@@ -78,4 +78,11 @@ pub fn corrupted(setting: &Setting) -> Outcome {
     scene.recovers(setting)?;
     scene.end(setting)?;
     Ok(format!("\"{said}\""))
+}
+
+/// Its place is free at once; the daemon may still write into what it holds open.
+fn remove(setting: &Setting, scene: &Scene) -> Result<(), String> {
+    let gone = scene.fim.home.join("vault-gone");
+    fs::rename(scene.fim.state.join("vault"), &gone).map_err(text)?;
+    wait::until(setting.patience, || fs::remove_dir_all(&gone).map_err(text))
 }

@@ -1,7 +1,9 @@
 //! Accepting, restoring, comparing.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Stdio;
@@ -100,6 +102,24 @@ pub fn folder(setting: &Setting, daemon: bool) -> Outcome {
     if accepted != 203 + 3 {
         return Err(format!("{accepted} records of approval, not one for each path"));
     }
+    world.settled()?;
+    Ok(String::new())
+}
+
+/// Names and states that are long once they are written as text do not make a request too long.
+pub fn long_names(setting: &Setting, daemon: bool) -> Outcome {
+    let mut world = World::new(setting, &name("long", daemon), Policy::Alert, |_| Ok(()))?;
+    world.only_if(daemon)?;
+    let folder = world.path("new");
+    fs::create_dir(&folder).map_err(io)?;
+    let target = OsStr::from_bytes(&[0xff; 4_000]);
+    for n in 0..100 {
+        let name = [format!("{n}").into_bytes(), vec![0xff; 240]].concat();
+        symlink(target, folder.join(OsStr::from_bytes(&name))).map_err(io)?;
+    }
+    world
+        .about(&["accept", "--yes", "--recursive", "--reason", &"why".repeat(10_000)], &folder)?
+        .expect(0)?;
     world.settled()?;
     Ok(String::new())
 }
@@ -282,7 +302,7 @@ pub fn diff(setting: &Setting) -> Outcome {
         fs::create_dir(dir.join("d"))?;
         fs::write(dir.join("d/text"), (1..40).map(|n| format!("line {n}\n")).collect::<String>())?;
         fs::write(dir.join("d/binary"), b"a\0b")?;
-        fs::write(dir.join("d/large"), "x".repeat(3 << 20))?;
+        fs::write(dir.join("d/large"), "x".repeat(5 << 20))?;
         symlink("here", dir.join("link"))
     })?;
     let (text, dir) = (world.path("d/text"), world.path("d"));
@@ -305,13 +325,20 @@ pub fn diff(setting: &Setting) -> Outcome {
     ];
     has(&said, &expected)?;
     fs::write(world.path("d/binary"), b"a\0c").map_err(io)?;
-    fs::write(world.path("d/large"), "y".repeat(3 << 20)).map_err(io)?;
+    fs::write(world.path("d/large"), "y".repeat(5 << 20)).map_err(io)?;
     fs::remove_file(world.path("link")).map_err(io)?;
     symlink("there", world.path("link")).map_err(io)?;
     fs::write(world.path(ODD), "odd\n").map_err(io)?;
     has(
         &world.about(&["diff"], &dir)?.expect(1)?,
-        &["d/text", "d/binary", "d/large", "binary files differ", "3145728 bytes"],
+        &[
+            "d/text",
+            "d/binary",
+            "d/large",
+            "binary files differ",
+            "5242880 bytes",
+            "too large to compare by line",
+        ],
     )?;
     has(&world.about(&["diff"], &world.path("link"))?.expect(1)?, &["target here -> there"])?;
     has(&world.about(&["diff"], &world.path(ODD))?.expect(1)?, &["created", "\\x0a\\x1b", "+odd"])?;

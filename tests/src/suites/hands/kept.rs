@@ -205,6 +205,12 @@ pub fn copy(setting: &Setting, daemon: bool) -> Outcome {
     release(&world.fim.watched)?.refused(&["guards"])?;
     release(&world.fim.state)?.refused(&["guards"])?;
     release(&world.fim.outside.join("nothing"))?.refused(&["name a folder"])?;
+    let turned = world.fim.outside.join("turned");
+    symlink(&to, &turned).and_then(|()| fs::create_dir(to.join("in"))).map_err(io)?;
+    for through in [turned.clone(), turned.join("in")] {
+        release(&through)?.refused(&["symbolic link", &to.display().to_string()])?;
+    }
+    fs::remove_dir(to.join("in")).map_err(io)?;
     symlink(&secret, to.join("tree")).map_err(io)?;
     release(&to)?.refused(&["already"])?;
     if fs::read_dir(&secret).map_err(io)?.count() > 0 {
@@ -231,6 +237,75 @@ pub fn copy(setting: &Setting, daemon: bool) -> Outcome {
     release(&to)?.refused(&["already"])?;
     if world.list(&[])? != list {
         return Err("a copy changed what is in quarantine".into());
+    }
+    world.settled()?;
+    Ok(String::new())
+}
+
+/// The daemon that runs prunes when it is asked to, and says what that freed.
+pub fn prune(setting: &Setting, daemon: bool) -> Outcome {
+    let name = format!("hands-prune-{daemon}");
+    let mut world =
+        World::new(setting, &name, Policy::Restore, |dir| fs::write(dir.join("approved"), "same\n"))?;
+    let path = world.path("planted");
+    fs::write(world.fim.outside.join("planted"), vec![7; 9000]).map_err(io)?;
+    fs::rename(world.fim.outside.join("planted"), &path).map_err(io)?;
+    gone(&world, &path)?;
+    world.recorded(&path, "created", "quarantined")?;
+    world.only_if(daemon)?;
+    let before = objects(&world)?;
+    world.words(&["vault", "prune"])?.refused(&["--older-than"])?;
+    let text = world.words(&["vault", "prune", "--max-size", "4KiB", "--json"])?.expect(0)?;
+    let told: serde_json::Value = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
+    if told["removed"] != 1 || told["freed"].as_u64() < Some(4096) || told["over"] != 0 {
+        return Err(format!("it says {told}"));
+    }
+    if objects(&world)? + 1 != before {
+        return Err("not one object less is there".into());
+    }
+    has(&world.words(&["log", "--json"])?.expect(0)?, &["for the size of all", "fim vault prune"])?;
+    has(&world.words(&["quarantine", "list", "--all"])?.expect(0)?, &["evicted"])?;
+    let said = world.words(&["vault", "prune", "--older-than", "1d"])?.expect(0)?;
+    has(&said, &["nothing had to go"])?;
+    if let Some(daemon) = &mut world.daemon
+        && !daemon.is_running()
+    {
+        return Err(format!("the daemon is gone; {}", daemon.last_words()));
+    }
+    world.settled()?;
+    Ok(String::new())
+}
+
+/// While nothing can be recorded, nothing that stood in a place is lost: it is told of as soon as something can.
+pub fn unrecorded(setting: &Setting, daemon: bool) -> Outcome {
+    let name = format!("hands-unrecorded-{daemon}");
+    let mut world =
+        World::new(setting, &name, Policy::Alert, |dir| fs::write(dir.join("file"), "what is approved"))?;
+    let file = world.path("file");
+    fs::write(&file, "evidence").map_err(io)?;
+    world.recorded(&file, "modified", "none")?;
+    world.only_if(daemon)?;
+    let database = rusqlite::Connection::open(world.fim.state.join("fim.db")).map_err(|e| e.to_string())?;
+    let alter = |sql: &str| database.execute_batch(sql).map_err(|e| e.to_string());
+    alter("CREATE TRIGGER broken BEFORE INSERT ON ledger BEGIN SELECT RAISE(ABORT, 'broken'); END")?;
+    world.about(&["restore"], &file)?.refused(&["broken"])?;
+    alter("DROP TRIGGER broken")?;
+    if !daemon {
+        world.daemon = Some(world.fim.start()?);
+    }
+    wait::until(world.setting.patience, || {
+        let held = world.list(&[])?;
+        let row = held.iter().find(|row| row["bytes"] == 8).ok_or(format!("it is not kept: {held:?}"))?;
+        let said = world.words(&["quarantine", "show", &row["id"].to_string(), "--content"])?.expect(0)?;
+        has(&said, &["| evidence"])
+    })?;
+    let left: Vec<_> = fs::read_dir(&world.fim.watched)
+        .map_err(io)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.file_name()))
+        .filter(|name| name.to_string_lossy().starts_with(".fim-"))
+        .collect();
+    if !left.is_empty() {
+        return Err(format!("left behind: {left:?}"));
     }
     world.settled()?;
     Ok(String::new())

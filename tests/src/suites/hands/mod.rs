@@ -14,12 +14,15 @@ pub fn run(setting: &Setting, report: &mut Report) {
         report.case(&format!("hands/{place}/accept"), || accept::present(setting, daemon));
         report.case(&format!("hands/{place}/accept-folder"), || accept::folder(setting, daemon));
         report.case(&format!("hands/{place}/accept-event"), || accept::event(setting, daemon));
+        report.case(&format!("hands/{place}/accept-long-names"), || accept::long_names(setting, daemon));
         report.case(&format!("hands/{place}/accept-changed"), || accept::changed_meanwhile(setting, daemon));
         report.case(&format!("hands/{place}/restore"), || accept::restore(setting, daemon));
         report.case(&format!("hands/{place}/restore-version"), || accept::restore_version(setting, daemon));
         report.case(&format!("hands/{place}/quarantine"), || kept::each_type(setting, daemon));
         report.case(&format!("hands/{place}/quarantine-tree"), || kept::tree(setting, daemon));
+        report.case(&format!("hands/{place}/vault-prune"), || kept::prune(setting, daemon));
         report.case(&format!("hands/{place}/quarantine-copy"), || kept::copy(setting, daemon));
+        report.case(&format!("hands/{place}/unrecorded"), || kept::unrecorded(setting, daemon));
     }
     report.case("hands/diff", || accept::diff(setting));
     report.case("hands/errors", || who::errors(setting));

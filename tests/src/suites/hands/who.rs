@@ -98,8 +98,11 @@ pub fn other_version(setting: &Setting) -> Outcome {
         return Err("the socket is left behind".into());
     }
     fs::write(&file, "two\n").map_err(io)?;
-    rustix::process::umask(Mode::from(0o077));
-    let listener = UnixListener::bind(&socket).map_err(io)?;
+    // Of the whole process: other tests' actors inherit it.
+    let usual = rustix::process::umask(Mode::from(0o077));
+    let listener = UnixListener::bind(&socket);
+    rustix::process::umask(usual);
+    let listener = listener.map_err(io)?;
     let stranger = std::thread::spawn(move || -> std::io::Result<()> {
         let (mut stream, _) = listener.accept()?;
         let mut first = [0; 16];

@@ -4,7 +4,7 @@ use super::super::lines::{Known, lines};
 use super::*;
 use crate::core::entry::Digest;
 use crate::sink::tests::attributed;
-use crate::store::lines::{Difference, Outcome, Pair, Side, Since};
+use crate::store::lines::{Difference, Finished, Outcome, Pair, Side, Since};
 
 fn side(line: u64, text: &str) -> Side {
     Side { line, lines: text.lines().count() as u64, text: Some(text.into()), digest: None }
@@ -18,16 +18,15 @@ fn compared(path: &str) -> (tempfile::TempDir, Store, Record) {
     event.set_path(path.as_bytes());
     let record = store.append(&[event], &[]).expect("appended").remove(0);
     let pair = Pair { path: path.into(), before: Some(Digest([1; 32])), after: Some(Digest([2; 32])) };
-    let id = store.compare_begin(&pair).expect("begun");
     let difference = Difference {
         operation: "update".into(),
         old: side(3, "a < b\n"),
         new: side(3, "c\u{1b}[2J\nd\u{202e}\n"),
         omitted: None,
     };
-    store.compare_add(id, &[difference]).expect("added");
-    store.compare_end(id, Outcome::Lines, None).expect("ended");
-    store.compare_link(&[(record.seq, Since::Approved, id)]).expect("linked");
+    let links = [(record.seq, Since::Approved, pair.clone())];
+    let finished = Finished { pair, outcome: Outcome::Lines, encodings: None, differences: vec![difference] };
+    store.compare_finish(&[finished], &links).expect("written");
     (dir, store, record)
 }
 
