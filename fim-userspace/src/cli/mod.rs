@@ -1,6 +1,7 @@
 //! Arguments, printing, exit codes: 0 all is well, 1 there is something to report, 2 the work could not be done.
 
 mod accept;
+mod alert;
 mod blame;
 mod check;
 mod diff;
@@ -92,6 +93,9 @@ enum Command {
     Report(report::Args),
     /// Look at, check and prune the kept copies: approved versions and evidence
     Vault(vault::Args),
+    /// Try the alerts, and see what waits to be sent
+    #[command(subcommand)]
+    Alert(alert::Command),
     /// Show what this kernel and these file systems let fim see, and what would let it see more
     Doctor,
 }
@@ -133,6 +137,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Report(args) => report::run(&config, args, cli.json),
         Command::Vault(args) => vault::run(&config, args, cli.json),
         Command::Seal { action } => seal::run(&config, action, cli.json),
+        Command::Alert(command) => alert::run(&config, command, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
     }
 }

@@ -12,6 +12,7 @@ use super::log::OVERDUE_INTERVALS;
 use crate::config::Config;
 use crate::core::path::display;
 use crate::core::size::show as size;
+use crate::sink::alert::plan::lanes;
 use crate::sink::line::printable;
 use crate::store::status::{Status, WatchStatus};
 use crate::store::{SinkState, Store, StoreError};
@@ -148,7 +149,7 @@ fn seal_overdue(status: &Status, config: &Config) -> Option<String> {
 fn configured(config: &Config, name: &str) -> bool {
     name == crate::config::JOURNALD
         || (name == crate::config::CENTRAL && config.central.is_some())
-        || config.alerts.iter().any(|a| a.name == name)
+        || config.alerts.iter().any(|a| lanes(a, &|known| known == name).iter().any(|lane| lane.name == name))
         || config.logs.iter().any(|l| l.name == name)
 }
 

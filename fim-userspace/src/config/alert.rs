@@ -1,28 +1,65 @@
 //! `[[alert]]`: who is told, and how.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::error::ConfigError;
-use super::read::Section;
+use super::read::{Put, Section, Source};
 use super::secret::SecretSource;
-use super::{SEVERITIES, WebhookFormat};
+use super::{SEVERITIES, WatchConfig, WebhookFormat};
+use crate::core::event::{EventKind, Verdict};
+use crate::core::path::display;
 use crate::core::policy::Severity;
+use crate::core::route::{Hours, Route};
 
-const COMMON: [&str; 3] = ["name", "type", "min_severity"];
-const TWILIO: [&str; 7] =
-    ["account_sid", "auth_token_file", "auth_token_credential", "auth_token_env", "from", "to", "api_base"];
-const EMAIL: [&str; 6] = ["smtp", "password_file", "password_credential", "password_env", "from", "to"];
+const COMMON: [&str; 11] = [
+    "name",
+    "type",
+    "min_severity",
+    "watches",
+    "kinds",
+    "verdict",
+    "hours",
+    "quiet_hours",
+    "group",
+    "lifecycle",
+    "heartbeat",
+];
+const TWILIO: [&str; 12] = [
+    "account_sid",
+    "auth_token_file",
+    "auth_token_credential",
+    "auth_token_env",
+    "api_key_sid",
+    "api_key_secret_file",
+    "api_key_secret_credential",
+    "api_key_secret_env",
+    "from",
+    "messaging_service",
+    "to",
+    "api_base",
+];
+const EMAIL: [&str; 7] =
+    ["smtp", "password_file", "password_credential", "password_env", "ca_file", "from", "to"];
 const WEBHOOK: [&str; 5] = ["url", "secret_file", "secret_credential", "secret_env", "format"];
 
 /// The name of the sink that is always there; no alert can have it.
 pub const JOURNALD: &str = "journald";
 
+/// Where PagerDuty takes events, unless `url` says otherwise.
+const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
+const TWILIO_API: &str = "https://api.twilio.com";
+
+/// How long a message to people is followed by none, unless `group` says otherwise.
+const GROUP_SMS: Duration = Duration::from_secs(15 * 60);
+const GROUP_TEXT: Duration = Duration::from_secs(5 * 60);
+
 #[derive(Clone, Debug)]
 pub struct AlertConfig {
-    /// Unique; the sink's cursor is kept under it. The type where no name is given.
+    /// Unique, without a colon; the cursors are kept under it. The type where no name is given.
     pub name: String,
-    /// Records below are passed over.
-    pub min_severity: Severity,
+    pub route: Route,
     pub kind: AlertKind,
 }
 
@@ -45,17 +82,30 @@ impl AlertKind {
 
 #[derive(Clone, Debug)]
 pub struct TwilioConfig {
+    /// `AC` and 32 hexadecimal digits.
     pub account_sid: String,
-    pub auth_token: SecretSource,
-    pub from: String,
+    /// Who signs in: the account with its token, or an API key with its secret.
+    pub user: String,
+    pub secret: SecretSource,
+    pub sender: TwilioSender,
     pub to: Vec<String>,
     pub api_base: Url,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TwilioSender {
+    /// A number, or a name where the country allows it.
+    From(String),
+    /// `MG` and 32 hexadecimal digits.
+    MessagingService(String),
 }
 
 #[derive(Clone, Debug)]
 pub struct EmailConfig {
     pub smtp: Url,
     pub password: Option<SecretSource>,
+    /// Authorities to believe instead of the system's, PEM.
+    pub ca_file: Option<PathBuf>,
     pub from: String,
     pub to: Vec<String>,
 }
@@ -63,7 +113,7 @@ pub struct EmailConfig {
 #[derive(Clone, Debug)]
 pub struct WebhookConfig {
     pub url: Url,
-    /// Key of the signature; without one the requests are not signed.
+    /// Key of the signature; without one the requests are not signed. PagerDuty's integration key.
     pub secret: Option<SecretSource>,
     pub format: WebhookFormat,
 }
@@ -98,7 +148,14 @@ enum Type {
     Webhook,
 }
 
-pub(super) fn read(mut section: Section<'_>) -> Result<(AlertConfig, usize), ConfigError> {
+/// A watch's root that an alert names, and the line.
+pub(super) type Named = Put<String>;
+
+/// `named` gets the roots that the alert is about; [`check_watches`] holds them against the watches, which are read later.
+pub(super) fn read(
+    mut section: Section<'_>,
+    named: &mut Vec<Named>,
+) -> Result<(AlertConfig, usize), ConfigError> {
     let every: Vec<&str> = [&COMMON[..], &TWILIO, &EMAIL, &WEBHOOK].concat();
     let types = [("twilio", Type::Twilio), ("email", Type::Email), ("webhook", Type::Webhook)];
     let Some(kind) = section.choice("type", &types)? else {
@@ -114,23 +171,87 @@ pub(super) fn read(mut section: Section<'_>) -> Result<(AlertConfig, usize), Con
     section.refuse_unknown(&[&COMMON[..], own].concat())?;
     let line = section.line;
     let name = match section.has("name") {
-        true => section.need_text("name", "\"ops\"")?.value,
-        false => types[kind as usize].0.to_owned(),
+        true => section.need_text("name", "\"ops\"")?,
+        false => Put { value: types[kind as usize].0.to_owned(), line },
     };
-    let min_severity = section.choice("min_severity", &SEVERITIES)?.unwrap_or(Severity::Low);
+    if name.value.contains(':') {
+        return Err(section.bad(name.line, "name", "holds a colon, which stands before a receiver's name"));
+    }
     let kind = match kind {
         Type::Twilio => AlertKind::Twilio(twilio(&mut section)?),
         Type::Email => AlertKind::Email(email(&mut section)?),
         Type::Webhook => AlertKind::Webhook(webhook(&mut section)?),
     };
-    Ok((AlertConfig { name, min_severity, kind }, line))
+    let group = match &kind {
+        AlertKind::Twilio(_) => GROUP_SMS,
+        AlertKind::Webhook(hook) if hook.format == WebhookFormat::Json => Duration::ZERO,
+        AlertKind::Email(_) | AlertKind::Webhook(_) => GROUP_TEXT,
+    };
+    let route = route(&mut section, named, group)?;
+    let pages = matches!(&kind, AlertKind::Webhook(hook) if hook.format == WebhookFormat::Pagerduty);
+    if pages && route.heartbeat.is_some() {
+        let sentence = "would page somebody each time; send it through an alert of another format";
+        return Err(section.bad(line, "heartbeat", sentence));
+    }
+    Ok((AlertConfig { name: name.value, route, kind }, line))
+}
+
+fn route(section: &mut Section<'_>, named: &mut Vec<Named>, group: Duration) -> Result<Route, ConfigError> {
+    let kinds = EventKind::ALL.map(|kind| (kind.as_str(), kind));
+    let verdicts = [("unauthorised", Verdict::Unauthorised), ("authorised", Verdict::Authorised)];
+    Ok(Route {
+        min_severity: section.choice("min_severity", &SEVERITIES)?.unwrap_or(Severity::Low),
+        watches: watches(section, named)?,
+        kinds: section.choices("kinds", &kinds)?.unwrap_or_default(),
+        verdict: section.choice("verdict", &verdicts)?,
+        hours: hours(section, "hours")?,
+        quiet: hours(section, "quiet_hours")?,
+        group: section.duration("group", Duration::ZERO)?.unwrap_or(group),
+        lifecycle: section.take("lifecycle", "true or false")?.is_none_or(|put| put.value),
+        heartbeat: section.duration("heartbeat", Duration::from_secs(10))?,
+    })
+}
+
+fn watches(section: &mut Section<'_>, named: &mut Vec<Named>) -> Result<Vec<String>, ConfigError> {
+    let mut roots = Vec::new();
+    for put in section.texts("watches")?.into_iter().flat_map(|list| list.value) {
+        let root = display(&section.absolute("watches", &put)?);
+        named.push(Put { value: root.clone(), line: put.line });
+        roots.push(root);
+    }
+    Ok(roots)
+}
+
+/// A root that no watch has would never match.
+pub(super) fn check_watches(
+    source: Source<'_>,
+    named: &[Named],
+    watches: &[WatchConfig],
+) -> Result<(), ConfigError> {
+    let roots: Vec<String> = watches.iter().map(|watch| display(&watch.path)).collect();
+    let Some(lost) = named.iter().find(|named| !roots.contains(&named.value)) else { return Ok(()) };
+    let known = roots.join(", ");
+    let sentence = format!(
+        "watches in [[alert]] holds \"{}\", which no [[watch]] has as its path; those are {known}",
+        lost.value
+    );
+    Err(source.at(lost.line, sentence))
+}
+
+fn hours(section: &mut Section<'_>, key: &str) -> Result<Option<Hours>, ConfigError> {
+    let Some(found) = section.text(key)? else { return Ok(None) };
+    let hours = Hours::parse(&found.value);
+    let sentence = format!(
+        "cannot be \"{}\"; write two different local times such as \"22:00-06:00\"",
+        found.value.escape_debug()
+    );
+    hours.map(Some).ok_or_else(|| section.bad(found.line, key, &sentence))
 }
 
 fn twilio(section: &mut Section<'_>) -> Result<TwilioConfig, ConfigError> {
     let to = section.need_list("to", "[\"+15005550009\"]")?;
     for number in &to.value {
-        let digits = number.strip_prefix('+').unwrap_or("");
-        if !(7..=15).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        if !is_number(number) {
             let sentence = format!(
                 "holds \"{}\", which is no international number; write it as \"+15005550009\"",
                 number.escape_debug()
@@ -138,18 +259,60 @@ fn twilio(section: &mut Section<'_>) -> Result<TwilioConfig, ConfigError> {
             return Err(section.bad(to.line, "to", &sentence));
         }
     }
-    Ok(TwilioConfig {
-        account_sid: section.need_text("account_sid", "\"AC…\"")?.value,
-        auth_token: section.need_secret("auth_token")?,
-        from: section.need_text("from", "\"+15005550006\"")?.value,
-        to: to.value,
-        api_base: match section.has("api_base") {
-            true => url(section, "api_base", "\"https://api.twilio.com\"", &["https", "http"])?,
-            false => {
-                Url(parse_url("https://api.twilio.com").ok_or_else(|| section.missing("api_base", "…"))?)
+    let account = section.need_text("account_sid", "\"AC…\"")?;
+    let (user, secret) = match section.text("api_key_sid")? {
+        Some(key) => {
+            sid(section, "api_key_sid", "SK", &key)?;
+            if section.secret("auth_token")?.is_some() {
+                let sentence = "stands beside auth_token; keep the API key or the token";
+                return Err(section.bad(key.line, "api_key_sid", sentence));
             }
-        },
-    })
+            (key.value, section.need_secret("api_key_secret")?)
+        }
+        None => (account.value.clone(), section.need_secret("auth_token")?),
+    };
+    sid(section, "account_sid", "AC", &account)?;
+    let sender = match section.text("messaging_service")? {
+        Some(service) => {
+            sid(section, "messaging_service", "MG", &service)?;
+            if section.has("from") {
+                let sentence = "stands beside from; the service chooses the number, so keep one of them";
+                return Err(section.bad(service.line, "messaging_service", sentence));
+            }
+            TwilioSender::MessagingService(service.value)
+        }
+        None => TwilioSender::From(section.need_text("from", "\"+15005550006\"")?.value),
+    };
+    let api_base = match section.has("api_base") {
+        true => url(section, "api_base", "\"https://api.twilio.com\"", &["https", "http"])?,
+        false => known_url(section, "api_base", TWILIO_API)?,
+    };
+    if api_base.0.scheme() == "http" && !is_loopback(&api_base.0) {
+        let sentence = "would send the token unencrypted over the network; use https://";
+        return Err(section.bad(section.line, "api_base", sentence));
+    }
+    Ok(TwilioConfig { account_sid: account.value, user, secret, sender, to: to.value, api_base })
+}
+
+/// E.164.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('+').unwrap_or("");
+    (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Twilio's names of things: two letters and 32 hexadecimal digits.
+fn sid(section: &Section<'_>, key: &str, letters: &str, found: &Put<String>) -> Result<(), ConfigError> {
+    let digits = found.value.strip_prefix(letters).unwrap_or("");
+    if digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let sentence =
+        format!("is none: it is {letters} and 32 digits from 0 to f, as Twilio's console shows it");
+    Err(section.bad(found.line, key, &sentence))
+}
+
+fn known_url(section: &Section<'_>, key: &str, text: &str) -> Result<Url, ConfigError> {
+    parse_url(text).map(Url).ok_or_else(|| section.missing(key, text))
 }
 
 fn email(section: &mut Section<'_>) -> Result<EmailConfig, ConfigError> {
@@ -165,17 +328,23 @@ fn email(section: &mut Section<'_>) -> Result<EmailConfig, ConfigError> {
         return Err(section.bad(line_of_section, "smtp", sentence));
     }
     let password = section.secret("password")?;
+    if smtp.get().username().is_empty() && password.is_some() {
+        let sentence = format!("names no user to whom the password belongs; write for example {example}");
+        return Err(section.bad(line_of_section, "smtp", &sentence));
+    }
     let from = section.need_text("from", "\"fim@example.org\"")?;
     let to = section.need_list("to", "[\"ops@example.org\"]")?;
     for (key, address, line) in
         to.value.iter().map(|a| ("to", a, to.line)).chain([("from", &from.value, from.line)])
     {
-        if !address.contains('@') || address.chars().any(|c| c.is_control()) {
+        if address.parse::<lettre::Address>().is_err() {
             let sentence = format!("holds \"{}\", which is no e-mail address", address.escape_debug());
             return Err(section.bad(line, key, &sentence));
         }
     }
-    Ok(EmailConfig { smtp, password, from: from.value, to: to.value })
+    let ca_file = section.text("ca_file")?;
+    let ca_file = ca_file.map(|put| section.absolute("ca_file", &put)).transpose()?;
+    Ok(EmailConfig { smtp, password, ca_file, from: from.value, to: to.value })
 }
 
 fn webhook(section: &mut Section<'_>) -> Result<WebhookConfig, ConfigError> {
@@ -186,11 +355,17 @@ fn webhook(section: &mut Section<'_>) -> Result<WebhookConfig, ConfigError> {
         ("discord", WebhookFormat::Discord),
         ("pagerduty", WebhookFormat::Pagerduty),
     ];
-    Ok(WebhookConfig {
-        url: url(section, "url", "\"https://hooks.example.org/fim\"", &["https", "http"])?,
-        secret: section.secret("secret")?,
-        format: section.choice("format", &formats)?.unwrap_or(WebhookFormat::Json),
-    })
+    let format = section.choice("format", &formats)?.unwrap_or(WebhookFormat::Json);
+    let schemes = ["https", "http"];
+    if format == WebhookFormat::Pagerduty {
+        let url = match section.has("url") {
+            true => url(section, "url", &format!("\"{PAGERDUTY}\""), &schemes)?,
+            false => known_url(section, "url", PAGERDUTY)?,
+        };
+        return Ok(WebhookConfig { url, secret: Some(section.need_secret("secret")?), format });
+    }
+    let url = url(section, "url", "\"https://hooks.example.org/fim\"", &schemes)?;
+    Ok(WebhookConfig { url, secret: section.secret("secret")?, format })
 }
 
 /// An address with a host and one of `schemes`. Complaints do not repeat it: it may hold a secret.

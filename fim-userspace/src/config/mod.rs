@@ -19,7 +19,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use alert::{AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, Url, WebhookConfig};
+pub use alert::{
+    AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, TwilioSender, Url, WebhookConfig,
+};
 pub use central::{CENTRAL, CENTRAL_LINES, CentralConfig, Dialect, Place};
 pub use error::{ConfigError, SecretError};
 pub use ledger::LedgerConfig;
@@ -158,10 +160,11 @@ impl Config {
                 "no [[watch]] says what to guard; add for example two lines: [[watch]] and path = \"/etc\"";
             return Err(source.whole(sentence));
         }
-        let alerts = alerts(source, document.tables("alert")?)?;
+        let (alerts, named) = alerts(source, document.tables("alert")?)?;
         let logs = log::read_all(source, document.tables("log")?, &alerts)?;
         let central = document.table("central")?.map(central::read).transpose()?;
         let watches = watch::read_all(source, watches, &state.dir, &logs)?;
+        alert::check_watches(source, &named, &watches)?;
         let own = secret::files(file, &alerts, central.as_ref(), &logs);
         let policies = watches.iter().map(|watch| (watch.path.as_path(), &watch.policy));
         let secrets = Secrets::new(&own, policies).map_err(|e| source.whole(e.to_string()))?;
@@ -204,10 +207,14 @@ fn sensor(section: Option<Section<'_>>) -> Result<SensorConfig, ConfigError> {
     })
 }
 
-fn alerts(source: Source<'_>, sections: Vec<Section<'_>>) -> Result<Vec<AlertConfig>, ConfigError> {
+fn alerts(
+    source: Source<'_>,
+    sections: Vec<Section<'_>>,
+) -> Result<(Vec<AlertConfig>, Vec<alert::Named>), ConfigError> {
+    let mut named = Vec::new();
     let mut alerts: Vec<AlertConfig> = Vec::with_capacity(sections.len());
     for section in sections {
-        let (alert, line) = alert::read(section)?;
+        let (alert, line) = alert::read(section, &mut named)?;
         let shown = alert.name.escape_debug();
         if OWN_SINKS.contains(&alert.name.as_str()) {
             let sentence = format!(
@@ -221,5 +228,5 @@ fn alerts(source: Source<'_>, sections: Vec<Section<'_>>) -> Result<Vec<AlertCon
         }
         alerts.push(alert);
     }
-    Ok(alerts)
+    Ok((alerts, named))
 }

@@ -6,13 +6,15 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use zeroize::{ZeroizeOnDrop, Zeroizing};
+
 use super::error::SecretError;
 use super::{AlertConfig, AlertKind, CentralConfig, LogConfig, LogKind};
 
 const LONGEST: u64 = 64 * 1024;
 
-/// Text that `Debug` does not show and that cannot be serialised.
-#[derive(Clone, PartialEq, Eq)]
+/// Text that `Debug` does not show, that cannot be serialised, and that is wiped from memory at its end.
+#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
 pub struct Secret(String);
 
 impl Secret {
@@ -57,7 +59,7 @@ impl SecretSource {
                 let value = std::env::var_os(name).ok_or_else(|| SecretError::NoVariable(name.clone()))?;
                 let place = format!("the environment variable {name}");
                 let text = value.into_string().map_err(|_| SecretError::NotText(place.clone()))?;
-                finish(text, place)
+                finish(&Zeroizing::new(text), place)
             }
         }
     }
@@ -71,7 +73,7 @@ pub(super) fn files(
     logs: &[LogConfig],
 ) -> Vec<PathBuf> {
     let source = |alert: &AlertConfig| match &alert.kind {
-        AlertKind::Twilio(twilio) => Some(twilio.auth_token.clone()),
+        AlertKind::Twilio(twilio) => Some(twilio.secret.clone()),
         AlertKind::Email(email) => email.password.clone(),
         AlertKind::Webhook(hook) => hook.secret.clone(),
     };
@@ -111,17 +113,18 @@ fn read_file(path: &Path, check_access: bool) -> Result<Secret, SecretError> {
         }
     }
     let place = crate::core::path::display(path);
-    let mut bytes = Vec::new();
+    // Room for all of it at once: what grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LONGEST {
         return Err(SecretError::Long(place));
     }
-    let text = String::from_utf8(bytes).map_err(|_| SecretError::NotText(place.clone()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText(place.clone()))?;
     finish(text, place)
 }
 
-fn finish(text: String, place: String) -> Result<Secret, SecretError> {
-    let text = text.strip_suffix('\n').unwrap_or(&text);
+fn finish(text: &str, place: String) -> Result<Secret, SecretError> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
         return Err(SecretError::Empty(place));

@@ -28,12 +28,29 @@ fn the_least_configuration_undoes_everything() {
 }
 
 #[test]
+fn messages_to_people_are_grouped_unless_somebody_says_otherwise() {
+    const SID: &str = "0123456789abcdef0123456789abcdef";
+    let group = |alert: &str| {
+        let text = format!("[[watch]]\npath = \"/etc\"\n[[alert]]\n{alert}\n");
+        parse(&text).expect("valid").alerts[0].route.group.as_secs()
+    };
+    let sms = format!(
+        "type = \"twilio\"\naccount_sid = \"AC{SID}\"\nauth_token_env = \"T\"\nfrom = \"FIM\"\nto = [\"+15005550009\"]"
+    );
+    let mail = "type = \"email\"\nsmtp = \"smtps://h\"\nfrom = \"f@h\"\nto = [\"a@h\"]";
+    let hook = |format: &str| format!("type = \"webhook\"\nurl = \"https://h\"\nformat = \"{format}\"");
+    assert_eq!((group(&sms), group(mail)), (900, 300));
+    assert_eq!((group(&hook("json")), group(&hook("slack"))), (0, 300));
+    assert_eq!(group(&format!("{sms}\ngroup = \"0s\"")), 0);
+}
+
+#[test]
 fn the_documented_example_is_valid_and_shows_every_key() {
     let text = include_str!("../../../docs/example.toml");
     let config = parse(text).expect("docs/example.toml is valid");
     assert!(config.watches.len() >= 2);
     let types: Vec<&str> = config.alerts.iter().map(|a| a.kind.as_str()).collect();
-    assert_eq!(types, ["twilio", "email", "webhook"]);
+    assert_eq!(types, ["twilio", "twilio", "email", "webhook"]);
     let logs: Vec<&str> = config.logs.iter().map(|l| l.name.as_str()).collect();
     let expected = [
         "log:/var/log/fim/fim.log",
@@ -45,6 +62,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
     let keys = "dir tier scan_period seal_interval path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
                 max_size max_age min_free severity interval paths max_file_size dry_run ignore repeat_limit repeat_window secret \
                 name type account_sid auth_token_file from to api_base min_severity smtp \
+                api_key_sid api_key_secret_file messaging_service watches verdict hours quiet_hours group lifecycle heartbeat \
                 password_file url secret_file format tls_ca_file batch host_id keep address body facility ca_file client_cert \
                 client_key";
     for key in keys.split_whitespace() {
@@ -116,7 +134,7 @@ fn every_value_arrives() {
     assert!(excluded("a.swp") && !excluded("keep.swp") && !excluded("fim"));
     assert!(excluded("fim state/fim.db"), "fim's own records below a watch are never watched");
     let alert = &config.alerts[0];
-    assert_eq!((alert.name.as_str(), alert.min_severity), ("webhook", Severity::Medium));
+    assert_eq!((alert.name.as_str(), alert.route.min_severity), ("webhook", Severity::Medium));
     let AlertKind::Webhook(hook) = &alert.kind else { panic!("{alert:?}") };
     assert_eq!(hook.secret, Some(SecretSource::Env("HOOK".into())));
     let shown = format!("{config:?}");
@@ -198,6 +216,10 @@ on_created = "alert"
 fn complaints_name_line_key_and_remedy() {
     const W: &str = "[[watch]]\npath = \"/etc\"\n";
     let hook = |line: &str| format!("{W}[[alert]]\ntype = \"webhook\"\n{line}\n");
+    const SID: &str = "0123456789abcdef0123456789abcdef";
+    let twilio = |lines: &str| {
+        format!("{W}[[alert]]\ntype = \"twilio\"\nto = [\"+15005550009\"]\n{lines}\nauth_token_env = \"T\"\n")
+    };
     let with = |line: &str| format!("{W}{line}\n");
     let rule = |lines: &str| format!("{W}[[watch.rule]]\n{lines}\n");
     let log = |more: &str| with(&format!("[[log]]\ntype = \"file\"\n{more}"));
@@ -311,7 +333,7 @@ fn complaints_name_line_key_and_remedy() {
         ),
         (
             with(
-                "[[alert]]\ntype = \"twilio\"\naccount_sid = \"AC1\"\nfrom = \"+15005550006\"\nto = [\"+15005550009\"]",
+                "[[alert]]\ntype = \"twilio\"\naccount_sid = \"AC0123456789abcdef0123456789abcdef\"\nfrom = \"+15005550006\"\nto = [\"+15005550009\"]",
             ),
             &["toml:3:", "no auth_token_file", "auth_token_credential"],
         ),
@@ -321,6 +343,36 @@ fn complaints_name_line_key_and_remedy() {
             &["unencrypted", "smtps://"],
         ),
         (with("[[alert]]\ntype = \"email\"\nsmtp = \"smtps://u:hunter2@h\""), &["password_file"]),
+        (
+            with("[[alert]]\ntype = \"email\"\nsmtp = \"smtps://h\"\npassword_env = \"P\""),
+            &["smtp", "names no user"],
+        ),
+        (twilio("account_sid = \"AC1\""), &["toml:6:", "account_sid", "32 digits"]),
+        (
+            twilio(&format!(
+                "account_sid = \"AC{SID}\"\nmessaging_service = \"MG{SID}\"\nfrom = \"+15005550006\""
+            )),
+            &["toml:7:", "messaging_service", "beside from"],
+        ),
+        (
+            twilio(&format!("account_sid = \"AC{SID}\"\napi_key_sid = \"SK{SID}\"\nfrom = \"+15005550006\"")),
+            &["toml:7:", "api_key_sid", "keep the API key or the token"],
+        ),
+        (
+            twilio(&format!("account_sid = \"AC{SID}\"\nfrom = \"FIM\"\napi_base = \"http://192.0.2.1\"")),
+            &["api_base", "unencrypted"],
+        ),
+        (hook("url = \"https://h/x\"\nname = \"a:b\""), &["toml:6:", "name", "colon"]),
+        (hook("url = \"https://h/x\"\nwatches = [\"/srv\"]"), &["toml:6:", "/srv", "those are /etc"]),
+        (hook("url = \"https://h/x\"\nkinds = [\"changed\"]"), &["toml:6:", "kinds", "\"modified\""]),
+        (hook("url = \"https://h/x\"\nverdict = \"ok\""), &["toml:6:", "\"unauthorised\", \"authorised\""]),
+        (hook("url = \"https://h/x\"\nquiet_hours = \"22-6\""), &["toml:6:", "quiet_hours", "22:00-06:00"]),
+        (hook("url = \"https://h/x\"\ngroup = \"often\""), &["toml:6:", "group", "\"5m\""]),
+        (hook("format = \"pagerduty\""), &["no secret_file"]),
+        (
+            hook("format = \"pagerduty\"\nsecret_env = \"K\"\nheartbeat = \"1h\""),
+            &["heartbeat", "would page somebody"],
+        ),
         (with("[[log]]\npath = \"/x\""), &["toml:3:", "no \"type\"", "\"file\""]),
         (log(""), &["toml:3:", "no \"path\"", "/var/log/fim/fim.log"]),
         (log("path = \"fim.log\""), &["toml:5:", "relative"]),

@@ -94,6 +94,8 @@ pub enum Signal {
         watch: WatchId,
         reason: String,
     },
+    /// A receiver of alerts refuses for good, in a sentence.
+    AlertRefused(String),
     /// Nothing more will come from this sensor.
     Stopped {
         source: Source,

@@ -24,6 +24,7 @@ mod record;
 mod refill;
 mod report;
 mod rolling;
+mod secrecy;
 mod sensors;
 mod settle;
 mod shortage;
@@ -33,15 +34,9 @@ mod tell;
 
 use anyhow::bail;
 
+pub use crate::sink::host;
 pub use journal::Announce;
 pub use start::run;
-
-/// The host's name, as records carry it.
-pub fn host() -> String {
-    nix::unistd::gethostname()
-        .map(|name| crate::core::path::escape(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str())))
-        .unwrap_or_else(|_| "unknown".into())
-}
 
 /// Refuses to work half-blind: without these, files are skipped and nothing can be put back.
 pub fn require_privilege(purpose: &str) -> anyhow::Result<()> {

@@ -235,6 +235,9 @@ impl Reconciler {
                 }
             }
             Signal::ScanFailed { watch, reason } => self.scan_failed(watch, &reason),
+            Signal::AlertRefused(message) => {
+                self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
+            }
             Signal::Stopped { source, reason } => {
                 let message = format!("the {source:?} sensor has stopped: {reason}");
                 self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));

@@ -19,6 +19,7 @@ use crate::core::repetition::Repetition;
 use crate::core::tier::Tier;
 use crate::core::witness::Deeds;
 use crate::respond::Responder;
+use crate::sink::alert::Report;
 use crate::store::vault::Vault;
 use crate::store::{Lock, Store};
 use crate::tree::private::is_private_name;
@@ -54,6 +55,7 @@ pub fn run(
     // Whoever started fim may have blocked the signals that end it.
     SigSet::all().thread_unblock().context("the signals that end fim cannot be unblocked")?;
     super::descriptors::raise_descriptors();
+    super::secrecy::forbid_dumps();
     let _lock = Lock::acquire(&config.state.dir)?;
     let mut store = Store::open(&config.state.dir)?;
     let distrust_from_ns = not_surely_on_disk(&mut store)?;
@@ -73,7 +75,13 @@ pub fn run(
         let _inside = runtime.enter();
         signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?
     };
-    let sinks = crate::sink::start(runtime.handle(), config)?;
+    let (out, inbox) = bounded::<Signal>(CHANNEL);
+    let report: Report = {
+        let out = out.clone();
+        // A full channel is tried again with the next refusal.
+        Arc::new(move |sentence| out.try_send(Signal::AlertRefused(sentence)).is_ok())
+    };
+    let sinks = crate::sink::start(runtime.handle(), config, &report)?;
     let announce: Announce = {
         let (mut print, bell) = (announce, sinks.bell());
         Box::new(move |records: &[Record]| {
@@ -82,7 +90,6 @@ pub fn run(
         })
     };
 
-    let (out, inbox) = bounded::<Signal>(CHANNEL);
     let sensors = Arc::new(Sensors::start(config.sensor.tier, &watches, &out));
     let mut scanner = Scanner::start(ScanContext {
         watches: watches.clone(),

@@ -50,7 +50,7 @@ pub fn line(record: &Record, name_of: &mut NameOf<'_>) -> String {
     format!("{time}Z  {:<8}  {}", event.severity.as_str(), message(record, name_of))
 }
 
-fn who(event: &Event, name_of: &mut NameOf<'_>) -> String {
+pub(super) fn who(event: &Event, name_of: &mut NameOf<'_>) -> String {
     let Some(actor) = &event.actor else {
         return "nobody that was seen".into();
     };
@@ -82,7 +82,7 @@ fn one(actor: &Actor, name_of: &mut NameOf<'_>) -> String {
     }
 }
 
-fn outcome(event: &Event) -> String {
+pub(super) fn outcome(event: &Event) -> String {
     let mut text = match event.response {
         Response::None if event.planned == Some(Response::Failed) => {
             "could not be put right (dry run)".to_owned()

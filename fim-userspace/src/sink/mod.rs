@@ -1,6 +1,8 @@
 //! Readers of the ledger, each with its own durable cursor: at least once, in order, with stable event ids.
 
+pub mod alert;
 mod backoff;
+mod cursor;
 pub mod differences;
 mod file;
 pub mod format;
@@ -12,7 +14,6 @@ pub mod sql;
 mod syslog;
 #[cfg(test)]
 mod tests;
-mod webhook;
 
 use std::future::Future;
 use std::path::Path;
@@ -22,10 +23,10 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{AlertConfig, AlertKind, Config, LogConfig, LogKind, SecretError, WebhookFormat};
+use crate::config::{Config, LogConfig, LogKind, SecretError};
 use crate::core::event::Record;
 use crate::store::StoreError;
-use runner::with_store;
+use cursor::with_store;
 
 pub use backoff::Backoff;
 pub use differences::Differences;
@@ -35,7 +36,6 @@ pub use reopen::Reopen;
 pub use runner::Runner;
 pub use sql::{Central, CentralLines};
 pub use syslog::Syslog;
-pub use webhook::Webhook;
 
 /// One way out of the ledger.
 pub trait Sink: Send + 'static {
@@ -129,9 +129,10 @@ impl Bell {
     }
 }
 
-/// Starts the journal's sink, one for each alert that this version can send and one for each log, on `runtime`. Their cursors exist on
-/// return, so that a new sink sees every record that is appended from then on.
-pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
+/// Starts the journal's sink, the lanes of each alert, the central database and each log, on `runtime`. Their cursors exist
+/// on return, so that a new sink sees every record that is appended from then on. `report` hears of alerts that are refused
+/// for good.
+pub fn start(runtime: &Handle, config: &Config, report: &alert::Report) -> Result<Sinks, StartError> {
     let dir = &config.state.dir;
     let mut sinks = Sinks {
         bell: Bell(watch::Sender::new(0)),
@@ -142,9 +143,9 @@ pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
     sinks.add(runtime, Runner::new(Journald::new(), dir)?);
     sinks.add(runtime, Runner::new(Differences::new(dir, &config.secrets)?, dir)?);
     for alert in &config.alerts {
-        match webhook(alert)? {
-            Some(webhook) => sinks.add(runtime, Runner::new(webhook, dir)?),
-            None => tracing::warn!("{}", not_yet(alert)),
+        // All of an alert's cursors first: a new one begins where another stands still.
+        for lane in alert::open_lanes(alert, &config.secrets, dir, report)? {
+            sinks.tasks.push(runtime.spawn(lane.run(sinks.bell.0.subscribe(), sinks.stop.subscribe())));
         }
     }
     if let Some(central) = &config.central {
@@ -171,14 +172,7 @@ pub fn start(runtime: &Handle, config: &Config) -> Result<Sinks, StartError> {
 /// Reads every secret and makes every client, as [`start`] would, and leaves no trace.
 pub fn check(config: &Config) -> Result<(), StartError> {
     config.central.as_ref().map_or(Ok(()), sql::check)?;
-    config.alerts.iter().try_for_each(|alert| match &alert.kind {
-        AlertKind::Twilio(twilio) => secret(alert, Some(&twilio.auth_token)).map(drop),
-        AlertKind::Email(email) => secret(alert, email.password.as_ref()).map(drop),
-        AlertKind::Webhook(hook) => {
-            secret(alert, hook.secret.as_ref())?;
-            webhook(alert).map(drop)
-        }
-    })?;
+    config.alerts.iter().try_for_each(alert::check)?;
     config.logs.iter().try_for_each(|log| syslog(log).map(drop))
 }
 
@@ -212,31 +206,6 @@ impl Sinks {
     }
 }
 
-fn secret(
-    alert: &AlertConfig,
-    source: Option<&crate::config::SecretSource>,
-) -> Result<Option<crate::config::Secret>, StartError> {
-    let failed = |source| StartError::Secret { name: alert.name.clone(), source };
-    source.map(|s| s.read()).transpose().map_err(failed)
-}
-
-/// Whether this version sends anything through it.
-pub fn is_sent(alert: &AlertConfig) -> bool {
-    matches!(&alert.kind, AlertKind::Webhook(hook) if hook.format == WebhookFormat::Json)
-}
-
-/// `None` for what this version does not send.
-fn webhook(alert: &AlertConfig) -> Result<Option<Webhook>, StartError> {
-    match &alert.kind {
-        AlertKind::Webhook(hook) if hook.format == WebhookFormat::Json => {
-            let key = secret(alert, hook.secret.as_ref())?;
-            let made = Webhook::new(&alert.name, hook.url.get().clone(), key, alert.min_severity);
-            made.map(Some).map_err(|reason| StartError::Client { name: alert.name.clone(), reason })
-        }
-        _ => Ok(None),
-    }
-}
-
 /// `None` for logs of other types.
 fn syslog(log: &LogConfig) -> Result<Option<Syslog>, StartError> {
     let LogKind::Syslog(config) = &log.kind else { return Ok(None) };
@@ -244,15 +213,11 @@ fn syslog(log: &LogConfig) -> Result<Option<Syslog>, StartError> {
     made.map(Some).map_err(|reason| StartError::Log { name: log.name.clone(), reason })
 }
 
-fn not_yet(alert: &AlertConfig) -> String {
-    let what = match &alert.kind {
-        AlertKind::Webhook(hook) => format!("webhooks in the format {:?}", hook.format.as_str()),
-        other => format!("alerts of type {:?}", other.as_str()),
-    };
-    format!(
-        "this version does not send {what} yet: nothing goes out through {:?}; `fim log` has every record",
-        alert.name
-    )
+/// The host's name, as records carry it.
+pub fn host() -> String {
+    nix::unistd::gethostname()
+        .map(|name| crate::core::path::escape(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str())))
+        .unwrap_or_else(|_| "unknown".into())
 }
 
 /// The present time as the ledger writes it.

@@ -9,7 +9,7 @@
 mod datagram;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tls;
 
 use std::collections::VecDeque;

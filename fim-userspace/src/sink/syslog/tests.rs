@@ -1,4 +1,4 @@
-mod certificates;
+pub(in crate::sink) mod certificates;
 mod receiver;
 mod rsyslog;
 
