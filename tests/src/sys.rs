@@ -1,4 +1,4 @@
-//! The one thing a test needs that Rust cannot do safely: writing through a mapping.
+//! What tests need and Rust cannot do safely: writing through a mapping, being two processes, filling a ring.
 
 use std::ffi::c_void;
 use std::fs::OpenOptions;
@@ -76,4 +76,39 @@ pub fn stop_file_system(top: &std::fs::File) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A child that runs the same program.
+pub struct Forked(nix::unistd::Pid);
+
+impl Forked {
+    /// Wants it to end well.
+    pub fn wait(self) -> io::Result<()> {
+        use nix::sys::wait::{WaitStatus, waitpid};
+        match waitpid(self.0, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            other => Err(io::Error::other(format!("a child ended otherwise than well: {other:?}"))),
+        }
+    }
+}
+
+/// Goes on as two processes: the child does `what` and ends. Only for programs of one thread.
+pub fn fork_and(what: impl FnOnce() -> io::Result<()>) -> io::Result<Forked> {
+    // SAFETY: fim-actor has no other thread that could hold a lock when the child is made.
+    match unsafe { nix::unistd::fork()? } {
+        nix::unistd::ForkResult::Parent { child } => Ok(Forked(child)),
+        nix::unistd::ForkResult::Child => {
+            let done = what();
+            if let Err(error) = &done {
+                eprintln!("fim-actor: {error}");
+            }
+            std::process::exit(i32::from(done.is_err()));
+        }
+    }
+}
+
+/// Puts one entry into the ring.
+pub fn submit(ring: &mut io_uring::IoUring, entry: &io_uring::squeue::Entry) -> io::Result<()> {
+    // SAFETY: the caller waits for the answer before what the entry points to is gone.
+    unsafe { ring.submission().push(entry) }.map_err(io::Error::other)
 }

@@ -14,7 +14,7 @@ use super::render::{MASKED, Paint, SECRET, TOO_LARGE, signed, unified};
 use super::versions::{self, Name};
 use super::view::{Content, kept};
 use crate::config::Config;
-use crate::core::actor::Actor;
+use crate::core::actor::{Actor, Confidence, ExeFile, ExePlace, Standing};
 use crate::core::entry::{Digest, FileType};
 use crate::core::event::{Event, Record, State};
 use crate::core::linediff::{Line, LineKind};
@@ -203,40 +203,103 @@ fn facts(event: &Event) -> Vec<(&'static str, String)> {
 }
 
 fn who(actor: &Actor) -> Vec<String> {
-    let user = |uid: u32| match user_name(uid) {
-        Some(name) => format!("{} ({uid})", printable(&name)),
-        None => uid.to_string(),
-    };
-    let mut first = Vec::new();
-    first.extend(actor.pid.map(|pid| format!("pid {pid}")));
-    first.extend(actor.ppid.map(|pid| format!("parent {pid}")));
-    first.extend(actor.uid.map(|uid| format!("user {}", user(uid))));
-    first.extend(
-        actor.euid.filter(|euid| Some(*euid) != actor.uid).map(|uid| format!("acting as {}", user(uid))),
-    );
-    first.extend(actor.auid.map(|uid| format!("logged in as {}", user(uid))));
-    first.extend(actor.gid.map(|gid| format!("group {gid}")));
-    first.extend(actor.tty.as_deref().map(|tty| format!("terminal {}", printable(tty))));
-    first.push(format!("confidence {}", json!(actor.confidence).as_str().unwrap_or_default()));
-    let mut out = vec![first.join(", ")];
+    let mut out = vec![process(actor)];
+    out.extend(ids(actor));
+    let file = |exe: &str, file: Option<&ExeFile>| printable(exe) + &file.map(program).unwrap_or_default();
     out.extend(
-        actor.exe.as_deref().or(actor.comm.as_deref()).map(|exe| format!("program {}", printable(exe))),
+        actor
+            .exe
+            .as_deref()
+            .or(actor.comm.as_deref())
+            .map(|exe| format!("program {}", file(exe, actor.exe_file.as_ref()))),
     );
+    let called = actor.exe.as_deref().and_then(|exe| exe.rsplit('/').next());
+    out.extend(
+        actor
+            .comm
+            .as_deref()
+            .filter(|comm| called.is_some_and(|called| !called.starts_with(comm)))
+            .map(|comm| format!("calls itself {}", printable(comm))),
+    );
+    out.extend(actor.script.as_deref().map(|script| format!("script {}", printable(script))));
     if !actor.cmdline.is_empty() {
         let words: Vec<String> = actor.cmdline.iter().map(|word| printable(word)).collect();
         out.push(format!("command {}", words.join(" ")));
     }
     out.extend(actor.cwd.as_deref().map(|cwd| format!("in {}", printable(cwd))));
-    out.extend(actor.container.as_deref().map(|c| format!("container {}", printable(c))));
-    let parents: Vec<String> = actor
-        .ancestors
-        .iter()
-        .map(|a| format!("{} ({})", printable(a.exe.as_deref().or(a.comm.as_deref()).unwrap_or("?")), a.pid))
-        .collect();
-    if !parents.is_empty() {
-        out.push(format!("started by {}", parents.join(", ")));
+    let runtime = actor.runtime.as_deref().map_or(String::new(), |name| format!(" ({})", printable(name)));
+    out.extend(actor.container.as_deref().map(|c| format!("container {}{runtime}", printable(c))));
+    out.extend(actor.unit.as_deref().map(|unit| format!("unit {}", printable(unit))));
+    out.extend(actor.cgroup.as_deref().map(|group| format!("control group {}", printable(group))));
+    if !actor.ancestors.is_empty() {
+        out.push("started by".into());
+    }
+    // The origin of all first, each below the one that started it.
+    for (depth, ancestor) in actor.ancestors.iter().rev().enumerate() {
+        let exe = ancestor.exe.as_deref().or(ancestor.comm.as_deref()).unwrap_or("?");
+        let user = ancestor.uid.map_or(String::new(), |uid| format!(", {}", named(uid, user_name(uid))));
+        let text = file(exe, ancestor.exe_file.as_ref());
+        let branch = if depth == 0 { String::new() } else { "   ".repeat(depth - 1) + "└─ " };
+        out.push(format!("  {branch}{text}, pid {}{user}", ancestor.pid));
     }
     out
+}
+
+fn process(actor: &Actor) -> String {
+    let mut parts = Vec::new();
+    parts.extend(actor.pid.map(|pid| format!("pid {pid}")));
+    parts.extend(actor.tid.filter(|tid| Some(*tid) != actor.pid).map(|tid| format!("thread {tid}")));
+    parts.extend(actor.inner_pid.map(|pid| format!("pid {pid} in its own namespace")));
+    parts.extend(actor.ppid.map(|pid| format!("parent {pid}")));
+    parts.push(match actor.confidence {
+        Confidence::Exact => "confidence exact".into(),
+        Confidence::Several => "confidence several: one of those named here".into(),
+        Confidence::Unknown => "confidence unknown".into(),
+    });
+    parts.join(", ")
+}
+
+/// The ids with the names they had when it happened, or else have now.
+fn ids(actor: &Actor) -> Option<String> {
+    let user = |uid: u32, name: &Option<String>| named(uid, name.clone().or_else(|| user_name(uid)));
+    let names = &actor.names;
+    let other = |id: Option<u32>| id.filter(|id| Some(*id) != actor.uid);
+    let mut parts = Vec::new();
+    parts.extend(actor.uid.map(|uid| format!("user {}", user(uid, &names.uid))));
+    parts.extend(other(actor.euid).map(|uid| format!("acting as {}", user(uid, &names.euid))));
+    let files = actor.fsuid.filter(|fsuid| Some(*fsuid) != actor.euid);
+    parts.extend(files.map(|uid| format!("on files as {}", user(uid, &names.fsuid))));
+    parts.extend(actor.gid.map(|gid| format!("group {}", named(gid, names.gid.clone()))));
+    parts.extend(actor.auid.map(|uid| format!("logged in as {}", user(uid, &names.auid))));
+    parts.extend(actor.from.as_deref().map(|from| format!("from {}", printable(from))));
+    parts.extend(actor.session.map(|session| format!("session {session}")));
+    parts.extend(actor.tty.as_deref().map(|tty| format!("terminal {}", printable(tty))));
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn named(id: u32, name: Option<String>) -> String {
+    name.map_or_else(|| id.to_string(), |name| format!("{} ({id})", printable(&name)))
+}
+
+/// What is known of the file that ran, where that is worth a word.
+fn program(file: &ExeFile) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    parts.extend(match file.place {
+        ExePlace::Linked | ExePlace::Memfd => None,
+        ExePlace::Deleted => Some("deleted".to_owned()),
+        ExePlace::Elsewhere => Some("not at that path as the host sees it".to_owned()),
+    });
+    parts.extend(file.baseline.map(|standing| {
+        match standing {
+            Standing::Approved => "approved",
+            Standing::Altered => "ALTERED: not what was approved",
+            Standing::Unapproved => "watched, not approved",
+            Standing::Unverified => "approved, but what ran could not be compared",
+        }
+        .to_owned()
+    }));
+    parts.extend(file.sha256.map(|digest| format!("sha256 {digest}")));
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
 /// `mode 0644 -> 0666`, a line for each that differs; for something that came or went, what it is.

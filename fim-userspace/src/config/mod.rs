@@ -17,6 +17,7 @@ mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use alert::{
@@ -35,6 +36,7 @@ pub use watch::{Lines, RuleLines, WatchConfig};
 
 pub(crate) use read::parse_duration;
 
+use crate::core::mask::Masks;
 use crate::core::policy::{Secrets, Severity};
 use read::{Section, Source};
 
@@ -81,6 +83,8 @@ pub struct SensorConfig {
     pub tier: TierChoice,
     /// Within this time every file is read again.
     pub scan_period: Duration,
+    /// What is secret in command lines.
+    pub masks: Arc<Masks>,
 }
 
 /// The highest tier to try.
@@ -189,9 +193,9 @@ fn state_dir(section: Option<Section<'_>>) -> Result<PathBuf, ConfigError> {
 fn sensor(section: Option<Section<'_>>) -> Result<SensorConfig, ConfigError> {
     const DAY: Duration = Duration::from_secs(86_400);
     let Some(mut section) = section else {
-        return Ok(SensorConfig { tier: TierChoice::Auto, scan_period: DAY });
+        return Ok(SensorConfig { tier: TierChoice::Auto, scan_period: DAY, masks: Arc::default() });
     };
-    section.refuse_unknown(&["tier", "scan_period"])?;
+    section.refuse_unknown(&["tier", "scan_period", "mask"])?;
     let tiers = [
         TierChoice::Auto,
         TierChoice::Lsm,
@@ -201,7 +205,19 @@ fn sensor(section: Option<Section<'_>>) -> Result<SensorConfig, ConfigError> {
         TierChoice::Scan,
     ]
     .map(|t| (t.as_str(), t));
+    let masks = match section.texts("mask")? {
+        None => Masks::default(),
+        Some(texts) => {
+            let line_of = |at: usize| texts.value.get(at).map_or(texts.line, |text| text.line);
+            let each: Vec<String> = texts.value.iter().map(|text| text.value.clone()).collect();
+            Masks::with(&each).map_err(|(at, reason)| {
+                let sentence = format!("has something that is no regular expression ({reason}); correct it");
+                section.bad(line_of(at), "mask", &sentence)
+            })?
+        }
+    };
     Ok(SensorConfig {
+        masks: Arc::new(masks),
         tier: section.choice("tier", &tiers)?.unwrap_or(TierChoice::Auto),
         scan_period: section.duration("scan_period", Duration::from_secs(1))?.unwrap_or(DAY),
     })

@@ -18,8 +18,8 @@ pub const EBPF_SETTLE_NS: u64 = 20_000_000;
 pub const UNFINISHED_SETTLE_NS: u64 = 10_000_000;
 /// The same for a file that was merely opened or mapped for writing.
 pub const OPENED_SETTLE_NS: u64 = 500_000_000;
-/// Paths whose writers through a mapping are remembered; the oldest are forgotten first.
-const MAPPED_LIMIT: usize = 4096;
+/// Paths whose possible writers are remembered; the oldest are forgotten first.
+const WRITERS_LIMIT: usize = 16_384;
 /// Looks that may wait. They pile up while nothing can be recorded; a scan then costs less than the memory.
 const WAITING_LIMIT: usize = 200_000;
 
@@ -94,7 +94,10 @@ pub struct Correlator {
     waiting: HashMap<Place, Waiting>,
     /// The same places by time, so that nothing is searched for under load.
     order: BTreeSet<(u64, Place)>,
-    mapped: HashMap<Place, (u64, Witnessed)>,
+    /// Who opened or mapped a path for writing, and may write as long as it is open.
+    writers: HashMap<Place, (u64, Witnessed)>,
+    /// The same places by the time of the last of them.
+    writers_order: BTreeSet<(u64, Place)>,
 }
 
 impl Correlator {
@@ -120,8 +123,8 @@ impl Correlator {
         look.sources.add(seen.source);
         if let Some(actor) = &seen.actor {
             look.witnessed.add(actor.clone(), deeds);
-            if seen.deed == Deed::MappedForWrite {
-                self.remember_mapping(&seen, actor.clone());
+            if matches!(seen.deed, Deed::OpenedForWrite | Deed::MappedForWrite) {
+                self.remember_writer(&seen, actor.clone(), deeds);
             }
         }
         match seen.deed {
@@ -193,7 +196,7 @@ impl Correlator {
     fn take(&mut self, place: &Place) -> Option<Look> {
         let Waiting { mut look, due_ns } = self.waiting.remove(place)?;
         self.order.remove(&(due_ns, place.clone()));
-        if let Some((_, writers)) = self.mapped.get(place) {
+        if let Some((_, writers)) = self.writers.get(place) {
             look.witnessed.merge(writers);
         }
         Some(look)
@@ -225,19 +228,39 @@ impl Correlator {
         Some((watch, count))
     }
 
-    /// The file is right and nobody's earlier mapping can be blamed for what comes next.
-    pub fn forget_mappings(&mut self, watch: WatchId, path: &RelPath) {
-        self.mapped.remove(&(watch, path.clone()));
+    /// Another file is in that place: whoever had the old one open cannot write to it.
+    pub fn forget_writers(&mut self, watch: WatchId, path: &RelPath) {
+        let place = (watch, path.clone());
+        if let Some((at, _)) = self.writers.remove(&place) {
+            self.writers_order.remove(&(at, place));
+        }
     }
 
-    fn remember_mapping(&mut self, seen: &Observation, actor: Arc<Actor>) {
-        if self.mapped.len() >= MAPPED_LIMIT {
-            let oldest = self.mapped.iter().min_by_key(|(_, (at, _))| *at).map(|(place, _)| place.clone());
-            oldest.and_then(|place| self.mapped.remove(&place));
+    /// The file's state is known now: those who had closed it by then have no part in what comes next.
+    pub fn forget_closed(&mut self, look: &Look) {
+        if !look.witnessed.did(Deeds::CLOSED) {
+            return;
         }
-        let slot = self.mapped.entry((seen.watch, seen.path.clone())).or_default();
-        slot.0 = seen.at_ns;
-        slot.1.add(actor, Deeds::MAPPED);
+        let place = (look.watch, look.path.clone());
+        let Some((_, writers)) = self.writers.get_mut(&place) else { return };
+        writers.forget_those_of(&look.witnessed, Deeds::CLOSED);
+        if writers.is_empty() {
+            self.forget_writers(look.watch, &look.path);
+        }
+    }
+
+    fn remember_writer(&mut self, seen: &Observation, actor: Arc<Actor>, deeds: Deeds) {
+        let place = (seen.watch, seen.path.clone());
+        let slot = self.writers.entry(place.clone()).or_default();
+        slot.1.add(actor, deeds);
+        let before = std::mem::replace(&mut slot.0, seen.at_ns);
+        self.writers_order.remove(&(before, place.clone()));
+        self.writers_order.insert((seen.at_ns, place));
+        if self.writers.len() > WRITERS_LIMIT
+            && let Some((_, oldest)) = self.writers_order.pop_first()
+        {
+            self.writers.remove(&oldest);
+        }
     }
 }
 
@@ -392,17 +415,51 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_is_remembered_past_the_first_look() {
+    fn who_holds_a_file_open_is_remembered_past_the_first_look() {
+        for deed in [Deed::MappedForWrite, Deed::OpenedForWrite] {
+            let mut c = Correlator::new();
+            c.observe(seen(Source::Ebpf, "f", deed, 9), 0);
+            let looks = c.due(u64::MAX, usize::MAX);
+            c.forget_closed(&looks[0]);
+            // Found by a scan: a store into a mapping makes no event.
+            c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
+            let found = c.due(0, usize::MAX);
+            assert_eq!(found[0].witnessed.attribute(ChangeKind::Modified).0.pid, Some(9));
+            // Another's close says nothing of the first one.
+            c.observe(seen(Source::Ebpf, "f", Deed::OpenedForWrite, 10), 1);
+            c.observe(seen(Source::Fanotify, "f", Deed::Closed, 10), 2);
+            let looks = c.due(u64::MAX, usize::MAX);
+            c.forget_closed(&looks[0]);
+            c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
+            let (writer, others) = c.due(0, usize::MAX)[0].witnessed.attribute(ChangeKind::Modified);
+            assert_eq!((writer.pid, others.len()), (Some(9), 0));
+            c.observe(seen(Source::Fanotify, "f", Deed::Closed, 9), 3);
+            let looks = c.due(u64::MAX, usize::MAX);
+            c.forget_closed(&looks[0]);
+            c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
+            assert!(c.due(0, usize::MAX)[0].witnessed.is_empty());
+            assert!(c.writers.is_empty() && c.writers_order.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_writer_through_a_mapping_is_named_and_the_oldest_paths_give_way() {
         let mut c = Correlator::new();
-        c.observe(seen(Source::Ebpf, "f", Deed::MappedForWrite, 9), 0);
-        assert_eq!(c.due(u64::MAX, usize::MAX).len(), 1);
-        let mut later = seen(Source::Fanotify, "f", Deed::Closed, 9);
-        later.actor = None;
-        c.observe(later, 10);
-        let looks = c.due(10, usize::MAX);
-        assert_eq!(looks[0].witnessed.attribute(ChangeKind::Modified).0.pid, Some(9));
-        c.forget_mappings(WatchId(3), &path("f"));
-        c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
-        assert!(c.due(0, usize::MAX)[0].witnessed.is_empty());
+        for pid in [7, 8] {
+            c.observe(seen(Source::Ebpf, "f", Deed::MappedForWrite, pid), 0);
+        }
+        let (last, others) = c.due(u64::MAX, usize::MAX)[0].witnessed.attribute(ChangeKind::Modified);
+        assert_eq!((last.pid, last.confidence, others[0].pid), (Some(8), Confidence::Several, Some(7)));
+        for n in 0..=WRITERS_LIMIT as u64 {
+            let at = Observation {
+                at_ns: 200 + n,
+                ..seen(Source::Ebpf, &format!("{n}"), Deed::OpenedForWrite, 9)
+            };
+            c.observe(at, 0);
+        }
+        assert_eq!((c.writers.len(), c.writers_order.len()), (WRITERS_LIMIT, WRITERS_LIMIT));
+        assert!(!c.writers.contains_key(&(WatchId(3), path("f"))));
+        c.forget_writers(WatchId(3), &path("7"));
+        assert_eq!((c.writers.len(), c.writers_order.len()), (WRITERS_LIMIT - 1, WRITERS_LIMIT - 1));
     }
 }

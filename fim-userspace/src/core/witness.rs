@@ -92,7 +92,9 @@ impl Witnessed {
             Some((known, done)) => {
                 *done = done.with(deeds);
                 // The kernel's own word, taken at the event, beats what was read afterwards.
-                if known.confidence != Confidence::Exact || known.exe.is_none() {
+                let exact = |actor: &Actor| actor.confidence == Confidence::Exact;
+                let more = exact(&actor) && actor.tid.is_some() && known.tid.is_none();
+                if !exact(known) || known.exe.is_none() || more {
                     *known = actor;
                 }
             }
@@ -113,6 +115,18 @@ impl Witnessed {
 
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()
+    }
+
+    /// Whether anybody did any of these.
+    pub fn did(&self, deeds: Deeds) -> bool {
+        self.seen.iter().any(|(_, done)| done.any(deeds))
+    }
+
+    /// Leaves out those who did any of `deeds`, as `other` has it.
+    pub(super) fn forget_those_of(&mut self, other: &Witnessed, deeds: Deeds) {
+        let done: Vec<&Arc<Actor>> =
+            other.seen.iter().filter(|(_, done)| done.any(deeds)).map(|(actor, _)| actor).collect();
+        self.seen.retain(|(actor, _)| !done.iter().any(|one| one.same_process(actor)));
     }
 
     /// Who made a change of this kind, and who else may have. Those who certainly did such a thing come before those

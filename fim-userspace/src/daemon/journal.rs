@@ -4,6 +4,7 @@ use crate::core::event::{Event, EventKind, Record};
 use crate::store::{EvidenceRow, IntentId, Store, StoreError};
 
 use super::clock::boottime_ns;
+use super::portrait::Portrait;
 use super::progress::Progress;
 use super::record::Stamp;
 
@@ -34,6 +35,9 @@ pub struct Journal {
     entries: Vec<Entry>,
     announce: Announce,
     stamp: Stamp,
+    portrait: Portrait,
+    /// How many of `entries` are complete.
+    complete: usize,
     blocked: Option<Blocked>,
     /// When a time without records was last accounted for, nanoseconds since boot.
     accounted_ns: Option<u64>,
@@ -49,8 +53,18 @@ struct Blocked {
 }
 
 impl Journal {
-    pub fn new(announce: Announce, stamp: Stamp) -> Self {
-        Self { entries: Vec::new(), announce, stamp, blocked: None, accounted_ns: None, written: 0 }
+    pub fn new(announce: Announce, stamp: Stamp, portrait: Portrait) -> Self {
+        let entries = Vec::new();
+        Self {
+            entries,
+            announce,
+            stamp,
+            portrait,
+            complete: 0,
+            blocked: None,
+            accounted_ns: None,
+            written: 0,
+        }
     }
 
     pub fn add(&mut self, entry: Entry) {
@@ -126,6 +140,10 @@ impl Journal {
         if self.entries.is_empty() && self.blocked.is_none() {
             return;
         }
+        for entry in self.entries.iter_mut().skip(self.complete) {
+            self.portrait.complete(&mut entry.event, store);
+        }
+        self.complete = self.entries.len();
         let mut events: Vec<Event> = self.entries.iter().map(|e| e.event.clone()).collect();
         events.extend(self.account());
         let closes: Vec<IntentId> = self.entries.iter().filter_map(|e| e.closes).collect();
@@ -147,6 +165,7 @@ impl Journal {
                 }
                 progress.trouble(None);
                 self.entries.clear();
+                self.complete = 0;
                 self.written += records.len() as u64;
                 if !records.is_empty() {
                     (self.announce)(&records);

@@ -17,6 +17,7 @@ mod descriptors;
 mod examine;
 mod journal;
 mod keeper;
+mod portrait;
 mod progress;
 mod recent;
 mod reconcile;

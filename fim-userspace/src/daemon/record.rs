@@ -1,10 +1,12 @@
 //! From findings to ledger records.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::core::change::{Change, ChangeKind};
 use crate::core::correlate::Look;
 use crate::core::event::{Event, EventKind, Latency, Response, State, Verdict, rfc3339};
+use crate::core::mask::Masks;
 use crate::core::observation::Source;
 use crate::core::path::{display, escape};
 use crate::core::policy::Severity;
@@ -17,6 +19,7 @@ use super::watch::Watch;
 pub struct Stamp {
     pub host: String,
     pub tier: String,
+    pub masks: Arc<Masks>,
 }
 
 impl Stamp {
@@ -70,7 +73,8 @@ impl Stamp {
     }
 
     fn attribute(&self, event: &mut Event, look: &Look, kind: ChangeKind) {
-        let (actor, others) = look.witnessed.attribute(kind);
+        let (mut actor, mut others) = look.witnessed.attribute(kind);
+        std::iter::once(&mut actor).chain(&mut others).for_each(|actor| self.masks.apply(actor));
         (event.actor, event.other_actors) = (Some(actor), others);
         event.seen_by = look.sources.list();
         let live = event.seen_by.iter().any(|s| *s != Source::Scan);

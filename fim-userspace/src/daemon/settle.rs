@@ -73,6 +73,7 @@ impl Reconciler {
             upkeep.resolved.push(change.path.clone());
             self.verify(watch, &act, upkeep);
         } else {
+            self.correlator.forget_closed(look);
             upkeep.open.push((change.path.clone(), after));
             if response == Response::None {
                 self.leave_renamed(watch, &act, upkeep);
@@ -110,8 +111,9 @@ impl Reconciler {
                 equal = a.entry == f.entry;
                 right = act.policy.satisfied(&a.entry, &f.entry);
             }
-            if right {
-                self.correlator.forget_mappings(watch.id, path);
+            // With its attributes put back it is still the same file, and may be open.
+            if right && !matches!(step, Step::Reattribute { .. }) {
+                self.correlator.forget_writers(watch.id, path);
             }
             if let Some(found) = found.filter(|_| equal) {
                 upkeep.seen.push((path.clone(), found.identity));
@@ -159,9 +161,7 @@ impl Reconciler {
         if let Some(found) = &found {
             upkeep.seen.push((look.path.clone(), found.identity));
         }
-        if look.happened.any(Deeds::CLOSED) {
-            self.correlator.forget_mappings(watch.id, &look.path);
-        }
+        self.correlator.forget_closed(&look);
         if let Some(known) = self.store.open_change(watch.path(), &look.path)? {
             upkeep.resolved.push(look.path.clone());
             let mut event = self.stamp.resolved(watch, &look);

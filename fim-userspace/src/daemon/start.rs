@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::core::correlate::{Correlator, Look};
 use crate::core::event::{EventKind, Record, rfc3339};
+use crate::core::mask::Masks;
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
 use crate::core::quarantine::Reason;
@@ -31,6 +32,7 @@ use super::copies::LeftAlone;
 use super::journal::{Announce, Entry, Journal};
 use super::keeper::Keeper;
 use super::limits::Retention;
+use super::portrait::Portrait;
 use super::progress::Progress;
 use super::recent::Recent;
 use super::reconcile::{CHANNEL, Reconciler};
@@ -112,6 +114,7 @@ pub fn run(
         vault,
         retention,
         watches,
+        masks: config.sensor.masks.clone(),
         sensors: sensors.clone(),
         scanner,
         announce,
@@ -157,6 +160,7 @@ struct Parts {
     vault: Arc<Vault>,
     retention: Retention,
     watches: Vec<Arc<Watch>>,
+    masks: Arc<Masks>,
     sensors: Arc<Sensors>,
     scanner: Scanner,
     announce: Announce,
@@ -183,10 +187,11 @@ fn spawn(
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let Parts { jobs, store, keeper, vault, retention, watches, sensors, scanner, announce, ready } = parts;
+    let Parts { jobs, store, keeper, vault, retention, watches, masks, sensors, scanner, announce, ready } =
+        parts;
     let blind = sensors.tier == Tier::Scan;
     let progress = Arc::new(Progress::new(watches.len()));
-    let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
+    let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into(), masks };
     let coverage: Vec<String> = watches.iter().map(|w| sensors.coverage(w)).collect();
     let sight = Sight { marks: sensors.marks(), sensors: sensors.clone() };
     let reporter = Reporter {
@@ -210,7 +215,7 @@ fn spawn(
         sight,
         correlator: Correlator::new(),
         keeper,
-        journal: Journal::new(announce, stamp.clone()),
+        journal: Journal::new(announce, stamp.clone(), Portrait::new(watches.clone())),
         recent: Recent::default(),
         repetition: Repetition::default(),
         left_alone: LeftAlone::default(),

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod container;
 pub mod kernel;
+pub mod origin;
 pub mod proc;
 pub mod program;
 pub mod script;

@@ -62,23 +62,27 @@ pub(super) fn who(event: &Event, name_of: &mut NameOf<'_>) -> String {
 }
 
 fn one(actor: &Actor, name_of: &mut NameOf<'_>) -> String {
-    let mut user = |id: u32| match name_of(id) {
+    // The name it had when it happened; the user may be gone by now.
+    let mut user = |id: u32, then: &Option<String>| match then.clone().or_else(|| name_of(id)) {
         Some(name) => format!("{} ({id})", printable(&name)),
         None => format!("uid {id}"),
     };
     let mut parts = Vec::new();
-    parts.extend(actor.uid.map(&mut user));
+    parts.extend(actor.uid.map(|uid| user(uid, &actor.names.uid)));
+    let other = |id: Option<u32>| id.filter(|id| Some(*id) != actor.uid);
+    parts.extend(other(actor.euid).map(|id| format!("as {}", user(id, &actor.names.euid))));
     // Somebody who became somebody else with su or sudo.
-    parts.extend(
-        actor.auid.filter(|auid| Some(*auid) != actor.uid).map(|id| format!("logged in as {}", user(id))),
-    );
+    parts.extend(other(actor.auid).map(|id| format!("logged in as {}", user(id, &actor.names.auid))));
+    parts.extend(actor.from.as_ref().map(|from| format!("from {}", printable(from))));
     parts.extend(actor.exe.as_ref().or(actor.comm.as_ref()).map(|program| printable(program)));
+    parts.extend(actor.script.as_ref().map(|script| format!("script {}", printable(script))));
     parts.extend(actor.pid.map(|pid| format!("pid {pid}")));
     parts.extend(actor.container.as_ref().map(|c| format!("container {}", printable(c))));
     match (parts.is_empty(), actor.confidence) {
         (true, _) => "an unknown process".into(),
         (false, Confidence::Exact) => parts.join(", "),
-        (false, Confidence::Several | Confidence::Unknown) => format!("probably {}", parts.join(", ")),
+        (false, Confidence::Several) => format!("one of several, perhaps {}", parts.join(", ")),
+        (false, Confidence::Unknown) => format!("probably {}", parts.join(", ")),
     }
 }
 

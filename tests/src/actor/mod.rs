@@ -5,6 +5,7 @@ mod launch;
 mod ops;
 pub mod race;
 pub mod spawn;
+pub mod who;
 
 pub use busy::{Random, block, busy, flood, is_block};
 pub use launch::{execute, private_mounts, without_btf, without_dac};

@@ -2,6 +2,7 @@
 //!
 //!     fim-actor [--uid U] [--gid G] [--groups G,…] [--linger] OP PATH [PATH2 | GROUP]
 //!     fim-actor [ids] flood DIR COUNT | busy DIR SEED | race DIR OUTSIDE SWAPS SEED
+//!     fim-actor who SHAPE FILE PLACE
 //!     fim-actor [ids] exec | without-btf | without-dac PROGRAM [ARGUMENT…]
 
 use std::io::{Read, Write};
@@ -57,6 +58,7 @@ fn run() -> Result<()> {
     };
     match what.as_str() {
         "without-btf" => actor::without_btf().context("cannot hide the kernel's type information")?,
+        "who" => return who(args),
         "without-dac" => actor::without_dac().context("cannot give up capabilities")?,
         _ => {}
     }
@@ -79,6 +81,16 @@ fn run() -> Result<()> {
         }
         (name, [path, second @ ..]) => single(name, Path::new(path), second.first(), options.linger)?,
         (name, []) => bail!("{name} needs a path"),
+    }
+    Ok(())
+}
+
+/// Takes its ids itself.
+fn who(args: &[String]) -> Result<()> {
+    let [shape, file, place] = args else { bail!("who SHAPE FILE PLACE") };
+    match actor::who::act(shape, Path::new(file), Path::new(place)) {
+        Err(e) if e.kind() == std::io::ErrorKind::Unsupported => println!("unsupported"),
+        other => other.with_context(|| format!("{shape} {file}"))?,
     }
     Ok(())
 }

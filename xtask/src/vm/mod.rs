@@ -130,9 +130,10 @@ fn plan(kernels: &[Kernel], options: &Options) -> Vec<Boot> {
         let mut runs: Vec<_> = self_check(options).into_iter().collect();
         // Volume and crashes hardly depend on the kernel: the default one of Debian 12 stands for all.
         let suites = |tier: &str| match (tier, kernel.name.as_str()) {
-            ("lsm", "6.1") => "table,flood,crash,bad-input,silent,race,clock",
-            ("lsm", _) => "table,bad-input,silent,race,clock",
-            _ => "table",
+            ("lsm", "6.1") => "table,who,flood,crash,bad-input,silent,race,clock",
+            ("lsm", _) => "table,who,bad-input,silent,race,clock",
+            ("fanotify", _) => "table",
+            _ => "table,who",
         };
         runs.extend(tiers.iter().map(|tier| e2e(tier, tier, tier, suites(tier), options)));
         boots.push(Boot {

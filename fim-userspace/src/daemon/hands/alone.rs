@@ -29,7 +29,8 @@ impl Alone {
         let vault = Arc::new(open_vault(config)?);
         let watches = Watch::open_all(config)?;
         require_baseline(&store, &watches)?;
-        let stamp = Stamp { host: crate::daemon::host(), tier: Tier::Scan.as_str().into() };
+        let masks = config.sensor.masks.clone();
+        let stamp = Stamp { host: crate::daemon::host(), tier: Tier::Scan.as_str().into(), masks };
         let responder = Responder::new(vault.clone());
         Ok(Self { _lock: lock, store, vault, watches, responder, stamp })
     }
