@@ -69,6 +69,7 @@ impl PathText {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessRecord {
+    /// Who started it.
     pub parent: TaskKey,
     /// Start of the process that had this id before; 0 when none is known.
     pub previous_ns: u64,
@@ -96,8 +97,13 @@ pub struct ProcessRecord {
     pub exe_dev: u32,
     /// Process id in its innermost pid namespace; `u32::MAX` where unknown.
     pub inner_pid: u32,
+    /// Who is its parent now, or was at the end; `parent` is who started it.
+    pub ppid: u32,
+    /// Number of its mount namespace.
+    pub mounts: u32,
     /// Bytes of `args` in use, at most [`ARGS_ROOM`] - 1.
     pub args_len: u32,
+    pub pad: u32,
     pub comm: [u8; 16],
     /// The terminal's name as the kernel has it, such as `pts3`.
     pub tty: [u8; 16],
@@ -224,7 +230,7 @@ const _: () = {
     assert!(size_of::<Watched>() == 8);
     assert!(size_of::<TaskKey>() == 16);
     assert!(size_of::<PathText>() == 8 + PATH_ROOM);
-    assert!(size_of::<ProcessRecord>() == 16 + 40 + 48 + 32 + 2 * size_of::<PathText>() + ARGS_ROOM);
+    assert!(size_of::<ProcessRecord>() == 16 + 40 + 60 + 4 + 32 + 2 * size_of::<PathText>() + ARGS_ROOM);
     assert!(size_of::<EventHead>() == 96);
     assert!(size_of::<Record<32, 0>>() == 128);
     assert!(size_of::<Record<32, 32>>() == 160);

@@ -101,7 +101,9 @@ pub fn executed(task: Address) {
     // SAFETY: a live map value of this type; a helper without arguments.
     unsafe {
         (*record).exec_ns = bpf_ktime_get_boot_ns();
-        (*record).parent = parent_key(task);
+        if (*record).parent.tgid == 0 {
+            (*record).parent = parent_key(task);
+        }
         if previous != 0 {
             (*record).previous_ns = previous;
         }
@@ -199,8 +201,13 @@ fn enter(task: Address, key: &TaskKey) {
     let Some(record) = record(key) else { return };
     // SAFETY: a live map value of this type.
     unsafe {
-        (*record).parent = parent_key(task);
-        (*record).previous_ns = take_id(key);
+        if (*record).parent.tgid == 0 {
+            (*record).parent = parent_key(task);
+        }
+        let previous = take_id(key);
+        if previous != 0 {
+            (*record).previous_ns = previous;
+        }
         ids(task, record);
         comm(task, record);
         surroundings(task, record);
@@ -230,7 +237,9 @@ fn ids(task: Address, record: *mut ProcessRecord) {
 
 #[inline(always)]
 fn comm(task: Address, record: *mut ProcessRecord) {
-    if let Some(comm) = kernel::read::<[u8; 16]>(task, offset!(task_comm)) {
+    // The process is called what its first thread is called; others have names of their own.
+    let leader = kernel::pointer_or_null(task, offset!(task_leader));
+    if let Some(comm) = kernel::read::<[u8; 16]>(leader, offset!(task_comm)) {
         // SAFETY: callers pass a live map value of this type.
         unsafe { (*record).comm = comm };
     }
@@ -246,6 +255,8 @@ fn surroundings(task: Address, record: *mut ProcessRecord) {
         offset!(cgroups_default),
     );
     let node = kernel::pointer_or_null(cgroup, offset!(cgroup_node));
+    let proxy = kernel::pointer_or_null(task, offset!(task_nsproxy));
+    let mounts = kernel::pointer_or_null(proxy, offset!(nsproxy_mounts));
     let leader = kernel::pointer_or_null(task, offset!(task_leader));
     let pids = kernel::pointer_or_null(leader, offset!(task_pids));
     // struct upid: the number, and the namespace it holds in.
@@ -254,6 +265,9 @@ fn surroundings(task: Address, record: *mut ProcessRecord) {
     // SAFETY: callers pass a live map value of this type; its field has 16 bytes, and zeros are written where the read
     // fails.
     unsafe {
+        (*record).ppid = parent_key(task).tgid;
+        (*record).mounts =
+            kernel::number(mounts.wrapping_add(offset!(mounts_common) as u64), offset!(common_number));
         (*record).cgroup = kernel::pointer_or_null(node, offset!(node_id));
         (*record).inner_pid =
             kernel::number(pids.wrapping_add(level.wrapping_mul(UPID)), offset!(pid_numbers));

@@ -98,6 +98,9 @@ enum Command {
     Alert(alert::Command),
     /// Show what this kernel and these file systems let fim see, and what would let it see more
     Doctor,
+    /// Make the change of the self-test; the daemon starts this
+    #[command(hide = true)]
+    Canary,
 }
 
 /// Something to report.
@@ -120,6 +123,10 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
+    if matches!(cli.command, Command::Canary) {
+        crate::daemon::act_as_canary()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = Config::load(&cli.config)?;
     match &cli.command {
         Command::Init { replace } => init::run(&config, *replace, cli.json),
@@ -139,6 +146,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Seal { action } => seal::run(&config, action, cli.json),
         Command::Alert(command) => alert::run(&config, command, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
+        Command::Canary => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -91,6 +91,11 @@ impl Report {
                 .push(format!("there is no baseline in {} yet; run `fim init`", display(&config.state.dir)));
         }
         if let Some(status) = live {
+            let failed = status
+                .self_test_trouble
+                .iter()
+                .map(|why| format!("the self-test failed: {}", printable(why)));
+            problems.extend(failed);
             let troubles = status.trouble.iter().chain(&status.vault_trouble);
             problems.extend(troubles.map(|trouble| printable(trouble)));
             problems.extend(status.attach.iter().filter(|h| h.state == "failed").map(|h| {
@@ -195,6 +200,9 @@ fn write_daemon(out: &mut String, status: &Status) -> std::fmt::Result {
         skipped += counters.skipped;
     }
     writeln!(out, "reports: {seen} seen, {kept} kept, {dropped} dropped, {skipped} skipped by the kernel")?;
+    if let Some(passed) = &status.self_test_passed {
+        writeln!(out, "self-test: succeeded last at {passed}")?;
+    }
     writeln!(out, "watches:")?;
     for WatchStatus { path, files, coverage, last_scan } in &status.watches {
         let scan = last_scan.as_deref().unwrap_or("not yet");

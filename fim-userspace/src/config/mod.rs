@@ -48,6 +48,8 @@ pub const DIFFERENCES: &str = "differences";
 /// Names that no alert and no log can have.
 const OWN_SINKS: [&str; 4] = [JOURNALD, CENTRAL, CENTRAL_LINES, DIFFERENCES];
 
+const SELF_TEST: Duration = Duration::from_secs(300);
+
 const SEVERITIES: [(&str, Severity); 4] = [
     ("low", Severity::Low),
     ("medium", Severity::Medium),
@@ -85,6 +87,8 @@ pub struct SensorConfig {
     pub scan_period: Duration,
     /// What is secret in command lines.
     pub masks: Arc<Masks>,
+    /// How often the sensors are tried; zero: never.
+    pub self_test: Duration,
 }
 
 /// The highest tier to try.
@@ -193,9 +197,14 @@ fn state_dir(section: Option<Section<'_>>) -> Result<PathBuf, ConfigError> {
 fn sensor(section: Option<Section<'_>>) -> Result<SensorConfig, ConfigError> {
     const DAY: Duration = Duration::from_secs(86_400);
     let Some(mut section) = section else {
-        return Ok(SensorConfig { tier: TierChoice::Auto, scan_period: DAY, masks: Arc::default() });
+        return Ok(SensorConfig {
+            tier: TierChoice::Auto,
+            scan_period: DAY,
+            masks: Arc::default(),
+            self_test: SELF_TEST,
+        });
     };
-    section.refuse_unknown(&["tier", "scan_period", "mask"])?;
+    section.refuse_unknown(&["tier", "scan_period", "mask", "self_test"])?;
     let tiers = [
         TierChoice::Auto,
         TierChoice::Lsm,
@@ -218,6 +227,7 @@ fn sensor(section: Option<Section<'_>>) -> Result<SensorConfig, ConfigError> {
     };
     Ok(SensorConfig {
         masks: Arc::new(masks),
+        self_test: section.duration("self_test", Duration::ZERO)?.unwrap_or(SELF_TEST),
         tier: section.choice("tier", &tiers)?.unwrap_or(TierChoice::Auto),
         scan_period: section.duration("scan_period", Duration::from_secs(1))?.unwrap_or(DAY),
     })

@@ -59,7 +59,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
         "log:unix:///dev/log",
     ];
     assert_eq!(logs, expected);
-    let keys = "dir tier scan_period seal_interval path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
+    let keys = "dir tier scan_period mask self_test seal_interval path exclude kinds on_modified on_deleted on_attributes on_created keep_versions \
                 max_size max_age min_free severity interval paths max_file_size dry_run ignore repeat_limit repeat_window secret \
                 name type account_sid auth_token_file from to api_base min_severity smtp \
                 api_key_sid api_key_secret_file messaging_service watches verdict hours quiet_hours group lifecycle heartbeat \

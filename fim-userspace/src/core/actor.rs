@@ -33,7 +33,7 @@ pub enum ExePlace {
     Deleted,
     /// It never had a name: memfd_create(2).
     Memfd,
-    /// Not at its path as the daemon sees it: removed or replaced since, or in another mount namespace.
+    /// Not at its path as the daemon sees it, since the process has mounts of its own.
     Elsewhere,
 }
 
@@ -110,6 +110,7 @@ pub struct Actor {
     /// Process id in the innermost of its pid namespaces, where that is not the daemon's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inner_pid: Option<u32>,
+    /// Who is its parent now; the first of `ancestors` is who started it, where that is known.
     pub ppid: Option<u32>,
     /// Start, nanoseconds since boot.
     pub start_ns: Option<u64>,
@@ -117,7 +118,7 @@ pub struct Actor {
     pub gid: Option<u32>,
     pub euid: Option<u32>,
     /// What files are accessed with; nearly always `euid`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fsuid: Option<u32>,
     /// Login uid (audit); `None` when unset (`u32::MAX`) or unreadable.
     pub auid: Option<u32>,

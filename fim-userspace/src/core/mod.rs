@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod blame;
+pub mod canary;
 pub mod change;
 pub mod correlate;
 pub mod digest;

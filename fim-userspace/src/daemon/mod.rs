@@ -11,6 +11,7 @@ pub mod watch;
 mod act;
 mod apart;
 mod by_hand;
+mod canary;
 mod conclude;
 mod copies;
 mod descriptors;
@@ -36,6 +37,7 @@ mod tell;
 use anyhow::bail;
 
 pub use crate::sink::host;
+pub use canary::act as act_as_canary;
 pub use journal::Announce;
 pub use start::run;
 

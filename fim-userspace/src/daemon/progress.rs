@@ -22,6 +22,16 @@ struct Inner {
     gaps: Gaps,
     trouble: Option<String>,
     vault: Vec<String>,
+    self_test: SelfTest,
+}
+
+/// How the sensors fare.
+#[derive(Clone, Default)]
+pub struct SelfTest {
+    /// When the last one succeeded, RFC 3339.
+    pub passed: Option<String>,
+    /// What was wrong with the last one.
+    pub trouble: Option<String>,
 }
 
 /// Coverage gaps since the start.
@@ -107,6 +117,14 @@ impl Progress {
 
     pub fn troubled(&self) -> Option<String> {
         self.inner().trouble.clone()
+    }
+
+    pub fn self_tested(&self, outcome: SelfTest) {
+        self.inner().self_test = outcome;
+    }
+
+    pub fn self_test(&self) -> SelfTest {
+        self.inner().self_test.clone()
     }
 
     /// What is wrong with the vault, one sentence each.

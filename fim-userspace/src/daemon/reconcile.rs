@@ -17,6 +17,7 @@ use crate::store::vault::Vault;
 use crate::store::{Planned, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
+use super::canary::{Canary, Outcome};
 use super::clock::boottime_ns;
 use super::conclude::Begun;
 use super::control::Job;
@@ -24,7 +25,7 @@ use super::copies::LeftAlone;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
 use super::keeper::{ALTERED, Keeper};
-use super::progress::Progress;
+use super::progress::{Progress, SelfTest};
 use super::recent::Recent;
 use super::record::Stamp;
 use super::report::Reporter;
@@ -79,6 +80,8 @@ pub struct Reconciler {
     pub intervals: Vec<(WatchId, u64, u64)>,
     /// Scans that failed: which watch, when again, and whether a gap waits for it.
     pub rescans: Vec<(WatchId, u64, bool)>,
+    /// Tries the sensors.
+    pub canary: Option<Canary>,
     pub inbox: Receiver<Signal>,
     /// What people ask for.
     pub jobs: Receiver<Job>,
@@ -147,6 +150,7 @@ impl Reconciler {
         let own = own.chain(self.repetition.next_end());
         let kept = Some(self.keeper.due()).filter(|_| self.journal.healthy());
         let own = own.chain(self.begun.due_ns());
+        let own = own.chain(self.canary.as_ref().filter(|_| self.progress.ready()).map(Canary::due_ns));
         let next = intervals.chain(kept).chain(rescans).chain(report).chain(due).chain(own).min();
         next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
     }
@@ -175,12 +179,34 @@ impl Reconciler {
             }
         }
         self.vault_housekeeping(now);
+        self.self_test();
         self.keeper.keep(&mut self.store, &mut self.journal, &self.stamp);
         let state = self.state();
         if now >= self.next_report && self.reported != Some(state) {
             self.reporter.write(&self.store);
             (self.reported, self.next_report) = (Some(state), now + REPORT_NS);
         }
+    }
+
+    /// A sensor that is blind, or lays a change to somebody else, is an incident.
+    fn self_test(&mut self) {
+        let Some(canary) = self.canary.as_mut().filter(|_| self.progress.ready()) else { return };
+        let before = canary.trouble.is_some();
+        let Some(outcome) = canary.turn() else { return };
+        let (passed, trouble) = (canary.passed.clone(), canary.trouble.clone());
+        self.progress.self_tested(SelfTest { passed, trouble });
+        // The status file tells of it.
+        self.reported = None;
+        let message = match outcome {
+            Outcome::Failed(why) if !before => format!(
+                "the self-test of the sensors failed: {why}; changes of watched files may go unseen or unattributed, \
+                 see `fim status` and restart fim"
+            ),
+            Outcome::Passed if before => "the self-test of the sensors succeeds again".to_owned(),
+            _ => return,
+        };
+        self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
+        self.write();
     }
 
     /// Every directory is marked and has been compared: from now on nothing slips by.
@@ -218,6 +244,7 @@ impl Reconciler {
 
     fn take(&mut self, signal: Signal) {
         match signal {
+            Signal::Observed(seen) if self.canary.as_mut().is_some_and(|canary| canary.took(&seen)) => {}
             Signal::Observed(seen) => {
                 if matches!(seen.deed, Deed::Linked { .. })
                     && let Some(watch) = self.watch(seen.watch)
@@ -372,11 +399,14 @@ impl Reconciler {
         let (sight, inbox, held) = (&self.sight, &self.inbox, &mut self.held);
         // A sensor that is far behind is not waited for again and again.
         let mut in_time = true;
+        let canary = self.canary.as_ref().map(Canary::watch);
         let mut catch_up = |correlator: &mut Correlator| {
             in_time = in_time && sight.settle();
             for signal in inbox.try_iter().take(CHANNEL) {
                 match signal {
-                    Signal::Observed(seen) if !matches!(seen.deed, Deed::Linked { .. }) => {
+                    Signal::Observed(seen)
+                        if !matches!(seen.deed, Deed::Linked { .. }) && canary != Some(seen.watch) =>
+                    {
                         correlator.observe(seen, boottime_ns());
                     }
                     other => held.push(other),

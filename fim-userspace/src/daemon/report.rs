@@ -64,6 +64,8 @@ impl Reporter {
             unwritten: unwritten as u64,
             open_changes: store.open_changes().unwrap_or_default(),
             trouble: self.progress.troubled(),
+            self_test_passed: self.progress.self_test().passed,
+            self_test_trouble: self.progress.self_test().trouble,
             ..Status::of_this_process()
         }
     }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded};
@@ -13,7 +14,7 @@ use crate::config::Config;
 use crate::core::correlate::{Correlator, Look};
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::core::mask::Masks;
-use crate::core::observation::Signal;
+use crate::core::observation::{Signal, WatchId};
 use crate::core::path::RelPath;
 use crate::core::quarantine::Reason;
 use crate::core::repetition::Repetition;
@@ -25,6 +26,7 @@ use crate::store::vault::Vault;
 use crate::store::{Lock, Store};
 use crate::tree::private::is_private_name;
 
+use super::canary::Canary;
 use super::clock::{boottime_ns, realtime_ns};
 use super::conclude::Begun;
 use super::control::{Control, Job, WAITING};
@@ -115,6 +117,7 @@ pub fn run(
         retention,
         watches,
         masks: config.sensor.masks.clone(),
+        self_test: config.sensor.self_test,
         sensors: sensors.clone(),
         scanner,
         announce,
@@ -161,6 +164,7 @@ struct Parts {
     retention: Retention,
     watches: Vec<Arc<Watch>>,
     masks: Arc<Masks>,
+    self_test: Duration,
     sensors: Arc<Sensors>,
     scanner: Scanner,
     announce: Announce,
@@ -187,8 +191,20 @@ fn spawn(
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let Parts { jobs, store, keeper, vault, retention, watches, masks, sensors, scanner, announce, ready } =
-        parts;
+    let Parts {
+        jobs,
+        store,
+        keeper,
+        vault,
+        retention,
+        watches,
+        masks,
+        self_test,
+        sensors,
+        scanner,
+        announce,
+        ready,
+    } = parts;
     let blind = sensors.tier == Tier::Scan;
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into(), masks };
@@ -203,6 +219,11 @@ fn spawn(
         coverage,
         vault: vault.clone(),
     };
+    let number = WatchId(watches.len() as u32);
+    let canary = Canary::start(self_test, store.dir(), number, &sight.sensors).unwrap_or_else(|error| {
+        tracing::error!("{error:#}; whether the sensors see anything is not tried");
+        None
+    });
     let now = boottime_ns();
     let intervals = watches
         .iter()
@@ -224,6 +245,7 @@ fn spawn(
         upkeep: Vec::new(),
         held: Vec::new(),
         rescans: Vec::new(),
+        canary,
         inbox,
         jobs,
         on_ready: ready,

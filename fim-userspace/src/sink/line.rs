@@ -70,7 +70,6 @@ fn one(actor: &Actor, name_of: &mut NameOf<'_>) -> String {
     let mut parts = Vec::new();
     parts.extend(actor.uid.map(|uid| user(uid, &actor.names.uid)));
     let other = |id: Option<u32>| id.filter(|id| Some(*id) != actor.uid);
-    parts.extend(other(actor.euid).map(|id| format!("as {}", user(id, &actor.names.euid))));
     // Somebody who became somebody else with su or sudo.
     parts.extend(other(actor.auid).map(|id| format!("logged in as {}", user(id, &actor.names.auid))));
     parts.extend(actor.from.as_ref().map(|from| format!("from {}", printable(from))));

@@ -59,6 +59,12 @@ pub struct Status {
     /// Paths that differ from the baseline and were left so.
     #[serde(default)]
     pub open_changes: u64,
+    /// When a change of fim's own was last seen as it must be, RFC 3339.
+    #[serde(default)]
+    pub self_test_passed: Option<String>,
+    /// What was wrong with the last such change.
+    #[serde(default)]
+    pub self_test_trouble: Option<String>,
     /// What keeps the daemon from recording, if anything.
     #[serde(default)]
     pub trouble: Option<String>,

@@ -2,5 +2,6 @@
 
 pub mod fanotify;
 pub mod handle;
+pub mod mapping;
 pub mod outq;
 pub mod priority;

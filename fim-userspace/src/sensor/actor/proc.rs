@@ -98,7 +98,7 @@ impl Live {
         {
             actor.exe_file = Some(file.clone());
         }
-        actor.ppid = actor.ppid.or(self.ppid);
+        actor.ppid = self.ppid.or(actor.ppid);
         actor.inner_pid = actor.inner_pid.or(self.inner_pid);
         if actor.cmdline.is_empty() {
             actor.cmdline.clone_from(&self.cmdline);

@@ -12,13 +12,15 @@ use crate::core::path::unescape;
 const DELETED: &str = " (deleted)";
 const MEMFD: &str = "/memfd:";
 
-/// The file that a process runs, by what the kernel noted at its exec; `exe` is its path, escaped.
-pub fn noted(exe: &str, dev: u64, ino: u64, unlinked: bool) -> ExeFile {
+/// The file that a process runs, by what the kernel noted at its exec; `exe` is its path, escaped. `same_mounts`: the
+/// process has the daemon's mounts, so that paths mean the same to both.
+pub fn noted(exe: &str, dev: u64, ino: u64, unlinked: bool, same_mounts: bool) -> ExeFile {
     let place = match (at_its_path(exe, dev, ino), unlinked) {
         (_, true) if exe.starts_with(MEMFD) => ExePlace::Memfd,
         (true, _) => ExePlace::Linked,
-        (false, true) => ExePlace::Deleted,
-        (false, false) => ExePlace::Elsewhere,
+        // A path that was cut leads nowhere.
+        (false, _) if unlinked || (same_mounts && exe.starts_with('/')) => ExePlace::Deleted,
+        (false, _) => ExePlace::Elsewhere,
     };
     ExeFile { dev, ino, sha256: None, place, baseline: None }
 }

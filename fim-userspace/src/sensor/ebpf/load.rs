@@ -15,7 +15,11 @@ use crate::core::tier::Tier;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fim-ebpf"));
 
 /// Fields that some kernel may lack, at the price of what they tell of a process.
-const DISPENSABLE: [&str; 11] = [
+const DISPENSABLE: [&str; 15] = [
+    "task_struct.task_nsproxy",
+    "nsproxy.",
+    "mnt_namespace.",
+    "ns_common.",
     "task_struct.task_exec_id",
     "task_struct.task_pids",
     "task_struct.task_fs",

@@ -30,6 +30,8 @@ pub struct ProcessTable {
     /// Arguments of processes older than the table, by their key, as of the start.
     older: std::collections::HashMap<ProcessKey, Vec<String>>,
     groups: ControlGroups,
+    /// Number of the daemon's mount namespace.
+    mounts: u32,
 }
 
 impl ProcessTable {
@@ -37,8 +39,13 @@ impl ProcessTable {
         process: HashMap<MapData, TaskKey, ProcessRecord>,
         current: HashMap<MapData, u32, u64>,
     ) -> Arc<ProcessTable> {
-        let mut table =
-            Self { process, current, older: Default::default(), groups: ControlGroups::of_host() };
+        let mut table = Self {
+            process,
+            current,
+            older: Default::default(),
+            groups: ControlGroups::of_host(),
+            mounts: own_mounts(),
+        };
         table.older = table.arguments_of_older();
         Arc::new(table)
     }
@@ -70,7 +77,7 @@ impl ProcessTable {
         let mut actor = Actor {
             pid: Some(key.tgid),
             inner_pid: id(record.inner_pid).filter(|inner| *inner != key.tgid),
-            ppid: id(record.parent.tgid),
+            ppid: id(record.ppid),
             start_ns: Some(key.start_ns),
             uid: id(record.uid),
             gid: id(record.gid),
@@ -81,7 +88,7 @@ impl ProcessTable {
             tty: tty(record),
             comm: comm(record),
             exe: path(&record.exe),
-            exe_file: exe_file(record),
+            exe_file: self.exe_file(record),
             cmdline: self.cmdline(key, record),
             cwd: path(&record.cwd),
             cgroup: self.groups.path(record.cgroup),
@@ -101,9 +108,18 @@ impl ProcessTable {
         Some(Image {
             comm: comm(&parent),
             exe: path(&parent.exe),
-            exe_file: exe_file(&parent),
+            exe_file: self.exe_file(&parent),
             cmdline: self.cmdline(key, &parent),
         })
+    }
+
+    /// Which file it runs; `None` for a kernel thread.
+    fn exe_file(&self, record: &ProcessRecord) -> Option<ExeFile> {
+        let exe = path(&record.exe).filter(|_| record.exe_ino != 0)?;
+        // The kernel's own number has 20 bits for the minor one: MKDEV of include/linux/kdev_t.h.
+        let dev = libc::makedev(record.exe_dev >> 20, record.exe_dev & 0xf_ffff);
+        let unlinked = record.exe.flags & PathText::UNLINKED != 0;
+        Some(program::noted(&exe, dev, record.exe_ino, unlinked, record.mounts == self.mounts))
     }
 
     fn cmdline(&self, key: ProcessKey, record: &ProcessRecord) -> Vec<String> {
@@ -130,7 +146,7 @@ impl ProcessTable {
                 uid: Some(record.uid).filter(|uid| *uid != u32::MAX),
                 comm: comm(&record),
                 exe: path(&record.exe),
-                exe_file: exe_file(&record),
+                exe_file: self.exe_file(&record),
             });
             if record.parent == next {
                 break;
@@ -170,12 +186,11 @@ fn tty(record: &ProcessRecord) -> Option<String> {
     }
 }
 
-/// Which file it runs; `None` for a kernel thread.
-fn exe_file(record: &ProcessRecord) -> Option<ExeFile> {
-    let exe = path(&record.exe).filter(|_| record.exe_ino != 0)?;
-    // The kernel's own number has 20 bits for the minor one: MKDEV of include/linux/kdev_t.h.
-    let dev = libc::makedev(record.exe_dev >> 20, record.exe_dev & 0xf_ffff);
-    Some(program::noted(&exe, dev, record.exe_ino, record.exe.flags & PathText::UNLINKED != 0))
+/// `u32::MAX`, which no record has, where it cannot be told.
+fn own_mounts() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    let own = std::fs::metadata("/proc/self/ns/mnt");
+    own.ok().and_then(|own| u32::try_from(own.ino()).ok()).unwrap_or(u32::MAX)
 }
 
 /// A path in the process's mount namespace, as /proc writes it. One whose first folders did not fit begins with `…/`.
@@ -234,7 +249,10 @@ mod tests {
             exe_dev: 0,
             inner_pid: u32::MAX,
             cgroup: 0,
+            ppid: 7,
+            mounts: 1,
             args_len: 0,
+            pad: 0,
             comm: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
             tty: [0; 16],
             exe: PathText::NONE,
