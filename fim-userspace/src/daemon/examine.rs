@@ -224,7 +224,10 @@ impl Examiner<'_> {
         match change {
             Some(change) => {
                 let mut look = look;
-                if is_live(&look) && !look.caught_up && !look.witnessed.names_one(change.kind) {
+                // eBPF knows the thread, and the ids of the very moment.
+                let better = self.sight.hooks_files() && !look.sources.ebpf;
+                let named = look.witnessed.names_one(change.kind) && !better;
+                if is_live(&look) && !look.caught_up && !named {
                     (self.catch_up)(self.correlator);
                     if let Some(own) = self.correlator.claim(self.watch.id, &look.path) {
                         look.absorb(own);

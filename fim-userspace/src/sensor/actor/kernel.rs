@@ -19,12 +19,15 @@ impl Identify for KernelTable {
         let Some((key, record)) = self.of(pid, there == Some(false)) else {
             return ProcReader.identify(pid, pidfd);
         };
-        let mut actor = self.0.actor(key, &record);
         if record.exit_ns != 0 || there == Some(false) {
-            return actor;
+            return self.0.actor(key, &record);
         }
-        // It lives: it may have changed its ids since its exec, and /proc knows more.
-        if let Some(live) = Live::read(pid).ok().filter(|live| live.started(key.start_ns)) {
+        // It lives: it may have changed its ids since its exec, and /proc knows more. What /proc no longer tells, the
+        // table has by then: the kernel notes it at the end, before it gives it up.
+        let live = Live::read(pid).ok().filter(|live| live.started(key.start_ns));
+        let record = self.0.record(key).unwrap_or(record);
+        let mut actor = self.0.actor(key, &record);
+        if let Some(live) = live {
             live.fill(&mut actor);
             actor.uid = live.uid.or(actor.uid);
             actor.gid = live.gid.or(actor.gid);
@@ -32,13 +35,8 @@ impl Identify for KernelTable {
             actor.fsuid = live.fsuid.or(actor.fsuid);
             actor.auid = live.auid;
             actor.session = live.session;
-            return actor;
         }
-        // It ended while we looked: its last ids are in the table by now.
-        match self.0.record(key) {
-            Some(record) => self.0.actor(key, &record),
-            None => actor,
-        }
+        actor
     }
 
     fn identify_gone(&self, pid: u32) -> Actor {

@@ -86,7 +86,8 @@ impl Live {
             }
         };
         or(&mut actor.tty, &self.tty);
-        or(&mut actor.comm, &self.comm);
+        // It may have given itself another since.
+        actor.comm = self.comm.clone().or(actor.comm.take());
         or(&mut actor.exe, &self.exe);
         or(&mut actor.cwd, &self.cwd);
         or(&mut actor.cgroup, &self.cgroup);

@@ -209,19 +209,24 @@ impl Reader {
     /// does not hold.
     fn actor(&self, head: &EventHead, actors: &mut HashMap<ActorKey, Arc<Actor>>) -> Arc<Actor> {
         let process = ProcessKey { tgid: head.tgid, start_ns: head.start_ns };
-        let record = self.table.record(process);
+        let mut record = self.table.record(process);
         let exec = [head.exec_id, record.as_ref().map_or(head.exec_id, |record| record.exec_id)];
         let ids = [head.uid, head.gid, head.euid, head.fsuid];
         let key = ActorKey { process, tid: head.tid, ids, exec };
         if let Some(known) = actors.get(&key) {
             return known.clone();
         }
+        // What /proc no longer tells, the table has by then: the kernel notes it at the end, before it gives it up.
+        let live = Live::read(process.tgid).ok().filter(|live| live.started(process.start_ns));
+        if live.as_ref().is_none_or(|live| live.cwd.is_none()) {
+            record = self.table.record(process).or(record);
+        }
         let mut actor = match &record {
             Some(record) => self.table.actor(process, record),
             None => Actor { pid: Some(process.tgid), start_ns: Some(process.start_ns), ..Actor::unknown() },
         };
         let stale = exec[0] != exec[1];
-        if let Some(live) = Live::read(process.tgid).ok().filter(|live| live.started(process.start_ns)) {
+        if let Some(live) = live {
             live.fill(&mut actor);
         }
         if stale {

@@ -1,5 +1,6 @@
 //! Who did it: every field of the actor, against what the acting process says of itself.
 
+mod canary;
 mod compare;
 mod not_known;
 
@@ -42,6 +43,11 @@ const CASES: [&str; 19] = [
 const APPROVED: [u8; 200] = [b'a'; 200];
 
 pub fn run(setting: &Setting, report: &mut Report) {
+    shapes(setting, report);
+    report.case("who/self-test", || canary::self_test(setting));
+}
+
+fn shapes(setting: &Setting, report: &mut Report) {
     let wanted: Vec<&str> = CASES.into_iter().filter(|case| report.wants(&format!("who/{case}"))).collect();
     let Some(work) = setting.works.first().filter(|_| !wanted.is_empty()) else { return };
     let begun = Features::of(work).map_err(|e| e.to_string()).and_then(|kernel| {
