@@ -176,6 +176,8 @@ impl Reconciler {
         }
         self.vault_housekeeping(now);
         self.keeper.keep(&mut self.store, &mut self.journal, &self.stamp);
+        // Nothing else may come for hours.
+        self.write();
         let state = self.state();
         if now >= self.next_report && self.reported != Some(state) {
             self.reporter.write(&self.store);
