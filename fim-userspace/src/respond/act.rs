@@ -328,13 +328,16 @@ pub fn put_attributes(
         }
         attributes::apply(fd.as_fd(), approved)
     };
-    match apply() {
-        Err(e) if e.source.raw_os_error() == Some(Errno::PERM.raw_os_error()) && flags::clear(fd.as_fd()) => {
-            apply().map_err(Failure::attribute)?;
-        }
-        other => other.map_err(Failure::attribute)?,
+    let mut applied = apply();
+    let refused = |e: &NotApplied| e.source.raw_os_error() == Some(Errno::PERM.raw_os_error());
+    let lifted = applied.as_ref().err().filter(|e| refused(e)).and_then(|_| flags::lift_for_work(fd.as_fd()));
+    if lifted.is_some() {
+        applied = apply();
     }
-    tree_flags::apply(fd.as_fd(), approved).map_err(Failure::attribute)?;
+    applied.and_then(|()| tree_flags::apply(fd.as_fd(), approved)).map_err(Failure::attribute)?;
+    if let Some(lifted) = lifted {
+        lifted.stays_off();
+    }
     Ok(Evidence { path: path.clone(), found: before, digest: None })
 }
 
