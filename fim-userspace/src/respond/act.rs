@@ -1,6 +1,5 @@
 //! One step being carried out: the folder it happens in, the name, and the evidence so far.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,71 +8,19 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::evidence::{id_under, look, remove};
+use super::failure::{Failure, not_mounted_over};
 use super::folder::Folder;
 use super::object::{Built, Id};
 use super::pending::{Aside, Pending};
 use super::{Evidence, flags};
 use crate::core::entry::{Aspect, Entry, FileType, Flags, Found, XattrName};
 use crate::core::path::RelPath;
-use crate::store::vault::{Vault, VaultError};
+use crate::store::vault::Vault;
 use crate::tree::attributes::{self, NotApplied};
 use crate::tree::flags as tree_flags;
 use crate::tree::inspect::inspect_fd;
 use crate::tree::private::PrivateName;
 use crate::tree::root::{Root, reopen};
-
-#[derive(Debug)]
-pub enum Failure {
-    /// What is there is not what was expected any more.
-    Moved,
-    ParentMissing,
-    NotEmpty,
-    Io {
-        what: String,
-        source: io::Error,
-    },
-    Vault(VaultError),
-    /// What is there can be neither exchanged nor renamed: it is a mount point, or the file system forbids it.
-    InPlace(io::Error),
-    /// A reason, and what to do about it.
-    Other(String),
-}
-
-impl Failure {
-    pub fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::Io { what: what.into(), source: source.into() }
-    }
-
-    pub fn reason(&self) -> String {
-        match self {
-            Self::Moved => "it changed again".into(),
-            Self::ParentMissing => "a folder above it is missing".into(),
-            Self::NotEmpty => "the folder is not empty".into(),
-            Self::Io { what, source } => format!("{what} failed ({source}); {}", advice(source)),
-            Self::InPlace(source) => format!("it can be neither exchanged nor renamed ({source})"),
-            Self::Vault(e) => e.to_string(),
-            Self::Other(reason) => reason.clone(),
-        }
-    }
-
-    pub fn attribute(e: NotApplied) -> Self {
-        Self::io(format!("setting {}", e.what), e.source)
-    }
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => "make room on the file system",
-        Some(Errno::ROFS) => "its file system is mounted read-only",
-        Some(Errno::BUSY) => "something is mounted over it; look at it with findmnt",
-        Some(Errno::XDEV) => "something is mounted below it; look at it with findmnt",
-        Some(Errno::PERM | Errno::ACCESS) => "run fim as root, and check the flags with lsattr",
-        Some(Errno::MFILE | Errno::NFILE) => "raise the limit on open files (LimitNOFILE=)",
-        Some(Errno::NOTSUP) => "its file system does not know this",
-        Some(Errno::AGAIN) => "another process holds a lease on it; it is tried again",
-        _ => "check the file system and the kernel log",
-    }
-}
 
 /// What became of a step.
 pub struct Ended {
@@ -268,33 +215,6 @@ impl<'a> Act<'a> {
         }
         Ok(())
     }
-}
-
-/// What is mounted over a folder of the watch is another tree, in which fim has no business.
-pub fn in_the_watch(root: &Root, dir: BorrowedFd<'_>, path: &RelPath) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or_else(RelPath::root);
-    match root.owns(dir, &folder).map_err(|e| Failure::io("looking at what is mounted", e))? {
-        true => Ok(()),
-        false => Err(mounted_above()),
-    }
-}
-
-pub fn mounted_above() -> Failure {
-    Failure::Other(
-        "something is mounted over a folder above it, and fim alters nothing in that; look at it with findmnt, and unmount it"
-            .into(),
-    )
-}
-
-/// Something that was mounted since is no change of the file below it: it is neither altered nor removed.
-pub fn not_mounted_over(approved: Flags, found: &Found) -> Result<(), Failure> {
-    if found.entry.flags.has(Flags::MOUNT) && !approved.has(Flags::MOUNT) {
-        return Err(Failure::Other(
-            "something is mounted over it, which fim neither alters nor removes; look at it with findmnt, and unmount it"
-                .into(),
-        ));
-    }
-    Ok(())
 }
 
 /// Regular files on both sides: anything else has no content that could be written over.

@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 
-use super::act::{Act, Failure};
+use super::act::Act;
 use super::evidence::Keeper;
+use super::failure::Failure;
 use super::flags;
 use super::object::Id;
 use crate::core::entry::{Entry, Found};
