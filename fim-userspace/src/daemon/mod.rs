@@ -13,6 +13,7 @@ mod apart;
 mod by_hand;
 mod canary;
 mod conclude;
+mod copier;
 mod copies;
 mod descriptors;
 mod examine;
@@ -31,6 +32,7 @@ mod sensors;
 mod settle;
 mod shortage;
 mod sight;
+mod signals;
 mod start;
 mod tell;
 
