@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -23,6 +24,8 @@ pub struct Request {
     /// Names in small letters.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// When it was there whole.
+    pub at: Instant,
 }
 
 impl Request {
@@ -69,18 +72,33 @@ type Decide = Arc<dyn Fn(&Request) -> Act + Send + Sync>;
 pub struct Server {
     pub address: SocketAddr,
     seen: Seen<Request>,
-    // Holds the threads.
-    _runtime: Runtime,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Without waiting, so that it may be dropped anywhere.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Server {
     /// `decide` gets each request after it was written down.
     pub fn start(decide: impl Fn(&Request) -> Act + Send + Sync + 'static) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
         let (address, seen) = (listener.local_addr()?, Seen::default());
-        runtime.spawn(accept(listener, seen.clone(), Arc::new(decide)));
-        Ok(Self { address, seen, _runtime: runtime })
+        let (log, decide): (_, Decide) = (seen.clone(), Arc::new(decide));
+        runtime.spawn(async move {
+            // A listener of our own, just made, is one.
+            if let Ok(listener) = TcpListener::from_std(listener) {
+                accept(listener, log, decide).await;
+            }
+        });
+        Ok(Self { address, seen, runtime: Some(runtime) })
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -121,6 +139,7 @@ async fn answer(
         path: head.uri.to_string(),
         headers: head.headers.iter().map(|(n, v)| (n.to_string(), text(v.as_bytes()))).collect(),
         body,
+        at: Instant::now(),
     };
     seen.push(request.clone());
     match decide(&request) {

@@ -5,7 +5,7 @@ use base64::Engine;
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
-use super::http::Request;
+use super::http::{Act, Request};
 
 const PUBLISHED: &str = include_str!("../../data/twilio/messages.openapi.json");
 const PATH: &str = "/2010-04-01/Accounts/{AccountSid}/Messages.json";
@@ -115,8 +115,16 @@ impl Twilio {
         Ok(form)
     }
 
+    /// What Twilio does: takes what its description allows, and refuses the rest.
+    pub fn answer(&self, request: &Request) -> Act {
+        match self.check(request).and_then(|form| self.created(&form)) {
+            Ok(body) => Act::answer(201, body),
+            Err(wrong) => Act::answer(400, wrong),
+        }
+    }
+
     /// What Twilio says when it took a message with these fields: its own example, filled in.
-    pub fn created(&self, form: &Map<String, Value>) -> Result<String, String> {
+    fn created(&self, form: &Map<String, Value>) -> Result<String, String> {
         let mut answer = self.example.clone();
         for (key, field) in [
             ("to", "To"),
@@ -200,6 +208,7 @@ mod tests {
                 header("content-type", "application/x-www-form-urlencoded"),
             ],
             body: form.into(),
+            at: std::time::Instant::now(),
         }
     }
 
@@ -215,6 +224,7 @@ mod tests {
         ] {
             let form = twilio.check(&request(good)).expect(good);
             twilio.created(&form).expect(good);
+            assert!(matches!(twilio.answer(&request(good)), Act::Answer { status: 201, .. }));
         }
         let all = format!(
             "{GOOD}&SmartEncoded=true&Attempt=2&MediaUrl=https%3A%2F%2Fa&MediaUrl=https%3A%2F%2Fb&ContentRetention=retain"
