@@ -1,7 +1,10 @@
 //! Alerts of a real daemon: a webhook, short messages, mail; across kills, bursts and failures.
 
 mod burst;
+mod dead;
+mod hostile;
 mod killed;
+mod secrets;
 mod told;
 
 use std::path::Path;
@@ -25,6 +28,9 @@ pub fn run(setting: &Setting, report: &mut Report, kills: Option<u32>, seed: u64
     let changes = if setting.full { 10_000 } else { 1_000 };
     report.case(&format!("alerts/burst-{changes}"), || burst::burst(setting, changes));
     report.case("alerts/told-of-fim", || told::lifecycle(setting));
+    report.case("alerts/dead-receivers", || dead::dead(setting));
+    report.case("alerts/hostile-names", || hostile::hostile(setting, seed));
+    report.case("alerts/secrets", || secrets::secrets(setting));
 }
 
 const SID: &str = "AC0123456789abcdef0123456789abcdef";
@@ -49,7 +55,7 @@ impl Receivers {
     fn start() -> Result<Self, String> {
         let description = Arc::new(Twilio::published(SID, TOKEN)?);
         let (strict, hook) = (description.clone(), Server::start(|_| Act::status(204)).map_err(text)?);
-        let twilio = Server::start(move |request| sms(&strict, request)).map_err(text)?;
+        let twilio = Server::start(move |request| strict.answer(request)).map_err(text)?;
         Ok(Self { hook, twilio, mail: smtp::Server::start(&[])?, description })
     }
 
@@ -76,14 +82,6 @@ impl Receivers {
     fn forms(&self) -> Result<Vec<serde_json::Map<String, Value>>, String> {
         let strict = |request: &Request| self.description.check(request);
         self.twilio.seen().iter().map(strict).collect()
-    }
-}
-
-/// What Twilio answers: as its description says, or with what is wrong.
-fn sms(description: &Twilio, request: &Request) -> Act {
-    match description.check(request).and_then(|form| description.created(&form)) {
-        Ok(body) => Act::answer(201, body),
-        Err(wrong) => Act::answer(400, wrong),
     }
 }
 

@@ -13,9 +13,13 @@ use crate::wait;
 /// Whatever the other keys of an alert say.
 const STRICT: &str = "min_severity = \"critical\"\nkinds = [\"type\"]\n";
 
+/// A folder that is watched from the start.
+const MANY: &str = "many";
+
 pub fn lifecycle(setting: &Setting) -> Outcome {
     let (fim, receivers) = (fim(setting, "told", Policy::Alert)?, Receivers::start()?);
     std::fs::write(fim.watched.join("file"), "approved").map_err(text)?;
+    std::fs::create_dir(fim.watched.join(MANY)).map_err(text)?;
     let mail = format!("{STRICT}group = \"0s\"");
     receivers.configure(&fim, "", [&format!("{STRICT}heartbeat = \"10s\""), &mail, &mail])?;
     fim.init()?;
@@ -38,7 +42,7 @@ pub fn lifecycle(setting: &Setting) -> Outcome {
     let hook = |kind: &str| wait::until(setting.patience, || found(&receivers, kind));
     let started = hook("started")?;
     let sentence = started["message"].as_str().unwrap_or_default().to_owned();
-    let words = [fim.watched.display().to_string(), "2 entries".to_owned(), setting.expect_tier.clone()];
+    let words = [fim.watched.display().to_string(), "3 entries".to_owned(), setting.expect_tier.clone()];
     if let Some(word) = words.iter().find(|word| !sentence.contains(*word)) {
         return Err(format!("the start does not say {word:?}: {sentence}"));
     }
@@ -85,9 +89,10 @@ fn overflow(fim: &crate::fim::Fim, pid: u32) -> Result<(), String> {
     let limit: u32 = limit.trim().parse().map_err(text)?;
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("not a pid")?;
     kill_process(pid, Signal::STOP).map_err(text)?;
-    let folder = fim.watched.join("many");
-    std::fs::create_dir(&folder).map_err(text)?;
-    let made = (0..=limit).try_for_each(|n| std::fs::write(folder.join(n.to_string()), ""));
+    let folder = fim.watched.join(MANY);
+    // The first ones may be read by a thread that does not stand still yet.
+    let most = limit.saturating_add(limit / 4);
+    let made = (0..most).try_for_each(|n| std::fs::write(folder.join(n.to_string()), ""));
     kill_process(pid, Signal::CONT).map_err(text)?;
     made.map_err(text)
 }
