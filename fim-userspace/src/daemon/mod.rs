@@ -12,6 +12,7 @@ mod act;
 mod apart;
 mod by_hand;
 mod conclude;
+mod copier;
 mod copies;
 mod descriptors;
 mod examine;
@@ -29,6 +30,7 @@ mod sensors;
 mod settle;
 mod shortage;
 mod sight;
+mod signals;
 mod start;
 mod tell;
 

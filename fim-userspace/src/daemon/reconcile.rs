@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, never, select};
 
 use crate::core::correlate::{Correlator, Look};
 use crate::core::event::EventKind;
-use crate::core::observation::{Deed, Signal, Source, WatchId};
+use crate::core::observation::{Deed, Signal, WatchId};
 use crate::core::path::{RelPath, display};
 use crate::core::plan::plan;
 use crate::core::repetition::Repetition;
@@ -17,9 +17,11 @@ use crate::store::vault::Vault;
 use crate::store::{Planned, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
+use super::apart;
 use super::clock::boottime_ns;
-use super::conclude::Begun;
+use super::conclude::{Begun, paths};
 use super::control::Job;
+use super::copier::Copier;
 use super::copies::LeftAlone;
 use super::examine::{Examiner, Round};
 use super::journal::{Entry, Journal};
@@ -42,8 +44,6 @@ const ROUND: usize = 1024;
 /// Attempts at a file that does not keep still, before that itself is recorded.
 pub(super) const RESTLESS: u32 = 8;
 
-/// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
-const COVER_NS: u64 = 30 * SECOND_NS;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Nanoseconds until what could not be stored or removed is looked at again.
 const LEFTOVER_NS: u64 = 5 * SECOND_NS;
@@ -70,6 +70,7 @@ pub struct Reconciler {
     pub progress: Arc<Progress>,
     /// Places that are right while the disk has not been waited for.
     pub begun: Begun,
+    pub copier: Copier,
     /// What was taken out of its place, secured; removed once the records are in.
     pub unreleased: Vec<(WatchId, Vec<Pending>)>,
     /// What the database is to note once the records are in.
@@ -107,12 +108,14 @@ impl Reconciler {
                     Ok(job) => self.by_hand(job),
                     Err(_) => self.jobs = never(),
                 },
+                recv(self.copier.done) -> copy => self.copied(copy),
                 default(self.patience()) => {}
             }
             std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
             self.turn();
             self.conclude_due(signals.is_empty());
-            self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
+            let untold = self.journal.unwritten() + self.copier.waiting();
+            self.progress.queue(signals.len() + self.correlator.waiting(), untold);
             self.housekeeping();
         }
         // What the kernel had reported by now is taken in as well.
@@ -123,6 +126,7 @@ impl Reconciler {
         for _ in 0..RESTLESS {
             self.work(u64::MAX);
             self.conclude();
+            self.await_copies();
         }
         self.tell_of_end();
         self.journal
@@ -176,6 +180,8 @@ impl Reconciler {
         }
         self.vault_housekeeping(now);
         self.keeper.keep(&mut self.store, &mut self.journal, &self.stamp);
+        // Nothing else may come for hours.
+        self.write();
         let state = self.state();
         if now >= self.next_report && self.reported != Some(state) {
             self.reporter.write(&self.store);
@@ -212,119 +218,8 @@ impl Reconciler {
         self.write();
     }
 
-    fn watch(&self, id: WatchId) -> Option<Arc<Watch>> {
+    pub(super) fn watch(&self, id: WatchId) -> Option<Arc<Watch>> {
         self.watches.get(id.0 as usize).cloned()
-    }
-
-    fn take(&mut self, signal: Signal) {
-        match signal {
-            Signal::Observed(seen) => {
-                if matches!(seen.deed, Deed::Linked { .. })
-                    && let Some(watch) = self.watch(seen.watch)
-                {
-                    self.sight.linked(&watch, &seen.path);
-                }
-                self.correlator.observe(seen, boottime_ns());
-                self.shed();
-            }
-            Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
-            Signal::Scanned { watch, files, different, unreadable, unmarked, unmarked_why } => {
-                self.scanned(watch, files, different, &unreadable);
-                if let Some(why) = unmarked_why {
-                    self.cover(watch, unmarked, &why);
-                }
-            }
-            Signal::ScanFailed { watch, reason } => self.scan_failed(watch, &reason),
-            Signal::AlertRefused(message) => {
-                self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
-            }
-            Signal::Stopped { source, reason } => {
-                let message = format!("the {source:?} sensor has stopped: {reason}");
-                self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
-                self.scan_all_by_interval();
-            }
-        }
-    }
-
-    /// Without a live sensor every watch is scanned at short intervals.
-    pub(super) fn scan_all_by_interval(&mut self) {
-        let now = boottime_ns();
-        for watch in &self.watches {
-            if !self.intervals.iter().any(|(known, ..)| *known == watch.id) {
-                self.intervals.push((watch.id, now + COVER_NS, COVER_NS));
-            }
-        }
-    }
-
-    fn scan_failed(&mut self, id: WatchId, reason: &str) {
-        let Some(watch) = self.watch(id) else { return };
-        let for_gap = self.scanner.failed(id);
-        let message = format!(
-            "the watch could not be scanned ({reason}); it is tried again in {} s",
-            COVER_NS / SECOND_NS
-        );
-        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
-        self.rescans.push((id, boottime_ns() + COVER_NS, for_gap));
-    }
-
-    /// What may have been missed is recorded as a gap, and found by scanning the watch again.
-    fn gap(&mut self, source: Source, watch: Option<WatchId>, lost: Option<u64>, reason: &str) {
-        self.progress.lost(lost.unwrap_or_default());
-        let affected: Vec<Arc<Watch>> =
-            self.watches.iter().filter(|w| watch.is_none_or(|id| id == w.id)).cloned().collect();
-        for watch in affected {
-            let lost = lost.map(|n| format!(" ({n} reports lost)")).unwrap_or_default();
-            let message =
-                format!("{source:?} may have missed changes{lost}: {reason}; the watch is scanned again");
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
-            self.progress.gap();
-            self.scanner.rescan(watch.id);
-        }
-    }
-
-    /// Reports that came while nothing could be dealt with have a limit in memory too.
-    fn shed(&mut self) {
-        let Some((id, count)) = self.correlator.shed() else { return };
-        let Some(watch) = self.watch(id) else { return };
-        let message =
-            format!("{count} reports that waited were given up for want of room; the watch is scanned again");
-        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
-        self.progress.gap();
-        self.rescans.push((id, boottime_ns() + COVER_NS, true));
-    }
-
-    fn scanned(&mut self, id: WatchId, files: u64, different: u64, unreadable: &[String]) {
-        let Some(watch) = self.watch(id) else { return };
-        self.progress.scanned(id);
-        let closes_gap = self.scanner.finished(id);
-        if self.scanner.idle() {
-            self.progress.gaps_closed();
-        }
-        let unread = match unreadable {
-            [] => String::new(),
-            [first, ..] => format!("; {} could not be read, first: {first}", unreadable.len()),
-        };
-        if closes_gap {
-            let message = format!("{files} files compared, {different} differ{unread}");
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Rescanned, &watch, message)));
-        } else if !unread.is_empty() {
-            let message = format!("{files} files compared{unread}");
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
-        }
-    }
-
-    /// What the kernel does not report on is scanned at short intervals.
-    fn cover(&mut self, id: WatchId, unmarked: u64, why: &str) {
-        let Some(watch) = self.watch(id) else { return };
-        if self.sight.hooks_files() || self.intervals.iter().any(|(known, ..)| *known == id) {
-            return;
-        }
-        self.intervals.push((id, boottime_ns() + COVER_NS, COVER_NS));
-        let message = format!(
-            "{unmarked} directories or files are not reported on by fanotify, so the watch is scanned every {} s: {why}",
-            COVER_NS / SECOND_NS
-        );
-        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
     }
 
     /// Handles every look that is due at `now_ns`.
@@ -389,19 +284,16 @@ impl Reconciler {
         if !findings.is_empty() {
             self.vault_stands();
         }
-        // One order of records for each path: what waits for its copy comes before what came of it since.
-        let paths = findings
-            .iter()
-            .map(|finding| &finding.change.path)
-            .chain(right.iter().map(|(look, _)| &look.path));
-        if paths
-            .chain(transient.iter().map(|(look, _)| &look.path))
-            .any(|p| self.begun.has_to_tell(watch.id, p))
-        {
-            self.conclude();
+        // What waits for its copy decides what is news.
+        for path in findings.iter().flat_map(|f| std::iter::once(&f.change.path).chain(&f.change.old_path)) {
+            if self.begun.has_to_tell(watch.id, path) {
+                self.conclude();
+            }
+            self.await_copy(watch.id, path);
         }
+        let kept = apart::kept(&self.vault, &findings.iter().map(|f| &f.change).collect::<Vec<_>>());
         let mut acts = Vec::with_capacity(findings.len());
-        for finding in findings {
+        for (finding, in_vault) in findings.into_iter().zip(kept) {
             let change = &finding.change;
             let policy = watch.policy.of_change(change);
             let over =
@@ -409,8 +301,6 @@ impl Reconciler {
             if !policy.kinds.contains(change.kind) && over.is_none() {
                 continue;
             }
-            let in_vault =
-                change.before.as_ref().and_then(|e| e.sha256).is_none_or(|d| self.vault.contains(&d));
             let plan = plan(change, &policy, in_vault);
             let over = over.map(|_| watch.root.mount_at(&change.path));
             let event = self.stamp.change(watch, &finding.look, change, policy.severity);
@@ -433,6 +323,7 @@ impl Reconciler {
         }
         let mut upkeep = Upkeep::default();
         for act in self.begun.add(watch, acts, unfinished) {
+            paths(&act).for_each(|path| self.catch_up_with(watch.id, path));
             self.settle(watch, act, &mut upkeep);
         }
         for (look, found) in right {
@@ -443,6 +334,7 @@ impl Reconciler {
             let responded = self.recent.responded(watch.id, &look.path, boottime_ns());
             let policy = watch.policy.of(&look.path, look.directory);
             if policy.kinds.contains(kind) && !responded {
+                self.catch_up_with(watch.id, &look.path);
                 let event = self.stamp.transient(watch, &look, kind);
                 self.tell(watch, &look.path, kind, &policy, Entry::plain(event));
             }
@@ -455,14 +347,15 @@ impl Reconciler {
 
     /// A crash between acting and recording leaves a trace: the intent is written first.
     fn announce_intents(&mut self, watch: &Watch, acts: &mut [Act]) -> Result<(), StoreError> {
-        let acting: Vec<&mut Act> = acts.iter_mut().filter(|act| !act.plan.steps.is_empty()).collect();
+        let mut acting: Vec<&mut Act> = acts.iter_mut().filter(|act| !act.plan.steps.is_empty()).collect();
         if acting.is_empty() {
             return Ok(());
         }
-        let planned: Vec<Planned<'_>> = acting
-            .iter()
-            .map(|act| Planned { watch: watch.path(), path: &act.finding.change.path, event: &act.event })
-            .collect();
+        let planned = acting.iter_mut().map(|act| Planned {
+            watch: watch.path(),
+            path: &act.finding.change.path,
+            event: &mut act.event,
+        });
         let ids = self.store.intents_begin(planned)?;
         acting.into_iter().zip(ids).for_each(|(act, id)| act.intent = Some(id));
         Ok(())
@@ -506,3 +399,6 @@ impl Reconciler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
