@@ -335,6 +335,12 @@ impl Daemon {
         self.signal(Signal::HUP)
     }
 
+    /// Ends it as a crash would.
+    pub fn abort(mut self) -> Result<std::process::ExitStatus, String> {
+        self.signal(Signal::ABORT)?;
+        self.child.wait().map_err(|e| e.to_string())
+    }
+
     /// kill -9, and gone when this returns.
     pub fn kill(mut self) -> Result<(), String> {
         self.signal(Signal::KILL)?;

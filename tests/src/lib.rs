@@ -6,6 +6,7 @@
 pub mod actor;
 pub mod fim;
 pub mod kernel;
+pub mod receiver;
 pub mod record;
 pub mod report;
 pub mod state;

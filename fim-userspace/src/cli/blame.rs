@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::log::user_name;
-use super::render::{SECRET, visible};
+use super::render::{SECRET, harmless, visible};
 use super::view::{Content, View};
 use crate::config::Config;
 use crate::core::blame::{Origin, Run, Step, blame};
@@ -82,7 +82,7 @@ pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCo
     let baseline = baseline.map_or((String::new(), String::new()), |taken| (taken.time, taken.by));
     for (number, (from, text)) in (1..).zip(from.iter().zip(texts)) {
         if as_json {
-            writeln!(out, "{}", line_json(&shown, number, from, &text, masked, &baseline))?;
+            writeln!(out, "{}", harmless(&line_json(&shown, number, from, &text, masked, &baseline)))?;
         } else {
             writeln!(out, "{} {number:>5} | {text}", who_and_when(from, &baseline, &mut names))?;
         }

@@ -4,6 +4,7 @@ mod accept;
 mod alert;
 mod blame;
 mod check;
+mod config;
 mod diff;
 mod doctor;
 mod explain;
@@ -93,6 +94,9 @@ enum Command {
     Report(report::Args),
     /// Look at, check and prune the kept copies: approved versions and evidence
     Vault(vault::Args),
+    /// Show the configuration that is in force
+    #[command(subcommand)]
+    Config(config::Command),
     /// Try the alerts, and see what waits to be sent
     #[command(subcommand)]
     Alert(alert::Command),
@@ -138,6 +142,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Vault(args) => vault::run(&config, args, cli.json),
         Command::Seal { action } => seal::run(&config, action, cli.json),
         Command::Alert(command) => alert::run(&config, command, cli.json),
+        Command::Config(command) => config::run(&config, command, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
     }
 }

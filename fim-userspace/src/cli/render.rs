@@ -213,6 +213,19 @@ pub fn print(
     Ok(())
 }
 
+/// JSON as a terminal may show it: what stands in strings says the same, but nothing in it is obeyed or turns the writing.
+pub fn harmless(json: &Value) -> String {
+    let mut out = String::new();
+    // Outside of strings JSON is ASCII.
+    for c in json.to_string().chars() {
+        match c.is_ascii() || escape(c.encode_utf8(&mut [0; 4]).as_bytes()).chars().eq([c]) {
+            true if c != '\u{7f}' => out.push(c),
+            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    out
+}
+
 pub fn as_json(difference: &Difference, shown: &Shown) -> Value {
     let change = &difference.change;
     let lines: Vec<&String> = shown.lines.iter().map(|(_, text)| text).collect();
@@ -251,6 +264,15 @@ mod tests {
     #[test]
     fn lines_are_safe_for_a_terminal_and_still_readable() {
         assert_eq!(visible(b"a\tb\\n\x1b[31m\xff\xc3\xa4"), "a\tb\\n\\x1b[31m\\xffä");
+    }
+
+    #[test]
+    fn json_reads_back_and_moves_no_cursor() {
+        let value = json!({ "text": "a\n\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{e9}\u{1f600}\\" });
+        let said = harmless(&value);
+        assert!(said.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{said:?}");
+        assert!(said.contains("\u{e9}\u{1f600}"), "{said}");
+        assert_eq!(serde_json::from_str::<Value>(&said).expect("JSON"), value);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::log::user_name;
-use super::render::{MASKED, Paint, SECRET, TOO_LARGE, signed, unified};
+use super::render::{MASKED, Paint, SECRET, TOO_LARGE, harmless, signed, unified};
 use super::versions::{self, Name};
 use super::view::{Content, kept};
 use crate::config::Config;
@@ -70,7 +70,7 @@ pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCo
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     if as_json {
-        writeln!(out, "{}", whole_json(&record, &copies, &compares))?;
+        writeln!(out, "{}", harmless(&whole_json(&record, &copies, &compares)))?;
     } else {
         in_full(&mut out, Paint::for_stdout(), &record, &copies, &compares)?;
     }

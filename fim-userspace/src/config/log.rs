@@ -65,6 +65,17 @@ pub enum LogFormat {
     Cef,
 }
 
+impl LogFormat {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Ecs => "ecs",
+            Self::Cef => "cef",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct SyslogConfig {
     pub address: SyslogAddress,

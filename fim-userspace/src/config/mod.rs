@@ -10,6 +10,7 @@ mod ledger;
 mod log;
 mod read;
 mod secret;
+pub mod show;
 #[cfg(test)]
 mod tests;
 mod vault;

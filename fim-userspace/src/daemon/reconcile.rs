@@ -17,6 +17,7 @@ use crate::store::vault::Vault;
 use crate::store::{Planned, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
+use super::apart;
 use super::clock::boottime_ns;
 use super::conclude::{Begun, paths};
 use super::control::Job;
@@ -291,8 +292,9 @@ impl Reconciler {
             }
             self.await_copy(watch.id, path);
         }
+        let kept = apart::kept(&self.vault, &findings.iter().map(|f| &f.change).collect::<Vec<_>>());
         let mut acts = Vec::with_capacity(findings.len());
-        for finding in findings {
+        for (finding, in_vault) in findings.into_iter().zip(kept) {
             let change = &finding.change;
             let policy = watch.policy.of_change(change);
             let over =
@@ -300,8 +302,6 @@ impl Reconciler {
             if !policy.kinds.contains(change.kind) && over.is_none() {
                 continue;
             }
-            let in_vault =
-                change.before.as_ref().and_then(|e| e.sha256).is_none_or(|d| self.vault.contains(&d));
             let plan = plan(change, &policy, in_vault);
             let over = over.map(|_| watch.root.mount_at(&change.path));
             let event = self.stamp.change(watch, &finding.look, change, policy.severity);
@@ -348,14 +348,15 @@ impl Reconciler {
 
     /// A crash between acting and recording leaves a trace: the intent is written first.
     fn announce_intents(&mut self, watch: &Watch, acts: &mut [Act]) -> Result<(), StoreError> {
-        let acting: Vec<&mut Act> = acts.iter_mut().filter(|act| !act.plan.steps.is_empty()).collect();
+        let mut acting: Vec<&mut Act> = acts.iter_mut().filter(|act| !act.plan.steps.is_empty()).collect();
         if acting.is_empty() {
             return Ok(());
         }
-        let planned: Vec<Planned<'_>> = acting
-            .iter()
-            .map(|act| Planned { watch: watch.path(), path: &act.finding.change.path, event: &act.event })
-            .collect();
+        let planned = acting.iter_mut().map(|act| Planned {
+            watch: watch.path(),
+            path: &act.finding.change.path,
+            event: &mut act.event,
+        });
         let ids = self.store.intents_begin(planned)?;
         acting.into_iter().zip(ids).for_each(|(act, id)| act.intent = Some(id));
         Ok(())

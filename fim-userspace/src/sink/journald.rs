@@ -66,7 +66,7 @@ fn priority(severity: Severity) -> Priority {
 }
 
 /// Fields that are known; one that is not is left out.
-fn fields(record: &Record) -> Vec<(&'static str, String)> {
+pub(super) fn fields(record: &Record) -> Vec<(&'static str, String)> {
     let event = &record.event;
     let mut fields = vec![
         ("MESSAGE_ID", MESSAGE_ID.to_owned()),

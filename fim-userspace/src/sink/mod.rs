@@ -7,6 +7,7 @@ pub mod differences;
 mod file;
 pub mod format;
 mod journald;
+mod keyed;
 pub mod line;
 mod reopen;
 mod runner;

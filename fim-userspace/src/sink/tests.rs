@@ -1,3 +1,4 @@
+pub(super) mod hostile;
 mod journal;
 mod pulse;
 

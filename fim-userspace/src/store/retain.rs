@@ -18,7 +18,8 @@ use crate::core::event::{Event, Record};
 
 /// Bytes that a record takes besides its body: hashes, columns, indexes.
 const OVERHEAD: u64 = 220;
-/// A sink that has delivered nothing for so long, since its last success or since it exists, holds nothing back.
+/// A sink that has delivered nothing for so long, since its last success or since it exists, holds back no record that is
+/// older either.
 const GIVEN_UP: Duration = Duration::from_secs(30 * 86_400);
 
 /// How much of the ledger is kept; `None` keeps all.
@@ -259,8 +260,11 @@ fn over_size(db: &Connection, begin: u64, end: u64, max: u64) -> rusqlite::Resul
 /// The sink that is furthest behind, and its last record.
 fn behind(db: &Connection, now_us: i64) -> rusqlite::Result<Option<(String, u64)>> {
     let since = now_us.saturating_sub(micros(GIVEN_UP)) / 1_000_000;
+    // One that had nothing to say for long may have something now, and be kept from it by quiet hours or a dead receiver.
     let sql = "SELECT sink, seq FROM cursor
-               WHERE NOT idle AND unixepoch(coalesce(last_success, created)) >= ?1 ORDER BY seq LIMIT 1";
+               WHERE NOT idle AND (unixepoch(coalesce(last_success, created)) >= ?1 OR ?1 * 1000000 <=
+                   (SELECT time_us FROM ledger WHERE ledger.seq > cursor.seq ORDER BY ledger.seq LIMIT 1))
+               ORDER BY seq LIMIT 1";
     db.prepare_cached(sql)?.query_row([since], |row| Ok((row.get(0)?, row.get(1).map(unsigned)?))).optional()
 }
 

@@ -23,6 +23,7 @@ enum Suite {
     Clock,
     Logs,
     Lines,
+    Alerts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,7 +63,7 @@ struct Args {
     /// Swaps of the race suite, instead of what its scale says.
     #[arg(long)]
     swaps: Option<u64>,
-    /// Kills of the crash suite, instead of what its scale says.
+    /// Kills of the crash and alerts suites, instead of what their scale says.
     #[arg(long)]
     kills: Option<u32>,
     /// The powercut suite only looks at what the last cut left.
@@ -114,6 +115,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Clock => suites::faults::run_clock(&setting, report),
             Suite::Race => suites::race::run(&setting, report, args.swaps, seed),
             Suite::Logs => suites::logs::run(&setting, report),
+            Suite::Alerts => suites::alerts::run(&setting, report, args.kills, seed),
             Suite::Lines => suites::lines::run(&setting, report),
         }
     }

@@ -1,5 +1,6 @@
 //! The suites. Each takes a [`Setting`](crate::fim::Setting) and tells a [`Report`](crate::report::Report).
 
+pub mod alerts;
 pub mod bad_input;
 pub mod crash;
 pub mod faults;

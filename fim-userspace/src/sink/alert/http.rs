@@ -6,6 +6,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 
 use super::Fault;
+use super::hidden::Hidden;
 use crate::sink::line::printable;
 
 /// Characters of the receiver's answer that are kept.
@@ -47,9 +48,8 @@ impl Answer {
     }
 
     /// `: ` and the beginning of the body, or nothing.
-    pub fn said(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
-        let text = printable(&text.trim().chars().take(ANSWER).collect::<String>());
+    pub fn said(&self, hidden: &Hidden) -> String {
+        let text = shown(&String::from_utf8_lossy(&self.body), hidden);
         if text.is_empty() { text } else { format!(": {text}") }
     }
 
@@ -70,6 +70,11 @@ impl Answer {
             false => Fault::Final { reason: format!("the receiver refused with {status}{said}") },
         }
     }
+}
+
+/// The beginning of what a receiver says, without secrets and harmless for a terminal.
+pub fn shown(text: &str, hidden: &Hidden) -> String {
+    printable(&hidden.cover(text).trim().chars().take(ANSWER).collect::<String>())
 }
 
 /// Nobody answered.

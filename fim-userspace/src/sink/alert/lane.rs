@@ -28,6 +28,8 @@ const BATCH: usize = 256;
 const GLANCE: Duration = Duration::from_secs(60);
 /// How long a mail waits for the comparison of lines.
 const COMPARING: Duration = Duration::from_secs(2);
+/// Nothing got through for so long: others must know, though it is tried on.
+const UNHEARD: Duration = Duration::from_secs(15 * 60);
 /// An attempt ends, whatever the receiver does.
 const ATTEMPT: Duration = Duration::from_secs(180);
 
@@ -47,8 +49,11 @@ pub struct Lane<T> {
     pending: Option<Digest>,
     /// On its way: it stays the same until the receiver has it, so that a repetition can be told as one.
     message: Option<Message>,
-    /// The standing refusal was reported.
+    /// The standing refusal, or the long silence, was reported.
     reported: bool,
+    /// Since when every attempt has failed.
+    failing: Option<Instant>,
+    unheard: Duration,
     /// When silence would last too long.
     beat: Option<Instant>,
 }
@@ -87,12 +92,20 @@ impl<T: Transport> Lane<T> {
             pending: None,
             message: None,
             reported: false,
+            failing: None,
+            unheard: UNHEARD,
             beat,
         })
     }
 
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
         self.cursor = self.cursor.with_backoff(backoff);
+        self
+    }
+
+    #[cfg(test)]
+    pub fn with_unheard(mut self, unheard: Duration) -> Self {
+        self.unheard = unheard;
         self
     }
 
@@ -221,7 +234,7 @@ impl<T: Transport> Lane<T> {
         match self.send(&message).await {
             Ok(_) => {
                 self.cursor.done(self.read, true, &[]).await;
-                self.reported = false;
+                self.works();
                 self.beat_again(self.plan.heartbeat());
                 Next::Go
             }
@@ -232,9 +245,8 @@ impl<T: Transport> Lane<T> {
                 Next::Go
             }
             Err(Fault::Passing { reason, retry_after }) => {
-                self.cursor.fail(reason, false).await;
                 self.message = Some(message);
-                Next::Pause(self.cursor.patience(retry_after))
+                Next::Pause(self.failed(reason, retry_after).await)
             }
         }
     }
@@ -250,7 +262,7 @@ impl<T: Transport> Lane<T> {
         let next = match self.send(&message).await {
             Ok(_) => {
                 self.cursor.heard().await;
-                self.reported = false;
+                self.works();
                 self.plan.heartbeat()
             }
             Err(Fault::Final { reason }) => {
@@ -259,12 +271,25 @@ impl<T: Transport> Lane<T> {
                 self.tell(&reason);
                 self.plan.heartbeat()
             }
-            Err(Fault::Passing { reason, retry_after }) => {
-                self.cursor.fail(reason, false).await;
-                Some(self.cursor.patience(retry_after))
-            }
+            Err(Fault::Passing { reason, retry_after }) => Some(self.failed(reason, retry_after).await),
         };
         self.beat_again(next);
+    }
+
+    fn works(&mut self) {
+        (self.reported, self.failing) = (false, None);
+    }
+
+    /// When to try again. Others are told before the silence has lasted too long, not after the next attempt.
+    async fn failed(&mut self, reason: String, retry_after: Option<Duration>) -> Duration {
+        let pause = self.cursor.patience(retry_after);
+        let since = *self.failing.get_or_insert_with(Instant::now);
+        if since.elapsed() + pause >= self.unheard {
+            let minutes = self.unheard.as_secs().div_ceil(60);
+            self.tell(&format!("nothing is taken for {minutes} min, and it is tried on: {reason}"));
+        }
+        self.cursor.fail(reason, false).await;
+        pause
     }
 
     fn beat_again(&mut self, after: Option<Duration>) {

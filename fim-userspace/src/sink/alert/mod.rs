@@ -1,6 +1,7 @@
 //! Alerts: who is told, of what, and when. Short messages, mail, webhooks.
 
 mod forms;
+mod hidden;
 mod http;
 mod lane;
 mod lines;

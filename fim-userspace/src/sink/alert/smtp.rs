@@ -9,8 +9,10 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
+use super::hidden::Hidden;
 use super::message::Message;
 use super::message::card::Card;
+use super::message::escape::Plain;
 use super::message::mail::mail;
 use super::{Fault, Transport};
 use crate::config::{EmailConfig, Secret, Url};
@@ -22,11 +24,15 @@ const STEP: Duration = Duration::from_secs(30);
 /// For all of it: a server may stretch many steps.
 const WHOLE: Duration = Duration::from_secs(120);
 
+/// Characters of the server's answer that are kept.
+const ANSWER: usize = 400;
+
 pub struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Mailbox,
     whole: Duration,
+    hidden: Hidden,
 }
 
 impl Smtp {
@@ -43,18 +49,45 @@ impl Smtp {
             .port(url.port().unwrap_or(port))
             .tls(tls)
             .timeout(Some(STEP));
+        let mut hidden = Hidden::default();
         if let (false, Some(password)) = (url.username().is_empty(), password) {
             let user = user(&config.smtp)?;
+            hidden.add(Some(&user), password);
             builder = builder.credentials(Credentials::new(user, password.expose().to_owned()));
         }
         let address =
             |text: &str| text.parse().map_err(|e| format!("{:?} is no e-mail address: {e}", printable(text)));
-        Ok(Self { transport: builder.build(), from: address(&config.from)?, to: address(to)?, whole: WHOLE })
+        let (transport, from, to) = (builder.build(), address(&config.from)?, address(to)?);
+        Ok(Self { transport, from, to, whole: WHOLE, hidden })
     }
 
     #[cfg(test)]
     pub(super) fn impatient(&mut self, whole: Duration) {
         self.whole = whole;
+    }
+
+    /// What the server said, of any length: without secrets, and no more of it than a person reads.
+    fn shown(&self, said: &str) -> String {
+        Plain::new(&self.hidden.cover(said)).clip(ANSWER).to_string()
+    }
+
+    /// The whole 5xx family is final (RFC 5321, 4.2.1); all else, a server that vanishes or shows a bad certificate
+    /// included, may be better next time.
+    fn fault(&self, error: &lettre::transport::smtp::Error) -> Fault {
+        let mut reason = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(e) = cause {
+            let said = e.to_string();
+            if !reason.contains(&said) {
+                reason = format!("{reason}: {said}");
+            }
+            cause = e.source();
+        }
+        let reason = self.shown(&reason);
+        match error.is_permanent() {
+            true => Fault::Final { reason },
+            false => Fault::Passing { reason, retry_after: None },
+        }
     }
 
     pub(super) fn compose(&self, message: &Message) -> Result<lettre::Message, lettre::error::Error> {
@@ -89,9 +122,9 @@ impl Transport for Smtp {
         match tokio::time::timeout(self.whole, self.transport.send(mail)).await {
             Ok(Ok(response)) => {
                 let said: Vec<&str> = response.message().collect();
-                Ok(printable(&format!("{} {}", response.code(), said.join(" "))))
+                Ok(self.shown(&format!("{} {}", response.code(), said.join(" "))))
             }
-            Ok(Err(error)) => Err(fault(&error)),
+            Ok(Err(error)) => Err(self.fault(&error)),
             Err(_) => Err(Fault::Passing {
                 reason: format!("the mail server did not finish within {} s", self.whole.as_secs_f32()),
                 retry_after: None,
@@ -119,24 +152,6 @@ fn parameters(host: &str, ca_file: Option<&Path>) -> Result<TlsParameters, Strin
             .add_root_certificate(Certificate::from_pem(&pem).map_err(|_| unreadable())?);
     }
     builder.build_rustls().map_err(|e| e.to_string())
-}
-
-/// The whole 5xx family is final (RFC 5321, 4.2.1); all else, a server that vanishes or shows a bad certificate included,
-/// may be better next time.
-fn fault(error: &lettre::transport::smtp::Error) -> Fault {
-    let mut reason = printable(&error.to_string());
-    let mut cause = std::error::Error::source(error);
-    while let Some(e) = cause {
-        let said = printable(&e.to_string());
-        if !reason.contains(&said) {
-            reason = format!("{reason}: {said}");
-        }
-        cause = e.source();
-    }
-    match error.is_permanent() {
-        true => Fault::Final { reason },
-        false => Fault::Passing { reason, retry_after: None },
-    }
 }
 
 /// Letters, digits and hyphens of an id.

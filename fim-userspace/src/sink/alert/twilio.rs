@@ -6,11 +6,11 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Url};
 use serde::Deserialize;
 
-use super::http::{self, Answer};
+use super::hidden::Hidden;
+use super::http::{self, Answer, shown};
 use super::message::{Message, sms};
 use super::{Fault, Transport};
 use crate::config::{Secret, TwilioConfig, TwilioSender};
-use crate::sink::line::printable;
 
 /// Refusals that pass: too many requests, and queues of a sender that are full.
 const PASSING: [u64; 4] = [14_107, 20_429, 21_611, 63_018];
@@ -23,6 +23,7 @@ pub struct Twilio {
     sender: TwilioSender,
     to: String,
     patience: Duration,
+    hidden: Hidden,
 }
 
 /// Of an error: <https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions>.
@@ -47,7 +48,10 @@ impl Twilio {
             .map_err(|()| "api_base is no address that paths can follow".to_owned())?
             .pop_if_empty()
             .extend(["2010-04-01", "Accounts", &config.account_sid, "Messages.json"]);
+        let mut hidden = Hidden::default();
+        hidden.add(Some(&config.user), &secret);
         Ok(Self {
+            hidden,
             client: http::client()?,
             url,
             user: config.user.clone(),
@@ -92,19 +96,20 @@ impl Transport for Twilio {
         if answer.status.is_success() {
             let receipt: Receipt = serde_json::from_slice(&answer.body).unwrap_or_default();
             let (sid, status) = (receipt.sid.unwrap_or_default(), receipt.status.unwrap_or_default());
-            return Ok(format!("{}, {} {}", answer.status, printable(&sid), printable(&status)));
+            let [sid, status] = [sid, status].map(|text| shown(&text, &self.hidden));
+            return Ok(format!("{}, {sid} {status}", answer.status));
         }
-        Err(refusal(&answer))
+        Err(refusal(&answer, &self.hidden))
     }
 }
 
-fn refusal(answer: &Answer) -> Fault {
+fn refusal(answer: &Answer, hidden: &Hidden) -> Fault {
     let complaint: Complaint = serde_json::from_slice(&answer.body).unwrap_or_default();
     let said = match (&complaint.code, &complaint.message) {
         (Some(code), Some(message)) => {
-            format!(": {} (Twilio's error {code})", printable(&message.chars().take(200).collect::<String>()))
+            format!(": {} (Twilio's error {code})", shown(message, hidden))
         }
-        _ => answer.said(),
+        _ => answer.said(hidden),
     };
     match (answer.fault(&said), complaint.code) {
         (Fault::Final { reason }, Some(code)) if PASSING.contains(&code) => {

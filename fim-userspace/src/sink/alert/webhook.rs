@@ -1,26 +1,31 @@
 //! One POST per message, signed where there is a key.
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Mac;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Url};
-use sha2::Sha256;
 
+use super::hidden::Hidden;
 use super::http::{self, Answer};
 use super::message::Message;
 use super::{Fault, Transport, forms};
 use crate::config::{Secret, WebhookFormat};
+use crate::sink::keyed::keyed;
 
 pub struct Webhook {
     client: Client,
     url: Url,
     key: Option<Secret>,
     format: WebhookFormat,
+    hidden: Hidden,
 }
 
 impl Webhook {
     /// Fails with a reason when the TLS library cannot be set up.
     pub fn new(url: Url, key: Option<Secret>, format: WebhookFormat) -> Result<Self, String> {
-        Ok(Self { client: http::client()?, url, key, format })
+        let mut hidden = Hidden::default();
+        hidden.address(&url);
+        key.iter().for_each(|key| hidden.add(None, key));
+        Ok(Self { client: http::client()?, url, key, format, hidden })
     }
 }
 
@@ -41,17 +46,14 @@ impl Transport for Webhook {
         let response = request.body(body).send().await.map_err(|e| http::unanswered(&e))?;
         let answer = Answer::read(response).await;
         match answer.status.is_success() {
-            true => Ok(format!("{}{}", answer.status, answer.said())),
-            false => Err(answer.fault(&answer.said())),
+            true => Ok(format!("{}{}", answer.status, answer.said(&self.hidden))),
+            false => Err(answer.fault(&answer.said(&self.hidden))),
         }
     }
 }
 
 /// `sha256=` and the HMAC-SHA256 of the body in hexadecimal.
 pub(super) fn signature(key: &Secret, body: &[u8]) -> String {
-    // HMAC takes keys of every length.
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).unwrap_or_else(|_| unreachable!());
-    mac.update(body);
-    let bytes = mac.finalize().into_bytes();
+    let bytes = keyed(key.expose().as_bytes()).chain_update(body).finalize().into_bytes();
     bytes.iter().fold("sha256=".to_owned(), |text, b| format!("{text}{b:02x}"))
 }

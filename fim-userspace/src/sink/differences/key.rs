@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::core::path::display;
+use crate::sink::keyed::keyed;
 
 /// Its name in the state directory; 32 random bytes, for the owner only.
 const FILE: &str = "lines.key";
@@ -41,9 +41,7 @@ impl LineKey {
 
     /// Of lines of one file: hexadecimal.
     pub fn digest(&self, path: &Path, text: &str) -> String {
-        // HMAC takes keys of every length.
-        #[allow(clippy::unwrap_used)]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).unwrap();
+        let mut mac = keyed(&self.0);
         let path = path.as_os_str().as_bytes();
         mac.update(&(path.len() as u64).to_be_bytes());
         mac.update(path);

@@ -1,6 +1,7 @@
 mod cef;
 mod ecs;
 mod examples;
+mod hostile;
 mod syslog;
 
 use crate::config::Facility;

@@ -157,3 +157,25 @@ fn a_sink_that_never_delivered_anything_holds_its_records_back_too() {
     let month = jiff::Timestamp::now().as_microsecond() + 31 * 86_400 * SECOND;
     assert!(store.pruning(limits(100), month).expect("looked").is_some(), "nobody waits for ever");
 }
+
+#[test]
+fn a_sink_that_had_nothing_to_say_for_long_keeps_what_it_may_not_say_yet() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let day = 86_400;
+    store.append(&every_second(1, 3), &[]).expect("appended");
+    store.append(&every_second(40 * day, 40 * day + 2), &[]).expect("appended");
+    let quiet = SinkState {
+        name: "ops".into(),
+        cursor: 4,
+        last_success: Some("1970-01-01T00:01:00Z".into()),
+        ..Default::default()
+    };
+    store.sink_state_set(&quiet).expect("written");
+    let looked =
+        |store: &Store, days: u64| store.pruning(limits(60), (days * day) as i64 * SECOND).expect("looked");
+    let pruning = looked(&store, 41).expect("old ones");
+    assert_eq!(pruning.head.seq, 4, "record 5 waits for the end of quiet hours");
+    let pruning = looked(&store, 71).expect("old ones");
+    assert_eq!(pruning.head.seq, 5, "nobody waits for ever; the last record stays");
+}

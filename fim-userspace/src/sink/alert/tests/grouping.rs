@@ -144,6 +144,35 @@ async fn a_refusal_is_told_once_until_something_gets_through() {
 }
 
 #[tokio::test]
+async fn a_long_silence_is_told_once_until_something_gets_through() {
+    let dead: Act = Act::Answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let script = [&[dead; 40][..], &[OK], &[dead; 40]].concat();
+    let (dir, server) = (state(), Server::start(&script).await);
+    let mut store = Store::open(dir.path()).expect("a store");
+    let (report, told) = listener();
+    let unheard = Duration::from_millis(100);
+    let Lane { plan, channel } = grouped("soc", &server, Duration::ZERO);
+    let lane = super::super::Lane::new(plan, channel, secrets(), dir.path(), report).expect("a lane");
+    let backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(20));
+    let lane = lane.with_backoff(backoff).with_unheard(unheard);
+    let sink = Running::start(|grown, stop| tokio::spawn(lane.run(grown, stop)));
+    sink.append(&mut store, &events(0..1));
+    until(|| sink_state(&store, "soc").cursor == 1, || "the first record".into()).await;
+    let list = told.lock().expect("list").clone();
+    assert_eq!(list.len(), 1, "once, however often it is tried");
+    for words in ["the alert \"soc\"", "503", "nothing is taken for", "tried on"] {
+        assert!(list[0].contains(words), "{}", list[0]);
+    }
+    let seen = server.seen();
+    assert!(seen[40].at - seen[0].at >= unheard, "the test is too quick: {:?}", seen[40].at - seen[0].at);
+    sink.append(&mut store, &events(1..2));
+    until(|| sink_state(&store, "soc").cursor == 2, || "the second record".into()).await;
+    sink.finish().await;
+    assert_eq!(told.lock().expect("list").len(), 2, "it had worked in between");
+    assert_eq!(sink_state(&store, "soc").parked, 0);
+}
+
+#[tokio::test]
 async fn two_dead_routes_do_not_tell_of_each_other_for_ever() {
     let (dir, server) = (state(), Server::start(&[REFUSED; 1_000]).await);
     let mut store = Store::open(dir.path()).expect("a store");

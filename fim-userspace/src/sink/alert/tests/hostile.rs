@@ -12,31 +12,7 @@ use super::*;
 use crate::core::digest::Digest;
 use crate::core::event::{Event, Record};
 use crate::sink::tests::attributed;
-
-/// What attackers have tried, and random bytes, up to the 255 of a name.
-fn names() -> impl Strategy<Value = Vec<u8>> {
-    let known = prop::sample::select(vec![
-        "a\r\nBcc: all@example.org\r\n\r\nbody",
-        "\n.\r\nMAIL FROM:<x@y>",
-        "</td><script>alert(1)</script><img src=x onerror=y>",
-        "<!channel> <https://evil.example|click> *bold* _it_ `code` ~no~",
-        "@everyone @here <@1234> **b** [x](https://evil.example) ||spoiler|| https://evil.example",
-        "\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m",
-        "\u{202e}gpj.exe\u{2066}\u{200f}\u{061c}",
-        "a\u{2028}b\u{2029}c\u{85}d\u{feff}\u{ad}\u{e0041}\u{fff9}",
-        "\"}],\"text\":\"<!everyone>\"}",
-        "&To=%2B19005550000&Body=x",
-        "=?utf-8?B?QmNjOiB4?=",
-    ]);
-    let known = known.prop_map(|name| name.as_bytes().to_vec());
-    let random = prop::collection::vec(any::<u8>(), 1..255);
-    let text = "\\PC{1,80}".prop_map(String::into_bytes);
-    prop_oneof![known.clone(), random, text, (known.clone(), known).prop_map(|(a, b)| [a, b].concat())]
-        .prop_map(|mut name| {
-            name.truncate(255);
-            name
-        })
-}
+use crate::sink::tests::hostile::{is_breaking, is_harmful, named, names};
 
 fn record(name: &[u8], other: &str) -> Record {
     let mut record = attributed();
@@ -61,17 +37,6 @@ fn messages(name: &[u8]) -> Vec<Message> {
     let users = Names::known([(1000, other.clone()), (1002, other)]);
     let own = Message::pending("chat", Digest::new(&record), users);
     vec![own, single(&record), many(&record), single(&about)]
-}
-
-/// Characters that end a line, move a cursor, turn the direction, or cannot be seen.
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{61c}' | '\u{ad}')
-        || ('\u{200b}'..='\u{200f}').contains(&c)
-        || ('\u{202a}'..='\u{202e}').contains(&c)
-        || ('\u{2060}'..='\u{206f}').contains(&c)
-        || ('\u{fff9}'..='\u{fffb}').contains(&c)
-        || ('\u{e0000}'..='\u{e007f}').contains(&c)
 }
 
 fn texts(value: &serde_json::Value, out: &mut Vec<String>) {
@@ -155,6 +120,16 @@ proptest! {
                     prop_assert!(!text.contains(['<', '>']), "{text:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_program_gets_one_line_of_json_and_nothing_that_a_terminal_obeys(name in names()) {
+        for message in [single(&named(&name)), many(&named(&name))] {
+            let text = body(WebhookFormat::Json, &message, None).to_string();
+            prop_assert!(!text.chars().any(is_breaking), "{text:?}");
+            let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            prop_assert!(read.is_object());
         }
     }
 

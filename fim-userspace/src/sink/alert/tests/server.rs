@@ -14,8 +14,6 @@ pub enum Act {
     Answer(&'static str),
     /// Reads the request, then closes without a word.
     Drop,
-    /// Reads the request and never answers.
-    Hang,
 }
 
 pub const OK: Act = Act::Answer("HTTP/1.1 204 No Content\r\n\r\n");
@@ -87,7 +85,6 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Request>>>, script: Arc
         match act {
             Act::Answer(text) => stream.write_all(text.as_bytes()).await.expect("answered"),
             Act::Drop => break,
-            Act::Hang => std::future::pending().await,
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Mail, to a real server: aiosmtpd, from the system's packages.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
-
+use fim_tests::receiver::smtp::Server;
 use serde_json::Value;
 
 use super::*;
@@ -10,65 +8,24 @@ use crate::config::EmailConfig;
 use crate::sink::syslog::tests::certificates::{Authority, Pair};
 use crate::sink::tests::attributed;
 
-const PROGRAM: &str = include_str!("smtp_server.py");
-
-struct Server {
-    child: Child,
-    port: u64,
-    said: Arc<Mutex<Vec<Value>>>,
+fn server(arguments: &[&str]) -> Server {
+    Server::start(arguments).expect("a mail server")
 }
 
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        // Debian's own, whatever other Python there is: it has the module.
-        let mut child = Command::new("/usr/bin/python3")
-            .arg("-")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 starts: `cargo xtask setup`");
-        child.stdin.take().expect("piped").write_all(PROGRAM.as_bytes()).expect("written");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let first = lines.next().expect("python3-aiosmtpd is there: `cargo xtask setup`").expect("a line");
-        let port = serde_json::from_str::<Value>(&first).expect("JSON")["port"].as_u64().expect("a port");
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let list = said.clone();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                list.lock().expect("list").push(serde_json::from_str(&line).expect("JSON"));
-            }
-        });
-        Self { child, port, said }
-    }
-
-    fn encrypted(how: &str, pair: &Pair, more: &[&str]) -> Self {
-        let path = |path: &Path| path.to_str().expect("text").to_owned();
-        let (certificate, key) = (path(&pair.certificate), path(&pair.key));
-        Self::start(&[&["--tls", how, "--cert", &certificate, "--key", &key], more].concat())
-    }
-
-    /// Mails that it took.
-    fn mails(&self) -> Vec<Value> {
-        self.said.lock().expect("list").iter().filter(|said| said["body"].is_string()).cloned().collect()
-    }
-
-    /// Its words come through a pipe, a moment later.
-    async fn wait(&self, mails: usize) -> Vec<Value> {
-        until(|| self.mails().len() >= mails, || format!("{} of {mails} mails", self.mails().len())).await;
-        self.mails()
-    }
-
-    fn url(&self, scheme: &str) -> String {
-        format!("{scheme}://fim%40example.org@127.0.0.1:{}", self.port)
-    }
+fn encrypted(how: &str, pair: &Pair, more: &[&str]) -> Server {
+    let path = |path: &Path| path.to_str().expect("text").to_owned();
+    let (certificate, key) = (path(&pair.certificate), path(&pair.key));
+    server(&[&["--tls", how, "--cert", &certificate, "--key", &key], more].concat())
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Its words come through a pipe, a moment later.
+async fn taken(server: &Server, mails: usize) -> Vec<Value> {
+    until(|| server.mails().len() >= mails, || format!("{} of {mails} mails", server.mails().len())).await;
+    server.mails()
+}
+
+fn url(server: &Server, scheme: &str) -> String {
+    format!("{scheme}://fim%40example.org@127.0.0.1:{}", server.port)
 }
 
 fn config(url: &str, ca_file: Option<&Path>) -> EmailConfig {
@@ -100,11 +57,11 @@ async fn starttls_and_implicit_tls_with_a_password() {
     let authority = Authority::new();
     let pair = authority.sign(&["127.0.0.1"]);
     for (how, scheme) in [("starttls", "smtp+starttls"), ("implicit", "smtps")] {
-        let server = Server::encrypted(how, &pair, &["--auth", "fim@example.org:p w=d"]);
-        let mut good = smtp(&server.url(scheme), Some(&authority.file()), Some("p w=d"));
+        let server = encrypted(how, &pair, &["--auth", "fim@example.org:p w=d"]);
+        let mut good = smtp(&url(&server, scheme), Some(&authority.file()), Some("p w=d"));
         let answer = good.send(&test()).await.expect("sent");
         assert_eq!(answer, "250 2.0.0 taken as 4711", "{how}");
-        let mails = server.wait(1).await;
+        let mails = taken(&server, 1).await;
         assert_eq!(mails.len(), 1, "{how}");
         assert_eq!(
             (&mails[0]["encrypted"], &mails[0]["user"]),
@@ -115,7 +72,7 @@ async fn starttls_and_implicit_tls_with_a_password() {
             (&"fim@example.org".into(), &"ops@example.org".into())
         );
 
-        let mut wrong = smtp(&server.url(scheme), Some(&authority.file()), Some("hunter2"));
+        let mut wrong = smtp(&url(&server, scheme), Some(&authority.file()), Some("hunter2"));
         let fault = wrong.send(&test()).await.expect_err("wrong password");
         assert!(
             matches!(&fault, Fault::Final { reason } if reason.contains("535") && !reason.contains("hunter2")),
@@ -135,9 +92,9 @@ async fn a_server_that_cannot_prove_its_name_gets_nothing() {
     ];
     for (what, pair, ca_file) in &cases {
         for (how, scheme) in [("starttls", "smtp+starttls"), ("implicit", "smtps")] {
-            let server = Server::encrypted(how, pair, &[]);
+            let server = encrypted(how, pair, &[]);
             let fault =
-                smtp(&server.url(scheme), ca_file.as_deref(), None).send(&test()).await.expect_err(what);
+                smtp(&url(&server, scheme), ca_file.as_deref(), None).send(&test()).await.expect_err(what);
             assert!(
                 matches!(&fault, Fault::Passing { reason, .. } if reason.to_lowercase().contains("certificate")),
                 "{what}: {fault}"
@@ -146,8 +103,8 @@ async fn a_server_that_cannot_prove_its_name_gets_nothing() {
         }
     }
     // A server without STARTTLS would get it in the clear.
-    let server = Server::start(&[]);
-    let fault = smtp(&server.url("smtp+starttls"), None, None).send(&test()).await.expect_err("no TLS");
+    let server = server(&[]);
+    let fault = smtp(&url(&server, "smtp+starttls"), None, None).send(&test()).await.expect_err("no TLS");
     assert!(
         server.mails().is_empty() && matches!(fault, Fault::Passing { .. } | Fault::Final { .. }),
         "{fault}"
@@ -159,18 +116,18 @@ async fn after(
     arguments: &[&str],
     mails: usize,
 ) -> (usize, Vec<Value>, crate::store::SinkState, Vec<String>) {
-    let (dir, server) = (state(), Server::start(arguments));
+    let (dir, server) = (state(), server(arguments));
     let mut store = Store::open(dir.path()).expect("a store");
     let (report, told) = listener();
-    let mut smtp = smtp(&server.url("smtp"), None, None);
+    let mut smtp = smtp(&url(&server, "smtp"), None, None);
     smtp.impatient(Duration::from_millis(500));
     let sink = run_telling(lane("mail", Route::default(), Channel::Smtp(smtp)), dir.path(), report);
     sink.append(&mut store, &events(0..2));
     until(|| sink_state(&store, "mail").cursor == 2, || "the cursor's move".into()).await;
     sink.finish().await;
-    server.wait(mails).await;
+    taken(&server, mails).await;
     let told = told.lock().expect("list").clone();
-    let said = server.said.lock().expect("list").len();
+    let said = server.said().len();
     (said, server.mails(), sink_state(&store, "mail"), told)
 }
 
@@ -198,11 +155,21 @@ async fn an_address_that_does_not_exist_is_parked_and_told() {
 }
 
 #[tokio::test]
+async fn a_server_that_talks_without_end_or_repeats_a_password_is_cut_short() {
+    let said = format!("550 5.1.1 you said p w=d, {}", "and so on ".repeat(40));
+    let server = server(&["--auth", "fim@example.org:p w=d", "--first", &said]);
+    let fault = smtp(&url(&server, "smtp"), None, Some("p w=d")).send(&test()).await.expect_err("refused");
+    let Fault::Final { reason } = &fault else { panic!("{fault}") };
+    assert!(reason.contains("you said (secret), and so on"), "{reason}");
+    assert!(reason.chars().count() <= 400, "{}", reason.len());
+}
+
+#[tokio::test]
 async fn a_mail_says_everything_in_text_and_html() {
-    let server = Server::start(&[]);
+    let server = server(&[]);
     let message = super::forms::single(&attributed());
-    smtp(&server.url("smtp"), None, None).send(&message).await.expect("sent");
-    let mails = server.wait(1).await;
+    smtp(&url(&server, "smtp"), None, None).send(&message).await.expect("sent");
+    let mails = taken(&server, 1).await;
     let body =
         mails[0]["body"].as_str().expect("text").replace("=\r\n", "").replace("=3D", "=").replace("=\n", "");
     for words in [
