@@ -12,6 +12,7 @@ use super::conclude::paths;
 use super::copies::{Copy, copied};
 use super::reconcile::Reconciler;
 use super::watch::Watch;
+use crate::core::correlate::Look;
 use crate::core::entry::Found;
 use crate::core::observation::WatchId;
 use crate::core::path::RelPath;
@@ -24,6 +25,8 @@ struct Waiting {
     act: Act,
     /// What is to be copied.
     found: Found,
+    /// Looks at its path that came since: they are due once it is told.
+    looks: Vec<Look>,
 }
 
 /// Acts whose copies are made, one after the other.
@@ -46,23 +49,37 @@ impl Copier {
         self.queue.len() + usize::from(self.at_work.is_some())
     }
 
-    /// Has the act that `path` waits for done next; whether there is one.
-    fn hurry(&mut self, watch: WatchId, path: &RelPath) -> bool {
+    /// The act that `path` waits for, if there is one; it is done next.
+    fn hurry(&mut self, watch: WatchId, path: &RelPath) -> Option<&mut Waiting> {
         let about = |w: &Waiting| w.watch.id == watch && paths(&w.act).any(|p| p == path);
         if self.at_work.as_ref().is_some_and(about) {
-            return true;
+            return self.at_work.as_mut();
         }
-        let Some(act) = self.queue.iter().position(about).and_then(|at| self.queue.remove(at)) else {
-            return false;
-        };
+        let at = self.queue.iter().position(about)?;
+        let act = self.queue.remove(at)?;
         self.queue.push_front(act);
-        true
+        self.queue.front_mut()
+    }
+
+    /// Gives back the looks that need not wait for a copy.
+    pub fn hold(&mut self, looks: Vec<Look>) -> Vec<Look> {
+        if self.waiting() == 0 {
+            return looks;
+        }
+        let mut free = Vec::with_capacity(looks.len());
+        for look in looks {
+            match self.hurry(look.watch, &look.path) {
+                Some(waiting) => waiting.looks.push(look),
+                None => free.push(look),
+            }
+        }
+        free
     }
 }
 
 impl Reconciler {
     pub(super) fn copy_beside(&mut self, watch: Arc<Watch>, act: Act, found: Found) {
-        self.copier.queue.push_back(Waiting { watch, act, found });
+        self.copier.queue.push_back(Waiting { watch, act, found, looks: Vec::new() });
         self.copy_next();
     }
 
@@ -99,7 +116,7 @@ impl Reconciler {
     }
 
     fn tell_copied(&mut self, waiting: Waiting, copy: Copy) {
-        let Waiting { watch, mut act, found } = waiting;
+        let Waiting { watch, mut act, found, looks } = waiting;
         // Removed for its age or size since: it is looked at again.
         let there = |e: &Evidence| e.digest.is_none_or(|digest| self.vault.contains(&digest));
         copied(&mut act, &found, copy.map(|evidence| evidence.filter(there)));
@@ -109,11 +126,13 @@ impl Reconciler {
         self.settle(&watch, act, &mut upkeep);
         self.upkeep.push((watch.id, upkeep));
         self.write();
+        looks.into_iter().for_each(|look| self.correlator.schedule(look, 0));
     }
 
-    /// Waits until what has to be told of `path` before anything else has its copy.
+    /// Waits until what has to be told of `path` before anything else has its copy. Only where nobody has looked at the path
+    /// itself, but at a folder above or at its other name: those looks are [held](Copier::hold).
     pub(super) fn await_copy(&mut self, watch: WatchId, path: &RelPath) {
-        while self.copier.hurry(watch, path) {
+        while self.copier.hurry(watch, path).is_some() {
             self.await_one();
         }
     }

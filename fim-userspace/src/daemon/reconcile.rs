@@ -290,6 +290,7 @@ impl Reconciler {
     }
 
     fn round(&mut self, watch: &Arc<Watch>, looks: Vec<Look>) -> Result<(), StoreError> {
+        let looks = self.copier.hold(looks);
         let (sight, inbox, held) = (&self.sight, &self.inbox, &mut self.held);
         // A sensor that is far behind is not waited for again and again.
         let mut in_time = true;

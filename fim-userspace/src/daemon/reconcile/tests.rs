@@ -132,13 +132,15 @@ fn a_large_copy_holds_up_nothing_but_what_is_told_of_its_own_path() {
     world.reconciler.conclude();
     assert_eq!(world.told(), [told(EventKind::Modified, "a", Response::Restored)]);
 
-    // Something else happens to one that waits: it is told first, and both copies are made.
+    // Something else happens to one that waits: nobody waits for it, and both are told in order.
     fs::set_permissions(world.at("larger"), fs::Permissions::from_mode(0o4711)).expect("set");
     world.did("larger", Deed::Attributes);
-    let created = |file| told(EventKind::Created, file, Response::None);
+    assert_eq!((world.told(), world.reconciler.copier.waiting()), (vec![], 2));
+    world.reconciler.await_copies();
+    world.reconciler.work(u64::MAX);
     world.reconciler.write();
+    let created = |file| told(EventKind::Created, file, Response::None);
     assert_eq!(world.told(), [created("large"), created("larger"), created("larger")]);
-    assert_eq!(world.reconciler.copier.waiting(), 0);
     let digest = |file| {
         let root = &world.reconciler.watches[0].root;
         let found = crate::tree::inspect::inspect(root, &RelPath::new(file).expect("sound"), None);
