@@ -19,4 +19,5 @@ pub mod retention;
 pub mod route;
 pub mod size;
 pub mod tier;
+pub mod trust;
 pub mod witness;

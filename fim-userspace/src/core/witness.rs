@@ -115,6 +115,15 @@ impl Witnessed {
         self.seen.is_empty()
     }
 
+    /// Everybody who may have had a part in what is there now, whatever is told of him; `None` when there were more than
+    /// are remembered.
+    pub fn writers(&self) -> Option<Vec<&Actor>> {
+        // Making a link to it, or mounting something over it, alters nothing of the file itself.
+        let had_part = |done: &Deeds| done.0 & !(Deeds::LINKED.0 | Deeds::MOUNTED.0 | Deeds::SCANNED.0) != 0;
+        (!self.crowded)
+            .then(|| self.seen.iter().filter(|(_, done)| had_part(done)).map(|(actor, _)| &**actor).collect())
+    }
+
     /// Who made a change of this kind, and who else may have. Those who certainly did such a thing come before those
     /// who merely could have.
     pub fn attribute(&self, kind: ChangeKind) -> (Actor, Vec<Actor>) {
