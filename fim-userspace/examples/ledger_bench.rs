@@ -349,6 +349,7 @@ fn actor(x: u64, rare: bool, full: bool) -> Actor {
             uid: Some(uid),
             comm: Some("bash".into()),
             exe: Some(exe.into()),
+            ..Ancestor::default()
         };
         actor.ancestors = vec![ancestor(811, "/usr/bin/bash"), ancestor(702, "/usr/sbin/sshd")];
     }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::entry::Digest;
+
 /// How sure the attribution is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -21,14 +23,80 @@ pub struct ProcessKey {
     pub start_ns: u64,
 }
 
-/// A process in the chain of parents.
+/// Where the file that a process runs is to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExePlace {
+    /// At its path.
+    Linked,
+    /// Its name was removed, or given to another file.
+    Deleted,
+    /// It never had a name: memfd_create(2).
+    Memfd,
+    /// Not at its path as the daemon sees it: removed or replaced since, or in another mount namespace.
+    Elsewhere,
+}
+
+/// What the baseline says of the file that a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Approved, and what runs is the approved content.
+    Approved,
+    /// Its path is approved with another content.
+    Altered,
+    /// It lies below a watch, and nobody approved it.
+    Unapproved,
+    /// Its path is approved; what ran is gone and could not be compared.
+    Unverified,
+}
+
+/// The file that a process runs, as of its exec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExeFile {
+    /// As stat(2) numbers it.
+    pub dev: u64,
+    pub ino: u64,
+    /// Of the content that ran; `None` where nobody has read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    pub place: ExePlace,
+    /// `None`: it lies below no watch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Standing>,
+}
+
+/// A process in the chain of parents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {
     pub pid: u32,
     pub start_ns: Option<u64>,
     pub uid: Option<u32>,
     pub comm: Option<String>,
     pub exe: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe_file: Option<ExeFile>,
+}
+
+/// Names of an actor's ids; `None` where the host has no name for one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub euid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fsuid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auid: Option<String>,
+}
+
+impl Names {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The process behind a change. An id that could not be read is `None`, never 0. Text is escaped.
@@ -36,23 +104,51 @@ pub struct Ancestor {
 pub struct Actor {
     /// Thread group id, what people call the process id, in the daemon's namespace.
     pub pid: Option<u32>,
+    /// The thread that did it; `None` where the sensor names processes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tid: Option<u32>,
+    /// Process id in the innermost of its pid namespaces, where that is not the daemon's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner_pid: Option<u32>,
     pub ppid: Option<u32>,
     /// Start, nanoseconds since boot.
     pub start_ns: Option<u64>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub euid: Option<u32>,
+    /// What files are accessed with; nearly always `euid`.
+    #[serde(default)]
+    pub fsuid: Option<u32>,
     /// Login uid (audit); `None` when unset (`u32::MAX`) or unreadable.
     pub auid: Option<u32>,
     pub session: Option<u32>,
+    /// What the host calls these ids, as of the record.
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
+    pub names: Names,
     pub tty: Option<String>,
+    /// Where the login session came from: the SSH client's address, or the host that utmp has for the terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     pub comm: Option<String>,
     pub exe: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe_file: Option<ExeFile>,
+    /// The script that `exe` interprets, as it was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// Cut where it is long; secrets are masked.
     #[serde(default)]
     pub cmdline: Vec<String>,
     pub cwd: Option<String>,
     pub cgroup: Option<String>,
+    /// The systemd unit of the control group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// 12 digits, as the tools print them.
     pub container: Option<String>,
+    /// `docker`, `containerd`, `cri-o`, `podman`; `None` where the control group does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
     #[serde(default)]
     pub ancestors: Vec<Ancestor>,
     pub confidence: Confidence,
@@ -63,20 +159,29 @@ impl Actor {
     pub fn unknown() -> Self {
         Self {
             pid: None,
+            tid: None,
+            inner_pid: None,
             ppid: None,
             start_ns: None,
             uid: None,
             gid: None,
             euid: None,
+            fsuid: None,
             auid: None,
             session: None,
+            names: Names::default(),
             tty: None,
+            from: None,
             comm: None,
             exe: None,
+            exe_file: None,
+            script: None,
             cmdline: Vec::new(),
             cwd: None,
             cgroup: None,
+            unit: None,
             container: None,
+            runtime: None,
             ancestors: Vec::new(),
             confidence: Confidence::Unknown,
         }

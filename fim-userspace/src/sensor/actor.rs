@@ -3,6 +3,8 @@
 pub mod container;
 pub mod kernel;
 pub mod proc;
+pub mod program;
+pub mod script;
 
 use std::os::fd::BorrowedFd;
 
@@ -20,4 +22,15 @@ pub trait Identify: Send + Sync {
     fn identify_gone(&self, pid: u32) -> Actor {
         Actor { pid: Some(pid), ..Actor::unknown() }
     }
+}
+
+/// Adds what follows from what is known already.
+pub fn derive(actor: &mut Actor) {
+    if let Some(cgroup) = actor.cgroup.as_deref() {
+        let container = container::container(cgroup);
+        actor.runtime = container.as_ref().and_then(|(_, runtime)| runtime.map(str::to_owned));
+        actor.container = container.map(|(id, _)| id);
+        actor.unit = container::unit(cgroup);
+    }
+    actor.script = actor.exe.as_deref().and_then(|exe| script::script(exe, &actor.cmdline));
 }

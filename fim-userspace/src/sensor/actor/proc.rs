@@ -5,9 +5,8 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use super::Identify;
-use super::container::container;
-use crate::core::actor::{Actor, Ancestor, Confidence};
+use super::{Identify, derive, program};
+use crate::core::actor::{Actor, Ancestor, Confidence, ExeFile};
 use crate::core::path::escape;
 
 /// Clock ticks in which /proc/PID/stat counts start times: `USER_HZ`, 100 on every architecture fim runs on.
@@ -24,11 +23,15 @@ pub struct Live {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub euid: Option<u32>,
+    pub fsuid: Option<u32>,
+    /// Process id in the innermost pid namespace, where that is another than the daemon's.
+    pub inner_pid: Option<u32>,
     pub auid: Option<u32>,
     pub session: Option<u32>,
     pub tty: Option<String>,
     pub comm: Option<String>,
     pub exe: Option<String>,
+    pub exe_file: Option<ExeFile>,
     pub cmdline: Vec<String>,
     pub cwd: Option<String>,
     pub cgroup: Option<String>,
@@ -47,8 +50,9 @@ impl Live {
         let mut live =
             stat(&file("stat")?).ok_or_else(|| io::Error::other("/proc/PID/stat has a strange form"))?;
         if let Ok(text) = file("status") {
-            [live.uid, live.euid] = ids(&text, "Uid:");
-            [live.gid, _] = ids(&text, "Gid:");
+            [live.uid, live.euid, _, live.fsuid] = ids(&text, "Uid:");
+            [live.gid, ..] = ids(&text, "Gid:");
+            live.inner_pid = inner_pid(&text);
         }
         let number =
             |name| file(name).ok().and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok());
@@ -56,6 +60,7 @@ impl Live {
         live.auid = number("loginuid").filter(|id| *id != u32::MAX);
         live.session = number("sessionid").filter(|id| *id != u32::MAX);
         live.exe = link("exe");
+        live.exe_file = live.exe.as_deref().and_then(|exe| program::running(pid, exe));
         live.cwd = link("cwd");
         live.cmdline = command_line(pid).map(|text| arguments(&text)).unwrap_or_default();
         live.cgroup = file("cgroup").ok().and_then(|text| control_group(&text));
@@ -85,11 +90,15 @@ impl Live {
         or(&mut actor.exe, &self.exe);
         or(&mut actor.cwd, &self.cwd);
         or(&mut actor.cgroup, &self.cgroup);
-        actor.container = actor.cgroup.as_deref().and_then(container);
+        if actor.exe_file.is_none() && actor.exe == self.exe {
+            actor.exe_file.clone_from(&self.exe_file);
+        }
         actor.ppid = actor.ppid.or(self.ppid);
+        actor.inner_pid = actor.inner_pid.or(self.inner_pid);
         if actor.cmdline.is_empty() {
             actor.cmdline.clone_from(&self.cmdline);
         }
+        derive(actor);
     }
 
     fn actor(&self, pid: u32) -> Actor {
@@ -99,6 +108,7 @@ impl Live {
             uid: self.uid,
             gid: self.gid,
             euid: self.euid,
+            fsuid: self.fsuid,
             auid: self.auid,
             session: self.session,
             ancestors: ancestors(self.ppid),
@@ -152,6 +162,7 @@ pub fn ancestors(mut ppid: Option<u32>) -> Vec<Ancestor> {
             uid: live.uid,
             comm: live.comm,
             exe: live.exe,
+            exe_file: live.exe_file,
         });
         ppid = live.ppid;
     }
@@ -190,12 +201,19 @@ fn terminal(number: i32) -> Option<String> {
     }
 }
 
-/// Real and effective id of a line of /proc/PID/status.
-fn ids(status: &[u8], key: &str) -> [Option<u32>; 2] {
+/// Real, effective, saved and file system id of a line of /proc/PID/status.
+fn ids(status: &[u8], key: &str) -> [Option<u32>; 4] {
     let status = String::from_utf8_lossy(status);
-    let mut ids =
-        status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("").split_ascii_whitespace();
-    [ids.next().and_then(|id| id.parse().ok()), ids.next().and_then(|id| id.parse().ok())]
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("");
+    let mut ids = line.split_ascii_whitespace();
+    std::array::from_fn(|_| ids.next().and_then(|id| id.parse().ok()))
+}
+
+/// The last id of the line `NSpid:`, where there is more than the one in the reader's namespace.
+fn inner_pid(status: &[u8]) -> Option<u32> {
+    let status = String::from_utf8_lossy(status);
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().skip(1).last()?.parse().ok()
 }
 
 fn command_line(pid: u32) -> io::Result<Vec<u8>> {
@@ -256,10 +274,12 @@ mod tests {
 
     #[test]
     fn ids_groups_and_arguments() {
-        let status = b"Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t1001\t5\t5\t5\n";
-        assert_eq!(ids(status, "Uid:"), [Some(1000), Some(0)]);
-        assert_eq!(ids(status, "Gid:"), [Some(1001), Some(5)]);
-        assert_eq!(ids(b"Name:\tx\n", "Uid:"), [None, None]);
+        let status = b"Name:\tx\nUid:\t1000\t0\t0\t7\nGid:\t1001\t5\t5\t5\n";
+        assert_eq!(ids(status, "Uid:"), [Some(1000), Some(0), Some(0), Some(7)]);
+        assert_eq!(ids(status, "Gid:"), [Some(1001), Some(5), Some(5), Some(5)]);
+        assert_eq!(ids(b"Name:\tx\n", "Uid:"), [None; 4]);
+        assert_eq!(inner_pid(b"NSpid:\t4711\t12\t1\n"), Some(1));
+        assert_eq!(inner_pid(b"NSpid:\t4711\n"), None);
         assert_eq!(arguments(b"a\0\0b\n\0"), ["a", "", "b\\x0a"]);
         assert_eq!(control_group(b"1:name=systemd:/a\n0::/b/c\n").as_deref(), Some("/b/c"));
         assert_eq!(control_group(b"4:memory:/docker/x\n0::/\n").as_deref(), Some("/docker/x"));

@@ -96,6 +96,7 @@ impl ProcessTable {
                 uid: Some(record.uid).filter(|uid| *uid != u32::MAX),
                 comm: comm(&record),
                 exe: exe(&record),
+                ..Ancestor::default()
             });
             if record.parent == next {
                 break;
@@ -116,7 +117,7 @@ fn live_ancestors(key: ProcessKey) -> Vec<Ancestor> {
     if alive {
         return chain;
     }
-    vec![Ancestor { pid: key.tgid, start_ns: Some(key.start_ns), uid: None, comm: None, exe: None }]
+    vec![Ancestor { pid: key.tgid, start_ns: Some(key.start_ns), ..Ancestor::default() }]
 }
 
 pub fn comm(record: &ProcessRecord) -> Option<String> {

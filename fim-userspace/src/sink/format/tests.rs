@@ -62,6 +62,7 @@ pub(in crate::sink) fn sample() -> Record {
         uid: Some(1000),
         comm: Some("bash".into()),
         exe: Some("/usr/bin/bash".into()),
+        ..Ancestor::default()
     }];
     actor.confidence = Confidence::Exact;
     event.actor = Some(actor);

@@ -124,6 +124,7 @@ fn a_card_tells_all_that_is_known() {
             uid: Some(1000),
             comm: Some("sshd".into()),
             exe: None,
+            ..crate::core::actor::Ancestor::default()
         }];
     }
     let card = card::Card::of(&message(&record));
