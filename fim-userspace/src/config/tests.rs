@@ -566,3 +566,36 @@ fn logs_arrive_whole() {
             .any(excluded)
     );
 }
+
+#[test]
+fn a_trusted_updater_is_named_and_nobody_that_anybody_can_run() {
+    let with = |trust: &str| format!("[[watch]]\npath = \"/usr\"\n[[trust]]\n{trust}\n");
+    let one = |trust: &str| parse(&with(trust)).expect(trust).trust.remove(0);
+    let dpkg = one("preset = \"dpkg\"");
+    assert_eq!((dpkg.name.as_str(), dpkg.descendants, dpkg.users), ("dpkg", true, vec![UserName::Id(0)]));
+    assert_eq!((dpkg.programs, dpkg.root), (vec!["/usr/bin/dpkg".into()], "/".into()));
+    let own = one(
+        "exe = \"/opt/deploy\"\nsha256 = \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"\n\
+         users = [\"ann\", \"1007\"]\nwatches = [\"/usr/\"]",
+    );
+    assert_eq!((own.name.as_str(), own.descendants, own.sha256.is_some()), ("deploy", false, true));
+    assert_eq!(own.users, [UserName::Login("ann".into()), UserName::Id(1007)]);
+    assert_eq!(own.watches, Some(vec!["/usr".into()]));
+    assert!(parse("[[watch]]\npath = \"/usr\"\n").expect("valid").trust.is_empty(), "off until it is named");
+    for (trust, says) in [
+        ("preset = \"dpgk\"", "did you mean \"dpkg\"?"),
+        ("descendants = true", "has no \"exe\""),
+        ("exe = \"/usr/bin/python3.11\"", "runs whatever it is told to"),
+        ("exe = \"/bin/sh\"", "maintenance window"),
+        ("exe = \"bin/deploy\"", "relative"),
+        ("preset = \"apt\"\nexe = \"/usr/bin/apt\"", "keep one of them"),
+        ("exe = \"/opt/x\"\nsha256 = \"12\"", "64 hexadecimal digits"),
+        ("exe = \"/opt/x\"\nusers = []", "hold for nobody"),
+        ("exe = \"/opt/x\"\nwatches = [\"/etc\"]", "no [[watch]] has as its path; those are /usr"),
+        ("exe = \"/opt/x\"\nname = \"a b\"", "must be a word"),
+        ("preset = \"dpkg\"\n[[trust]]\npreset = \"dpkg\"", "two [[trust]] are called \"dpkg\""),
+    ] {
+        let sentence = complaint(&with(trust));
+        assert!(sentence.contains(says), "{trust}: {sentence}");
+    }
+}

@@ -39,10 +39,14 @@ pub enum EventKind {
     Purged,
     /// One path is changed again and again; further records about it are muted for a while.
     Escalated,
+    /// A person opened a maintenance window.
+    MaintenanceStarted,
+    /// It is over: what was done in it, in one sentence.
+    MaintenanceEnded,
 }
 
 impl EventKind {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Created,
         Self::Modified,
         Self::Deleted,
@@ -59,6 +63,8 @@ impl EventKind {
         Self::Released,
         Self::Purged,
         Self::Escalated,
+        Self::MaintenanceStarted,
+        Self::MaintenanceEnded,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -79,6 +85,8 @@ impl EventKind {
             Self::Released => "released",
             Self::Purged => "purged",
             Self::Escalated => "escalated",
+            Self::MaintenanceStarted => "maintenance_started",
+            Self::MaintenanceEnded => "maintenance_ended",
         }
     }
 

@@ -9,6 +9,7 @@ pub mod entry;
 pub mod event;
 pub mod flags;
 pub mod linediff;
+pub mod maintenance;
 pub mod observation;
 pub mod path;
 pub mod plan;

@@ -1,7 +1,7 @@
 //! Whether everybody who may have made a change is a trusted updater.
 
 use super::actor::{Actor, Ancestor, Confidence, ExeFile, ProcessKey};
-use super::entry::Digest;
+use super::entry::{Aspect, Digest, Entry};
 use super::observation::WatchId;
 use super::witness::Witnessed;
 
@@ -166,6 +166,21 @@ impl<'a> Link<'a> {
 /// somebody restarted by hand keeps his login id.
 fn is_user(user: u32, uid: Option<u32>, login: Option<u32>) -> bool {
     uid == Some(user) || (uid == Some(0) && login == Some(user))
+}
+
+/// Whether what is there now is new in all in which it differs from what was approved. `known` is a state that was recorded
+/// as unauthorised and left; whoever touches the file afterwards must not make the rest of it right.
+pub fn is_remade(before: Option<&Entry>, known: &Entry, now: &Entry) -> bool {
+    let since = known.differences(now);
+    if since.contains(&Aspect::Type) {
+        return true;
+    }
+    let content = |aspect: &Aspect| matches!(aspect, Aspect::Content | Aspect::Target | Aspect::Device);
+    match before {
+        Some(before) => before.differences(now).iter().all(|aspect| since.contains(aspect)),
+        // Nothing was approved there: only what it holds makes it another one.
+        None => since.iter().any(content),
+    }
 }
 
 /// A ready-made rule.

@@ -153,6 +153,16 @@ impl Witnessed {
         (actor, others.iter().map(|a| Actor::clone(a)).collect())
     }
 
+    /// Those who wrote, or could have written, without what they did to the name.
+    pub(super) fn as_writers(&self) -> Witnessed {
+        let content = Deeds::OPENED.0 | Deeds::MAPPED.0 | Deeds::WRITTEN.0 | Deeds::CLOSED.0;
+        let of = |(actor, deeds): &(Arc<Actor>, Deeds)| {
+            let done = deeds.0 & (content | Deeds::ATTRIBUTES.0);
+            (done != 0).then(|| (actor.clone(), Deeds(done)))
+        };
+        Self { seen: self.seen.iter().filter_map(of).collect(), crowded: self.crowded }
+    }
+
     /// Whether one process is known for certain to have made a change of this kind.
     pub fn names_one(&self, kind: ChangeKind) -> bool {
         self.attribute(kind).0.confidence == Confidence::Exact

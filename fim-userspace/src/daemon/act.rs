@@ -11,6 +11,7 @@ use crate::core::quarantine::Reason;
 use crate::respond::{Evidence, ONE_BY_ONE, Outcome, Pending, Responder, ResponseError};
 use crate::store::IntentId;
 
+use super::authority::{self, Grant};
 use super::examine::Finding;
 use super::sight::Sight;
 use super::watch::Watch;
@@ -32,6 +33,8 @@ pub struct Act {
     pub unreleased: bool,
     /// A copy of what is left there goes into the vault before the record.
     pub keep: bool,
+    /// By whose authority what is there becomes the approved state.
+    pub grant: Option<Grant>,
     pub error: Option<String>,
     /// What was there was not what had been compared: it must be looked at again before anything is said.
     pub again: bool,
@@ -59,10 +62,19 @@ impl Act {
             evidence: Vec::new(),
             unreleased: false,
             keep: false,
+            grant: None,
             error,
             again: false,
             filled: false,
         }
+    }
+
+    /// A change that is authorised: nothing is undone, and what is there is approved.
+    pub fn granted(finding: Finding, policy: PathPolicy, mut event: Event, grant: Grant) -> Self {
+        authority::grant(&mut event, &grant);
+        let mut act = Self::new(finding, policy, ResponsePlan::default(), event);
+        act.grant = Some(grant);
+        act
     }
 
     /// Something was mounted over the path: that is told, and nothing is done about it.

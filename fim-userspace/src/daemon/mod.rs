@@ -10,6 +10,7 @@ pub mod watch;
 
 mod act;
 mod apart;
+mod authority;
 mod by_hand;
 mod conclude;
 mod copies;
@@ -17,6 +18,7 @@ mod descriptors;
 mod examine;
 mod journal;
 mod keeper;
+mod maintenance;
 mod progress;
 mod recent;
 mod reconcile;
@@ -31,11 +33,13 @@ mod shortage;
 mod sight;
 mod start;
 mod tell;
+mod trust;
 
 use anyhow::bail;
 
 pub use crate::sink::host;
 pub use journal::Announce;
+pub use maintenance::left as window_left;
 pub use start::run;
 
 /// Refuses to work half-blind: without these, files are skipped and nothing can be put back.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, never, select};
 
+use crate::core::change::ChangeKind;
 use crate::core::correlate::{Correlator, Look};
+use crate::core::entry::Found;
 use crate::core::event::EventKind;
 use crate::core::observation::{Deed, Signal, Source, WatchId};
 use crate::core::path::{RelPath, display};
@@ -17,13 +19,15 @@ use crate::store::vault::Vault;
 use crate::store::{Planned, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
+use super::authority::{self, Authority};
 use super::clock::boottime_ns;
 use super::conclude::Begun;
 use super::control::Job;
 use super::copies::LeftAlone;
-use super::examine::{Examiner, Round};
+use super::examine::{Examiner, Finding, Round};
 use super::journal::{Entry, Journal};
 use super::keeper::{ALTERED, Keeper};
+use super::maintenance::Maintenance;
 use super::progress::Progress;
 use super::recent::Recent;
 use super::record::Stamp;
@@ -31,6 +35,7 @@ use super::report::Reporter;
 use super::scanner::Scanner;
 use super::shortage::Standing;
 use super::sight::Sight;
+use super::trust::Trust;
 use super::watch::Watch;
 
 /// Signals taken in at once before anything is looked at; bounds the delay of the first response under load.
@@ -52,6 +57,11 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// Nanoseconds between two writings of the status file.
 const REPORT_NS: u64 = 1_000_000_000;
 
+/// Of a round: what equals its baseline, what did so again, and all with what differs.
+type Right = Vec<(Look, Option<Found>)>;
+type Transient = Vec<(Look, ChangeKind)>;
+type Seen = (Vec<Finding>, Right, Transient);
+
 pub struct Reconciler {
     pub watches: Vec<Arc<Watch>>,
     pub store: Store,
@@ -67,6 +77,10 @@ pub struct Reconciler {
     pub recent: Recent,
     pub repetition: Repetition<(WatchId, RelPath)>,
     pub left_alone: LeftAlone,
+    /// Approved content is to be taken into the vault by the thread for that.
+    pub refill_due: bool,
+    pub trust: Trust,
+    pub maintenance: Maintenance,
     pub progress: Arc<Progress>,
     /// Places that are right while the disk has not been waited for.
     pub begun: Begun,
@@ -144,7 +158,7 @@ impl Reconciler {
         // While nothing can be recorded, nothing is due.
         let due = self.correlator.next_due().filter(|_| self.journal.healthy());
         let own = self.journal.retry_at().into_iter().chain(self.standing.next_due());
-        let own = own.chain(self.repetition.next_end());
+        let own = own.chain(self.repetition.next_end()).chain(self.maintenance.next_due());
         let kept = Some(self.keeper.due()).filter(|_| self.journal.healthy());
         let own = own.chain(self.begun.due_ns());
         let next = intervals.chain(kept).chain(rescans).chain(report).chain(due).chain(own).min();
@@ -175,6 +189,11 @@ impl Reconciler {
             }
         }
         self.vault_housekeeping(now);
+        self.keep_window();
+        if self.refill_due && self.journal.unwritten() == 0 {
+            self.refill_due = false;
+            self.check_vault();
+        }
         self.keeper.keep(&mut self.store, &mut self.journal, &self.stamp);
         let state = self.state();
         if now >= self.next_report && self.reported != Some(state) {
@@ -198,6 +217,10 @@ impl Reconciler {
         let dry = if dry { "; this is a dry run, nothing is put back" } else { "" };
         let message = format!("watching {} in the {} tier{dry}", watches.join(", "), self.stamp.tier);
         self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
+        let problems = self.trust.problems(&self.watches, &self.store).unwrap_or_default();
+        for problem in problems {
+            self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, problem)));
+        }
         if self.keeper.altered {
             self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, ALTERED.into())));
         }
@@ -216,7 +239,7 @@ impl Reconciler {
         self.watches.get(id.0 as usize).cloned()
     }
 
-    fn take(&mut self, signal: Signal) {
+    pub(super) fn take(&mut self, signal: Signal) {
         match signal {
             Signal::Observed(seen) => {
                 if matches!(seen.deed, Deed::Linked { .. })
@@ -369,6 +392,10 @@ impl Reconciler {
     }
 
     fn round(&mut self, watch: &Arc<Watch>, looks: Vec<Look>) -> Result<(), StoreError> {
+        // What became of a path is compared with the baseline as it will be.
+        if looks.iter().any(|look| self.begun.has_to_tell(watch.id, &look.path)) {
+            self.conclude();
+        }
         let (sight, inbox, held) = (&self.sight, &self.inbox, &mut self.held);
         // A sensor that is far behind is not waited for again and again.
         let mut in_time = true;
@@ -389,19 +416,9 @@ impl Reconciler {
         if !findings.is_empty() {
             self.vault_stands();
         }
-        // One order of records for each path: what waits for its copy comes before what came of it since.
-        let paths = findings
-            .iter()
-            .map(|finding| &finding.change.path)
-            .chain(right.iter().map(|(look, _)| &look.path));
-        if paths
-            .chain(transient.iter().map(|(look, _)| &look.path))
-            .any(|p| self.begun.has_to_tell(watch.id, p))
-        {
-            self.conclude();
-        }
+        let (findings, right, transient) = self.in_order(watch, findings, right, transient);
         let mut acts = Vec::with_capacity(findings.len());
-        for finding in findings {
+        for (finding, authority) in self.authorise(watch, findings)? {
             let change = &finding.change;
             let policy = watch.policy.of_change(change);
             let over =
@@ -413,7 +430,15 @@ impl Reconciler {
                 change.before.as_ref().and_then(|e| e.sha256).is_none_or(|d| self.vault.contains(&d));
             let plan = plan(change, &policy, in_vault);
             let over = over.map(|_| watch.root.mount_at(&change.path));
-            let event = self.stamp.change(watch, &finding.look, change, policy.severity);
+            let mut event = self.stamp.change(watch, &finding.look, change, policy.severity);
+            match authority {
+                Authority::Granted(grant) => {
+                    acts.push(Act::granted(finding, policy, event, grant));
+                    continue;
+                }
+                Authority::Refused(why) => event.message = why,
+                Authority::Later => {}
+            }
             let mut act = Act::new(finding, policy, plan, event);
             if let Some(what) = over {
                 act.leave_mounted(
@@ -443,7 +468,15 @@ impl Reconciler {
             let responded = self.recent.responded(watch.id, &look.path, boottime_ns());
             let policy = watch.policy.of(&look.path, look.directory);
             if policy.kinds.contains(kind) && !responded {
-                let event = self.stamp.transient(watch, &look, kind);
+                let mut event = self.stamp.transient(watch, &look, kind);
+                match self.authority(watch, &look, kind, None)? {
+                    Authority::Granted(grant) => authority::grant(&mut event, &grant),
+                    Authority::Later => {
+                        self.retry(look, boottime_ns());
+                        continue;
+                    }
+                    Authority::Refused(_) => {}
+                }
                 self.tell(watch, &look.path, kind, &policy, Entry::plain(event));
             }
         }
@@ -451,6 +484,33 @@ impl Reconciler {
             self.put_off(watch, look, &error.to_string());
         }
         Ok(())
+    }
+
+    /// One order of records for each path: what waits for its copy comes before what came of it since. That may have become
+    /// the approved state, so such a path is compared once more.
+    fn in_order(
+        &mut self,
+        watch: &Watch,
+        findings: Vec<Finding>,
+        right: Right,
+        transient: Transient,
+    ) -> Seen {
+        let untold = |begun: &Begun, path: &RelPath| begun.has_to_tell(watch.id, path);
+        let (again, findings): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|finding| untold(&self.begun, &finding.change.path));
+        let (right_again, right): (Right, Right) =
+            right.into_iter().partition(|(look, _)| untold(&self.begun, &look.path));
+        let (transient_again, transient): (Transient, Transient) =
+            transient.into_iter().partition(|(look, _)| untold(&self.begun, &look.path));
+        let looks = again.into_iter().map(|finding| finding.look);
+        let looks = looks.chain(right_again.into_iter().map(|(look, _)| look));
+        let looks: Vec<Look> = looks.chain(transient_again.into_iter().map(|(look, _)| look)).collect();
+        if !looks.is_empty() {
+            self.conclude();
+            let now = boottime_ns();
+            looks.into_iter().for_each(|look| self.correlator.schedule(look, now));
+        }
+        (findings, right, transient)
     }
 
     /// A crash between acting and recording leaves a trace: the intent is written first.

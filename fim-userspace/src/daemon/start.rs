@@ -31,6 +31,7 @@ use super::copies::LeftAlone;
 use super::journal::{Announce, Entry, Journal};
 use super::keeper::Keeper;
 use super::limits::Retention;
+use super::maintenance::Maintenance;
 use super::progress::Progress;
 use super::recent::Recent;
 use super::reconcile::{CHANNEL, Reconciler};
@@ -42,6 +43,7 @@ use super::sensors::Sensors;
 use super::shortage::Standing;
 use super::sight::Sight;
 use super::take::{open_vault, require_baseline};
+use super::trust::Trust;
 use super::watch::Watch;
 
 /// Runs until SIGINT or SIGTERM. `announce` sees each record once it is in the ledger; `ready` is called when changes
@@ -63,6 +65,8 @@ pub fn run(
     let retention = Retention { max_age: config.vault.max_age, max_size: config.vault.max_size };
     let watches = Watch::open_all(config)?;
     require_baseline(&store, &watches)?;
+    let trust = Trust::new(config, &watches)?;
+    let maintenance = Maintenance::load(&store)?;
     let keeper = Keeper::open(&store, config.ledger)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -109,6 +113,8 @@ pub fn run(
         jobs,
         store,
         keeper,
+        trust,
+        maintenance,
         vault,
         retention,
         watches,
@@ -138,13 +144,12 @@ pub fn run(
 /// content, nanoseconds since the epoch. The kernel writes back within a minute; the last record is from before the end.
 fn not_surely_on_disk(store: &mut Store) -> anyhow::Result<Option<i64>> {
     const HOUR_NS: i64 = 3_600_000_000_000;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .context("which boot this is cannot be read; mount /proc")?;
+    let boot = super::maintenance::boot_id()?;
     let before = store.meta_get("boot_id")?;
-    if before.as_deref() == Some(boot.trim()) {
+    if before.as_deref() == Some(boot.as_str()) {
         return Ok(None);
     }
-    store.meta_set("boot_id", boot.trim())?;
+    store.meta_set("boot_id", &boot)?;
     let last = store.last_record_time()?.and_then(|time| time.parse::<jiff::Timestamp>().ok());
     let last_ns = last.map_or(0, |t| i64::try_from(t.as_nanosecond()).unwrap_or(i64::MAX));
     Ok(before.map(|_| last_ns.saturating_sub(HOUR_NS)))
@@ -154,6 +159,8 @@ struct Parts {
     jobs: Receiver<Job>,
     store: Store,
     keeper: Keeper,
+    trust: Trust,
+    maintenance: Maintenance,
     vault: Arc<Vault>,
     retention: Retention,
     watches: Vec<Arc<Watch>>,
@@ -183,7 +190,20 @@ fn spawn(
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let Parts { jobs, store, keeper, vault, retention, watches, sensors, scanner, announce, ready } = parts;
+    let Parts {
+        jobs,
+        store,
+        keeper,
+        trust,
+        maintenance,
+        vault,
+        retention,
+        watches,
+        sensors,
+        scanner,
+        announce,
+        ready,
+    } = parts;
     let blind = sensors.tier == Tier::Scan;
     let progress = Arc::new(Progress::new(watches.len()));
     let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into() };
@@ -210,6 +230,9 @@ fn spawn(
         sight,
         correlator: Correlator::new(),
         keeper,
+        refill_due: false,
+        trust,
+        maintenance,
         journal: Journal::new(announce, stamp.clone()),
         recent: Recent::default(),
         repetition: Repetition::default(),
@@ -291,7 +314,7 @@ impl Reconciler {
                 look.deeds = Deeds::SCANNED;
                 self.correlator.schedule(look, now);
             }
-            self.journal.add(Entry { event, closes: Some(id), evidence });
+            self.journal.add(Entry { event, closes: Some(id), evidence, approved: Vec::new() });
         }
         self.journal.write(&mut self.store, &self.progress, true);
         Ok(())

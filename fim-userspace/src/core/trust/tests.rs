@@ -158,3 +158,24 @@ fn interpreters_are_known_whatever_their_version() {
             .all(|p| !is_interpreter(p.rsplit('/').next().unwrap_or(p)))
     );
 }
+
+#[test]
+fn what_was_altered_before_is_not_made_right_by_a_touch() {
+    use crate::core::entry::tests::regular;
+    let (approved, altered) = (regular(1), regular(8));
+    let touched = Entry { mode: 0o600, ..altered.clone() };
+    let replaced = Entry { mode: 0o600, ..regular(5) };
+    assert!(!is_remade(Some(&approved), &altered, &touched), "content is still a stranger's");
+    assert!(is_remade(Some(&approved), &altered, &replaced));
+    assert!(is_remade(Some(&approved), &altered, &approved), "put back");
+    assert!(!is_remade(None, &altered, &touched));
+    assert!(is_remade(None, &altered, &replaced));
+    let folder = Entry { kind: crate::core::entry::FileType::Directory, sha256: None, ..regular(1) };
+    assert!(is_remade(Some(&approved), &folder, &touched), "another object");
+    let mode_and_content = Entry { mode: 0o777, ..altered };
+    assert!(!is_remade(
+        Some(&approved),
+        &mode_and_content,
+        &Entry { sha256: approved.sha256, ..mode_and_content.clone() }
+    ));
+}
