@@ -9,8 +9,8 @@ pub use offsets::{ABSENT, Offsets};
 
 /// Longest file name the kernel has, without its NUL (`NAME_MAX`).
 pub const NAME_MAX: usize = 255;
-/// Room for an executable's path: components, each ended by a NUL, the last one first.
-pub const EXE_ROOM: usize = 512;
+/// Room for a path: components, each ended by a NUL, the last one first.
+pub const PATH_ROOM: usize = 512;
 /// How much of an argument list is kept.
 pub const ARGS_ROOM: usize = 256;
 
@@ -44,6 +44,27 @@ pub struct TaskKey {
     pub start_ns: u64,
 }
 
+/// A path as the kernel holds it, up to the root of its mount namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathText {
+    /// Bytes of `text` in use.
+    pub len: u32,
+    pub flags: u32,
+    pub text: [u8; PATH_ROOM],
+}
+
+impl PathText {
+    pub const NONE: Self = Self { len: 0, flags: 0, text: [0; PATH_ROOM] };
+
+    /// The walk to the root was cut short: the first components are missing.
+    pub const CUT: u32 = 1;
+    /// The file had no place in any directory (memfd).
+    pub const DETACHED: u32 = 2;
+    /// The file had no name any more.
+    pub const UNLINKED: u32 = 4;
+}
+
 /// One process, as of its fork, exec or exit, whichever was last.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +76,10 @@ pub struct ProcessRecord {
     pub exec_ns: u64,
     /// Nanoseconds since boot; 0 while it lives.
     pub exit_ns: u64,
+    /// Inode of the executable; 0 when there is none.
+    pub exe_ino: u64,
+    /// Number of its control group in the unified hierarchy; 0 when there is none.
+    pub cgroup: u64,
     /// Ids that could not be read are `u32::MAX`, which the kernel never gives out.
     pub uid: u32,
     pub gid: u32,
@@ -65,22 +90,26 @@ pub struct ProcessRecord {
     pub auid: u32,
     pub session: u32,
     pub flags: u32,
-    /// Bytes of `exe` in use.
-    pub exe_len: u32,
+    /// Counts the execs of the process and of those it was forked from; tells two programs of one process apart.
+    pub exec_id: u32,
+    /// Device of the executable, as in [`InodeKey`].
+    pub exe_dev: u32,
+    /// Process id in its innermost pid namespace; `u32::MAX` where unknown.
+    pub inner_pid: u32,
     /// Bytes of `args` in use, at most [`ARGS_ROOM`] - 1.
     pub args_len: u32,
     pub comm: [u8; 16],
-    pub exe: [u8; EXE_ROOM],
+    /// The terminal's name as the kernel has it, such as `pts3`.
+    pub tty: [u8; 16],
+    pub exe: PathText,
+    /// Working directory, taken at the end: while it lives, /proc tells.
+    pub cwd: PathText,
     pub args: [u8; ARGS_ROOM],
 }
 
 impl ProcessRecord {
-    /// The walk to the root was cut short: `exe` lacks its first components.
-    pub const EXE_CUT: u32 = 1;
-    /// The executable had no place in any directory (memfd).
-    pub const EXE_DETACHED: u32 = 2;
     /// There were more arguments than fit.
-    pub const ARGS_CUT: u32 = 4;
+    pub const ARGS_CUT: u32 = 1;
 }
 
 /// Start of every event in the ring. After it come `name` and, for rename and link, `name2` at `name2_at`.
@@ -118,6 +147,9 @@ pub struct EventHead {
     /// Where `name2` starts, bytes from the start of the record.
     pub name2_at: u16,
     pub pad: u16,
+    pub fsuid: u32,
+    /// As in [`ProcessRecord`]: which of the process's programs it was.
+    pub exec_id: u32,
 }
 
 impl EventHead {
@@ -191,10 +223,11 @@ const _: () = {
     assert!(size_of::<InodeKey>() == 16);
     assert!(size_of::<Watched>() == 8);
     assert!(size_of::<TaskKey>() == 16);
-    assert!(size_of::<ProcessRecord>() == 16 + 24 + 40 + 16 + EXE_ROOM + ARGS_ROOM);
-    assert!(size_of::<EventHead>() == 88);
-    assert!(size_of::<Record<32, 0>>() == 120);
-    assert!(size_of::<Record<32, 32>>() == 152);
+    assert!(size_of::<PathText>() == 8 + PATH_ROOM);
+    assert!(size_of::<ProcessRecord>() == 16 + 40 + 48 + 32 + 2 * size_of::<PathText>() + ARGS_ROOM);
+    assert!(size_of::<EventHead>() == 96);
+    assert!(size_of::<Record<32, 0>>() == 128);
+    assert!(size_of::<Record<32, 32>>() == 160);
     assert!(size_of::<CollapseKey>() == 32);
     assert!(size_of::<Counters>() == 24);
     assert!(size_of::<Slots>() == 20);

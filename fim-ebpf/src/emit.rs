@@ -87,6 +87,8 @@ fn head(hook: Hook, subject: &Subject, detail: u32) -> EventHead {
         name2_len: 0,
         name2_at: 0,
         pad: 0,
+        fsuid: kernel::number(cred, offset!(cred_fsuid)),
+        exec_id: process::exec_id(task),
     }
 }
 

@@ -74,6 +74,16 @@ pub unsafe fn text(to: *mut u8, room: u32, from: Address) -> Option<u32> {
     if length > 0 { Some(length as u32) } else { None }
 }
 
+/// Copies `length` bytes, or writes zeros where nothing is mapped.
+///
+/// # Safety
+/// `to` must be valid for writes of `length` bytes.
+#[inline(always)]
+pub unsafe fn copy(to: *mut u8, length: u32, from: Address) {
+    // SAFETY: the caller vouches for the destination; the helper checks the source.
+    unsafe { bpf_probe_read_kernel(to.cast(), length, from as *const _) };
+}
+
 /// Reads `length` bytes of the current process's own memory.
 ///
 /// # Safety

@@ -2,12 +2,12 @@
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use fim_common::{ABSENT, ARGS_ROOM, EXE_ROOM, ProcessRecord, TaskKey};
+use fim_common::{ABSENT, ARGS_ROOM, PATH_ROOM, PathText, ProcessRecord, TaskKey};
 
 use crate::kernel::{self, Address};
 use crate::maps::{BLANK, CURRENT, PROCESS, offset};
 
-/// Components and mounts an executable's path may cross before it is cut.
+/// Components and mounts a path may cross before it is cut.
 const STEPS: u32 = 24;
 
 /// Start of a task's process: that of its first thread.
@@ -19,6 +19,12 @@ pub fn start(task: Address) -> u64 {
 #[inline(always)]
 pub fn key(task: Address) -> TaskKey {
     TaskKey { tgid: kernel::number(task, offset!(task_tgid)), pad: 0, start_ns: start(task) }
+}
+
+/// Changes with each exec. The kernel hands it on to children, so that a child that has not called exec has its parent's.
+#[inline(always)]
+pub fn exec_id(task: Address) -> u32 {
+    kernel::number(task, offset!(task_exec_id))
 }
 
 /// A new record of zeros, or the one that is there.
@@ -67,12 +73,23 @@ pub fn forked(child: Address) {
         (*record).exit_ns = 0;
         ids(child, record);
         comm(child, record);
-        if fresh {
+        surroundings(child, record);
+        if fresh || (*record).exec_id != exec_id(child) {
             // The child's memory is a copy of that of the running parent, which alone can be read here.
             image(child, record);
             arguments(child, record);
         }
     }
+}
+
+/// The same where the first program was skipped.
+#[inline(always)]
+pub fn forked_again(child: Address) -> bool {
+    let missing = PROCESS.get_ptr(key(child)).is_none();
+    if missing {
+        forked(child);
+    }
+    missing
 }
 
 /// A process became another program.
@@ -90,8 +107,29 @@ pub fn executed(task: Address) {
         }
         ids(task, record);
         comm(task, record);
+        surroundings(task, record);
         image(task, record);
         arguments(task, record);
+    }
+}
+
+/// The same where the first program was skipped.
+#[inline(always)]
+pub fn executed_again(task: Address) -> bool {
+    let stale = is_stale(task, &key(task));
+    if stale {
+        executed(task);
+    }
+    stale
+}
+
+/// Whether the record is missing, or of another program than the process runs.
+#[inline(always)]
+fn is_stale(task: Address, key: &TaskKey) -> bool {
+    match PROCESS.get_ptr(key) {
+        // SAFETY: a live map value of this type.
+        Some(record) => unsafe { (*record).exec_id != exec_id(task) },
+        None => true,
     }
 }
 
@@ -111,18 +149,33 @@ pub fn exited(task: Address) {
     unsafe {
         ids(task, record);
         comm(task, record);
+        surroundings(task, record);
         if alive <= 0 {
+            working_directory(task, record);
             (*record).exit_ns = bpf_ktime_get_boot_ns();
         }
     }
 }
 
-/// Enters the running process where the table does not know it: older than the daemon, or evicted.
+/// The same where the first program was skipped.
+#[inline(always)]
+pub fn exited_again(task: Address) -> bool {
+    let Some(record) = PROCESS.get_ptr(key(task)) else { return false };
+    // SAFETY: a live map value of this type.
+    let missing = unsafe { (*record).exit_ns == 0 };
+    if missing {
+        exited(task);
+    }
+    missing
+}
+
+/// Enters the running process where the table does not know it as it is: older than the daemon, evicted, or its exec
+/// was not told of.
 #[inline(never)]
 pub fn remember() -> u32 {
     let task = kernel::current_task();
     let key = key(task);
-    if PROCESS.get_ptr(key).is_some() {
+    if !is_stale(task, &key) {
         return 0;
     }
     enter(task, &key);
@@ -150,6 +203,7 @@ fn enter(task: Address, key: &TaskKey) {
         (*record).previous_ns = take_id(key);
         ids(task, record);
         comm(task, record);
+        surroundings(task, record);
         image(task, record);
     }
 }
@@ -182,39 +236,91 @@ fn comm(task: Address, record: *mut ProcessRecord) {
     }
 }
 
-/// Writes the executable's path, from its name up to the root of its mount namespace.
+/// What a process has around it: terminal, control group, its id in its own pid namespace. Without branches.
 #[inline(always)]
-fn image(task: Address, record: *mut ProcessRecord) {
-    // SAFETY: callers pass a live map value of this type.
+fn surroundings(task: Address, record: *mut ProcessRecord) {
+    let tty =
+        kernel::pointer_or_null(kernel::pointer_or_null(task, offset!(task_signal)), offset!(signal_tty));
+    let cgroup = kernel::pointer_or_null(
+        kernel::pointer_or_null(task, offset!(task_cgroups)),
+        offset!(cgroups_default),
+    );
+    let node = kernel::pointer_or_null(cgroup, offset!(cgroup_node));
+    let leader = kernel::pointer_or_null(task, offset!(task_leader));
+    let pids = kernel::pointer_or_null(leader, offset!(task_pids));
+    // struct upid: the number, and the namespace it holds in.
+    const UPID: u64 = 16;
+    let level = kernel::number(pids, offset!(pid_level)) as u64;
+    // SAFETY: callers pass a live map value of this type; its field has 16 bytes, and zeros are written where the read
+    // fails.
     unsafe {
-        (*record).exe_len = 0;
-        (*record).flags &= !(ProcessRecord::EXE_CUT | ProcessRecord::EXE_DETACHED);
-    }
-    let path = offset!(file_path);
-    let file = kernel::pointer(task, offset!(task_mm)).and_then(|mm| kernel::pointer(mm, offset!(mm_exe)));
-    // A kernel thread has neither memory nor executable.
-    let (Some(file), false) = (file, path == ABSENT) else { return };
-    let dentry = kernel::pointer(file + path as u64, offset!(path_dentry));
-    let mount = kernel::pointer(file + path as u64, offset!(path_mnt));
-    if let (Some(dentry), Some(mount)) = (dentry, mount) {
-        walk(dentry, mount, record);
+        (*record).cgroup = kernel::pointer_or_null(node, offset!(node_id));
+        (*record).inner_pid =
+            kernel::number(pids.wrapping_add(level.wrapping_mul(UPID)), offset!(pid_numbers));
+        kernel::copy((&raw mut (*record).tty).cast(), 16, tty.wrapping_add(offset!(tty_name) as u64));
     }
 }
 
+/// Which file the process runs, and its path.
+#[inline(always)]
+fn image(task: Address, record: *mut ProcessRecord) {
+    let path = offset!(file_path);
+    let mm = kernel::pointer_or_null(task, offset!(task_mm));
+    let file = kernel::pointer_or_null(mm, offset!(mm_exe));
+    let dentry = kernel::pointer_or_null(file.wrapping_add(path as u64), offset!(path_dentry));
+    let inode = kernel::pointer_or_null(dentry, offset!(dentry_inode));
+    let block = kernel::pointer_or_null(dentry, offset!(dentry_sb));
+    // SAFETY: callers pass a live map value of this type.
+    unsafe {
+        (*record).exec_id = exec_id(task);
+        (*record).exe_ino = kernel::pointer_or_null(inode, offset!(inode_ino));
+        (*record).exe_dev = kernel::number(block, offset!(sb_dev));
+        (*record).exe.len = 0;
+        (*record).exe.flags =
+            if kernel::number(inode, offset!(inode_links)) == 0 { PathText::UNLINKED } else { 0 };
+    }
+    // A kernel thread has neither memory nor executable.
+    if file == 0 || path == ABSENT {
+        return;
+    }
+    // SAFETY: callers pass a live map value of this type.
+    walk(file.wrapping_add(path as u64), unsafe { &raw mut (*record).exe });
+}
+
+/// The working directory, which the kernel gives up right after it told of the end.
+#[inline(always)]
+fn working_directory(task: Address, record: *mut ProcessRecord) {
+    // SAFETY: callers pass a live map value of this type.
+    unsafe {
+        (*record).cwd.len = 0;
+        (*record).cwd.flags = 0;
+    }
+    let (fs, pwd) = (kernel::pointer_or_null(task, offset!(task_fs)), offset!(fs_pwd));
+    if fs == 0 || pwd == ABSENT {
+        return;
+    }
+    // SAFETY: callers pass a live map value of this type.
+    walk(fs.wrapping_add(pwd as u64), unsafe { &raw mut (*record).cwd });
+}
+
+/// Writes the path of a `struct path`, from its name up to the root of its mount namespace.
+///
 /// One step leads from a name to the folder that holds it, or from the root of a mount to the place it is mounted on.
 ///
 /// Written for the verifier, which follows every branch of every step: reads that fail give null and end the walk at
 /// the next name, and how much is written is kept in the record, where it is an unknown number at every step and all
 /// steps look alike.
 #[inline(never)]
-fn walk(mut dentry: Address, mut vfsmount: Address, record: *mut ProcessRecord) -> u32 {
+fn walk(path: Address, to: *mut PathText) -> u32 {
+    let mut dentry = kernel::pointer_or_null(path, offset!(path_dentry));
+    let mut vfsmount = kernel::pointer_or_null(path, offset!(path_mnt));
     const CHUNK: u32 = 256;
     let inner = offset!(mount_mnt) as u64;
     let name_at = offset!(dentry_name).wrapping_add(offset!(qstr_name));
     // SAFETY: callers pass a live map value of this type.
-    let (length, flags) = unsafe { (&raw mut (*record).exe_len, &raw mut (*record).flags) };
+    let (length, flags) = unsafe { (&raw mut (*to).len, &raw mut (*to).flags) };
     // SAFETY: as above.
-    unsafe { flags.write_volatile(flags.read_volatile() | ProcessRecord::EXE_CUT) };
+    unsafe { flags.write_volatile(flags.read_volatile() | PathText::CUT) };
     for _ in 0..STEPS {
         let root = kernel::pointer_or_null(vfsmount, offset!(vfsmount_root));
         if dentry == root {
@@ -222,7 +328,7 @@ fn walk(mut dentry: Address, mut vfsmount: Address, record: *mut ProcessRecord) 
             let parent = kernel::pointer_or_null(mount, offset!(mount_parent));
             if parent == mount {
                 // SAFETY: as above.
-                unsafe { flags.write_volatile(flags.read_volatile() & !ProcessRecord::EXE_CUT) };
+                unsafe { flags.write_volatile(flags.read_volatile() & !PathText::CUT) };
                 return 0;
             }
             dentry = kernel::pointer_or_null(mount, offset!(mount_mountpoint));
@@ -233,21 +339,22 @@ fn walk(mut dentry: Address, mut vfsmount: Address, record: *mut ProcessRecord) 
         let name = kernel::pointer_or_null(dentry, name_at);
         // SAFETY: as above.
         let at = unsafe { length.read_volatile() };
-        if at >= EXE_ROOM as u32 - CHUNK {
+        if at >= PATH_ROOM as u32 - CHUNK {
             return 1;
         }
         // SAFETY: the offset is below 256 and the room is 512, so 256 bytes fit.
         let read = unsafe {
-            let to = (&raw mut (*record).exe).cast::<u8>().add(kernel::below_256(at) as usize);
+            let to = (&raw mut (*to).text).cast::<u8>().add(kernel::below_256(at) as usize);
             kernel::text(to, CHUNK, name)
         };
         let Some(more) = read else { return 1 };
         // SAFETY: as above.
         unsafe { length.write_volatile(at + more) };
         if parent == dentry {
-            let detached = ProcessRecord::EXE_DETACHED;
             // SAFETY: as above.
-            unsafe { flags.write_volatile(flags.read_volatile() & !ProcessRecord::EXE_CUT | detached) };
+            unsafe {
+                flags.write_volatile(flags.read_volatile() & !PathText::CUT | PathText::DETACHED);
+            }
             return 0;
         }
         dentry = parent;

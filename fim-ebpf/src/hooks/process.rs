@@ -43,6 +43,32 @@ fn tp_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// The second of two programs at each place. A kernel that can be preempted in a program skips that program for whoever
+/// runs on the processor meanwhile, and in doing so would lose a process; it takes two preempted ones to skip both.
+#[btf_tracepoint(function = "sched_process_fork")]
+fn again_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    if Arguments::new(ctx.as_ptr()).at(1).is_some_and(process::forked_again) {
+        kept(Hook::ProcessFork);
+    }
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_exec")]
+fn again_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    if Arguments::new(ctx.as_ptr()).at(0).is_some_and(process::executed_again) {
+        kept(Hook::ProcessExec);
+    }
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+fn again_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    if Arguments::new(ctx.as_ptr()).at(0).is_some_and(process::exited_again) {
+        kept(Hook::ProcessExit);
+    }
+    0
+}
+
 /// Walks all tasks once, for the processes that are older than the daemon. Read through a file descriptor.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]

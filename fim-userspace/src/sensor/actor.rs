@@ -1,5 +1,6 @@
 //! From a pid in a sensor's report to a full [`Actor`].
 
+pub mod cgroup;
 pub mod container;
 pub mod kernel;
 pub mod proc;

@@ -29,6 +29,7 @@ impl Identify for KernelTable {
             actor.uid = live.uid.or(actor.uid);
             actor.gid = live.gid.or(actor.gid);
             actor.euid = live.euid.or(actor.euid);
+            actor.fsuid = live.fsuid.or(actor.fsuid);
             actor.auid = live.auid;
             actor.session = live.session;
             return actor;

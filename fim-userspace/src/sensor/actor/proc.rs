@@ -60,7 +60,7 @@ impl Live {
         live.auid = number("loginuid").filter(|id| *id != u32::MAX);
         live.session = number("sessionid").filter(|id| *id != u32::MAX);
         live.exe = link("exe");
-        live.exe_file = live.exe.as_deref().and_then(|exe| program::running(pid, exe));
+        (live.exe, live.exe_file) = program::running(pid, live.exe);
         live.cwd = link("cwd");
         live.cmdline = command_line(pid).map(|text| arguments(&text)).unwrap_or_default();
         live.cgroup = file("cgroup").ok().and_then(|text| control_group(&text));
@@ -90,8 +90,13 @@ impl Live {
         or(&mut actor.exe, &self.exe);
         or(&mut actor.cwd, &self.cwd);
         or(&mut actor.cgroup, &self.cgroup);
-        if actor.exe_file.is_none() && actor.exe == self.exe {
-            actor.exe_file.clone_from(&self.exe_file);
+        // /proc knows what became of the file; but that it is another one than the kernel saw at the exec is a lie.
+        let same = |kernels: &ExeFile, file: &ExeFile| kernels.ino == file.ino;
+        if let Some(file) = &self.exe_file
+            && actor.exe_file.as_ref().is_none_or(|kernels| same(kernels, file))
+            && actor.exe == self.exe
+        {
+            actor.exe_file = Some(file.clone());
         }
         actor.ppid = actor.ppid.or(self.ppid);
         actor.inner_pid = actor.inner_pid.or(self.inner_pid);

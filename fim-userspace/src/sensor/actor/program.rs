@@ -12,16 +12,29 @@ use crate::core::path::unescape;
 const DELETED: &str = " (deleted)";
 const MEMFD: &str = "/memfd:";
 
-/// The file that a living process runs; `link` is what /proc/PID/exe says, escaped.
-pub fn running(pid: u32, link: &str) -> Option<ExeFile> {
-    let of = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    let place = match (at_its_path(link, of.dev(), of.ino()), link.strip_suffix(DELETED)) {
+/// The file that a process runs, by what the kernel noted at its exec; `exe` is its path, escaped.
+pub fn noted(exe: &str, dev: u64, ino: u64, unlinked: bool) -> ExeFile {
+    let place = match (at_its_path(exe, dev, ino), unlinked) {
+        (_, true) if exe.starts_with(MEMFD) => ExePlace::Memfd,
         (true, _) => ExePlace::Linked,
-        (false, Some(link)) if link.starts_with(MEMFD) => ExePlace::Memfd,
-        (false, Some(_)) => ExePlace::Deleted,
-        (false, None) => ExePlace::Elsewhere,
+        (false, true) => ExePlace::Deleted,
+        (false, false) => ExePlace::Elsewhere,
     };
-    Some(ExeFile { dev: of.dev(), ino: of.ino(), sha256: None, place, baseline: None })
+    ExeFile { dev, ino, sha256: None, place, baseline: None }
+}
+
+/// The path and the file that a living process runs; `link` is what /proc/PID/exe says, escaped.
+pub fn running(pid: u32, link: Option<String>) -> (Option<String>, Option<ExeFile>) {
+    let file = fs::metadata(format!("/proc/{pid}/exe")).ok();
+    let (Some(link), Some(of)) = (&link, file) else { return (link, None) };
+    let (path, place) = match (at_its_path(link, of.dev(), of.ino()), link.strip_suffix(DELETED)) {
+        (true, _) => (link.as_str(), ExePlace::Linked),
+        (false, Some(path)) if path.starts_with(MEMFD) => (link.as_str(), ExePlace::Memfd),
+        (false, Some(path)) => (path, ExePlace::Deleted),
+        (false, None) => (link.as_str(), ExePlace::Elsewhere),
+    };
+    let file = ExeFile { dev: of.dev(), ino: of.ino(), sha256: None, place, baseline: None };
+    (Some(path.to_owned()), Some(file))
 }
 
 /// Whether that very file is at the path, as the daemon sees it. Nothing is opened.

@@ -173,7 +173,14 @@ fn head(bytes: &[u8]) -> Option<EventHead> {
     };
     let (dev, tgid, tid, uid, gid, euid) = (int()?, int()?, int()?, int()?, int()?, int()?);
     let (auid, session, detail, watch) = (int()?, int()?, int()?, int()?);
-    let [hook, flags, name_len, name2_len, low, high, ..] = *rest else { return None };
+    let (small, mut rest) = rest.split_first_chunk::<8>()?;
+    let [hook, flags, name_len, name2_len, low, high, ..] = *small;
+    let mut int = || {
+        let (word, after) = rest.split_first_chunk::<4>()?;
+        rest = after;
+        Some(u32::from_ne_bytes(*word))
+    };
+    let (fsuid, exec_id) = (int()?, int()?);
     Some(EventHead {
         time_ns,
         start_ns,
@@ -196,6 +203,8 @@ fn head(bytes: &[u8]) -> Option<EventHead> {
         name2_len,
         name2_at: u16::from_ne_bytes([low, high]),
         pad: 0,
+        fsuid,
+        exec_id,
     })
 }
 

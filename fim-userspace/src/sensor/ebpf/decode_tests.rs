@@ -35,6 +35,8 @@ fn record(head: EventHead, name: &[u8], name2: &[u8]) -> Vec<u8> {
     out.extend([head.hook, head.flags, head.name_len, head.name2_len]);
     out.extend(head.name2_at.to_ne_bytes());
     out.extend([0, 0]);
+    out.extend(head.fsuid.to_ne_bytes());
+    out.extend(head.exec_id.to_ne_bytes());
     assert_eq!(out.len(), HEAD);
     out.extend(name);
     // Old bytes of the ring follow the name.
@@ -80,6 +82,8 @@ fn every_field_keeps_its_place() {
         name2_len: 0,
         name2_at: 0,
         pad: 0,
+        fsuid: 21,
+        exec_id: 22,
     };
     let event = Event::parse(&record(head, b"old\n", b"new\xff")).expect("a record");
     let EventHead { name_len: 4, name2_len: 4, name2_at, .. } = event.head else {

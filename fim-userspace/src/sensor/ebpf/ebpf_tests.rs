@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::core::actor::{Actor, Confidence};
+use crate::core::actor::{Actor, Confidence, ExePlace};
 
 const UID: u32 = 4242;
 const GID: u32 = 2424;
@@ -71,7 +71,13 @@ fn a_process_that_is_gone_is_known_in_full() {
     assert_eq!(actor.confidence, Confidence::Exact);
     assert_eq!((actor.pid, actor.ppid), (Some(pid), Some(std::process::id())));
     assert_eq!((actor.uid, actor.gid, actor.euid), (Some(UID), Some(GID), Some(UID)));
+    assert_eq!((actor.fsuid, actor.inner_pid), (Some(UID), None));
     assert_eq!(actor.exe, Some(real_shell()));
+    let shell = std::fs::metadata("/bin/sh").expect("there");
+    let file = actor.exe_file.expect("known");
+    assert_eq!((file.dev, file.ino, file.place), (shell.dev(), shell.ino(), ExePlace::Linked));
+    let here = std::env::current_dir().expect("known");
+    assert_eq!(actor.cwd.as_deref(), here.to_str());
     assert_eq!(actor.comm.as_deref(), Some("sh"));
     assert_eq!(actor.cmdline, ["/bin/sh", "-c", "exit 0; a\\x0ab"]);
     let parent = actor.ancestors.first().expect("a parent");
@@ -161,6 +167,7 @@ fn an_executable_without_a_place_says_so() {
     child.wait().expect("reaped");
     let actor = ebpf.identify().identify(pid, Some(handle.as_fd()));
     assert_eq!(actor.exe.as_deref(), Some("/memfd:ghost (deleted)"));
+    assert_eq!(actor.exe_file.map(|file| file.place), Some(ExePlace::Memfd));
 }
 
 #[test]

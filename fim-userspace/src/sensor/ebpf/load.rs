@@ -14,6 +14,21 @@ use crate::core::tier::Tier;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fim-ebpf"));
 
+/// Fields that some kernel may lack, at the price of what they tell of a process.
+const DISPENSABLE: [&str; 11] = [
+    "task_struct.task_exec_id",
+    "task_struct.task_pids",
+    "task_struct.task_fs",
+    "task_struct.task_cgroups",
+    "signal_struct.signal_tty",
+    "tty_struct.",
+    "pid.",
+    "fs_struct.",
+    "css_set.",
+    "cgroup.",
+    "kernfs_node.",
+];
+
 /// Repetitions of one process on one file within this time are counted, not sent.
 const COLLAPSE_NS: u64 = 100_000_000;
 
@@ -39,8 +54,11 @@ pub struct Maps {
 /// When the kernel refuses the maps, the process table, or all hooks on files.
 pub fn load(tier: Tier, kernel: &Btf, ring_bytes: u32) -> Result<Loaded, String> {
     let (offsets, missing) = kernel.offsets();
-    let needed =
-        |field: &&&str| tier.hooks_files() || field.starts_with("task_struct") || field.starts_with("cred");
+    let needed = |field: &&&str| {
+        let dispensable = DISPENSABLE.iter().any(|name| field.starts_with(name));
+        let of_processes = field.starts_with("task_struct") || field.starts_with("cred");
+        !dispensable && (tier.hooks_files() || of_processes)
+    };
     if let Some(field) = missing.iter().find(needed) {
         return Err(format!(
             "the kernel's types lack {field}, which this version of fim needs; a newer fim may know it"
@@ -59,8 +77,9 @@ pub fn load(tier: Tier, kernel: &Btf, ring_bytes: u32) -> Result<Loaded, String>
 
     let (mut hooks, mut programs) = (Vec::new(), Vec::new());
     for hook in Hook::ALL.iter().copied().filter(|hook| hook.is_process()) {
-        let program = attach_tracepoint(&mut object, hook, &types);
-        let program = program.map_err(|error| format!("{}: {}", hook.name(), program_refusal(&error)))?;
+        let refused = |error| format!("{}: {}", hook.name(), program_refusal(&error));
+        let program = attach_tracepoint(&mut object, "tp", hook, &types).map_err(refused)?;
+        attach_tracepoint(&mut object, "again", hook, &types).map_err(refused)?;
         programs.push((hook, program));
         hooks.push(HookState { hook, attachment: Attachment::Attached });
     }
@@ -116,8 +135,13 @@ fn settings(tier: Tier, kernel: &Btf) -> (Settings, Vec<Found>) {
     (settings, found)
 }
 
-fn attach_tracepoint(object: &mut Object, hook: Hook, types: &aya::Btf) -> Result<OwnedFd, ProgramError> {
-    let program: &mut BtfTracePoint = program(object, &format!("tp_{}", hook.name()))?.try_into()?;
+fn attach_tracepoint(
+    object: &mut Object,
+    prefix: &str,
+    hook: Hook,
+    types: &aya::Btf,
+) -> Result<OwnedFd, ProgramError> {
+    let program: &mut BtfTracePoint = program(object, &format!("{prefix}_{}", hook.name()))?.try_into()?;
     program.load(hook.name(), types)?;
     program.attach()?;
     descriptor(program.fd()?)

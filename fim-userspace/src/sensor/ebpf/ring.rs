@@ -17,6 +17,7 @@ use super::table::ProcessTable;
 use super::tally::{HookTally, Tally};
 use crate::core::actor::{Actor, Confidence, ProcessKey};
 use crate::core::observation::{Observation, Signal, Source, WatchId};
+use crate::sensor::actor::derive;
 use crate::sensor::actor::proc::Live;
 use crate::sensor::dirs::Directories;
 use crate::sensor::settle::Settle;
@@ -75,8 +76,10 @@ struct Gaps {
 #[derive(PartialEq, Eq, Hash)]
 struct ActorKey {
     process: ProcessKey,
-    ids: [u32; 3],
-    exec_ns: u64,
+    tid: u32,
+    ids: [u32; 4],
+    /// Of the moment of the operation, and of the table's record.
+    exec: [u32; 2],
 }
 
 impl Reader {
@@ -207,8 +210,9 @@ impl Reader {
     fn actor(&self, head: &EventHead, actors: &mut HashMap<ActorKey, Arc<Actor>>) -> Arc<Actor> {
         let process = ProcessKey { tgid: head.tgid, start_ns: head.start_ns };
         let record = self.table.record(process);
-        let exec_ns = record.as_ref().map_or(0, |record| record.exec_ns);
-        let key = ActorKey { process, ids: [head.uid, head.gid, head.euid], exec_ns };
+        let exec = [head.exec_id, record.as_ref().map_or(head.exec_id, |record| record.exec_id)];
+        let ids = [head.uid, head.gid, head.euid, head.fsuid];
+        let key = ActorKey { process, tid: head.tid, ids, exec };
         if let Some(known) = actors.get(&key) {
             return known.clone();
         }
@@ -216,13 +220,24 @@ impl Reader {
             Some(record) => self.table.actor(process, record),
             None => Actor { pid: Some(process.tgid), start_ns: Some(process.start_ns), ..Actor::unknown() },
         };
+        let stale = exec[0] != exec[1];
         if let Some(live) = Live::read(process.tgid).ok().filter(|live| live.started(process.start_ns)) {
             live.fill(&mut actor);
         }
+        if stale {
+            // It has become another program since. What cannot be known is not guessed.
+            let earlier = record.as_ref().and_then(|record| self.table.before_exec(record, head.exec_id));
+            let image = earlier.unwrap_or_default();
+            (actor.comm, actor.exe) = (image.comm, image.exe);
+            (actor.exe_file, actor.cmdline) = (image.exe_file, image.cmdline);
+            derive(&mut actor);
+        }
+        actor.tid = Some(head.tid);
         let id = |value: u32| Some(value).filter(|id| *id != u32::MAX);
         actor.uid = id(head.uid);
         actor.gid = id(head.gid);
         actor.euid = id(head.euid);
+        actor.fsuid = id(head.fsuid);
         actor.auid = id(head.auid);
         actor.session = id(head.session);
         actor.confidence = Confidence::Exact;

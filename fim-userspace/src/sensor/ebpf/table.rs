@@ -3,14 +3,25 @@
 use std::sync::Arc;
 
 use aya::maps::{HashMap, MapData};
-use fim_common::{ProcessRecord, TaskKey};
+use fim_common::{PathText, ProcessRecord, TaskKey};
 
-use crate::core::actor::{Actor, Ancestor, Confidence, ProcessKey};
+use crate::core::actor::{Actor, Ancestor, Confidence, ExeFile, ProcessKey};
 use crate::core::path::escape;
+use crate::sensor::actor::cgroup::ControlGroups;
 use crate::sensor::actor::proc::TICK_NS;
+use crate::sensor::actor::{derive, program};
 
 /// How far up the chain of parents an actor is followed.
 pub const GENERATIONS: usize = 16;
+
+/// What a process runs.
+#[derive(Default)]
+pub struct Image {
+    pub comm: Option<String>,
+    pub exe: Option<String>,
+    pub exe_file: Option<ExeFile>,
+    pub cmdline: Vec<String>,
+}
 
 /// The table that the tracepoints keep: every process from its fork until long after its end.
 pub struct ProcessTable {
@@ -18,6 +29,7 @@ pub struct ProcessTable {
     current: HashMap<MapData, u32, u64>,
     /// Arguments of processes older than the table, by their key, as of the start.
     older: std::collections::HashMap<ProcessKey, Vec<String>>,
+    groups: ControlGroups,
 }
 
 impl ProcessTable {
@@ -25,7 +37,8 @@ impl ProcessTable {
         process: HashMap<MapData, TaskKey, ProcessRecord>,
         current: HashMap<MapData, u32, u64>,
     ) -> Arc<ProcessTable> {
-        let mut table = Self { process, current, older: Default::default() };
+        let mut table =
+            Self { process, current, older: Default::default(), groups: ControlGroups::of_host() };
         table.older = table.arguments_of_older();
         Arc::new(table)
     }
@@ -54,22 +67,43 @@ impl ProcessTable {
     /// The actor as the table knows it; ids are those of its last fork, exec or exit.
     pub fn actor(&self, key: ProcessKey, record: &ProcessRecord) -> Actor {
         let id = |value: u32| Some(value).filter(|id| *id != u32::MAX);
-        Actor {
+        let mut actor = Actor {
             pid: Some(key.tgid),
+            inner_pid: id(record.inner_pid).filter(|inner| *inner != key.tgid),
             ppid: id(record.parent.tgid),
             start_ns: Some(key.start_ns),
             uid: id(record.uid),
             gid: id(record.gid),
             euid: id(record.euid),
+            fsuid: id(record.fsuid),
             auid: id(record.auid),
             session: id(record.session),
+            tty: tty(record),
             comm: comm(record),
-            exe: exe(record),
+            exe: path(&record.exe),
+            exe_file: exe_file(record),
             cmdline: self.cmdline(key, record),
+            cwd: path(&record.cwd),
+            cgroup: self.groups.path(record.cgroup),
             ancestors: self.ancestors(record),
             confidence: Confidence::Exact,
             ..Actor::unknown()
-        }
+        };
+        derive(&mut actor);
+        actor
+    }
+
+    /// What a process ran before its last exec, where that was still its parent's program: `program > file` in a shell
+    /// opens the file first.
+    pub fn before_exec(&self, record: &ProcessRecord, exec_id: u32) -> Option<Image> {
+        let key = ProcessKey { tgid: record.parent.tgid, start_ns: record.parent.start_ns };
+        let parent = self.record(key).filter(|parent| parent.exec_id == exec_id)?;
+        Some(Image {
+            comm: comm(&parent),
+            exe: path(&parent.exe),
+            exe_file: exe_file(&parent),
+            cmdline: self.cmdline(key, &parent),
+        })
     }
 
     fn cmdline(&self, key: ProcessKey, record: &ProcessRecord) -> Vec<String> {
@@ -95,8 +129,8 @@ impl ProcessTable {
                 start_ns: Some(key.start_ns),
                 uid: Some(record.uid).filter(|uid| *uid != u32::MAX),
                 comm: comm(&record),
-                exe: exe(&record),
-                ..Ancestor::default()
+                exe: path(&record.exe),
+                exe_file: exe_file(&record),
             });
             if record.parent == next {
                 break;
@@ -125,20 +159,42 @@ pub fn comm(record: &ProcessRecord) -> Option<String> {
     (end > 0).then(|| escape(&record.comm[..end]))
 }
 
-/// The executable's path in its mount namespace, as /proc/PID/exe writes it. A path whose first folders did not fit
-/// begins with `…/`.
-pub fn exe(record: &ProcessRecord) -> Option<String> {
-    let length = (record.exe_len as usize).min(record.exe.len());
+/// The terminal as it is called below /dev.
+fn tty(record: &ProcessRecord) -> Option<String> {
+    let end = record.tty.iter().position(|b| *b == 0).unwrap_or(record.tty.len());
+    let name = escape(&record.tty[..end]);
+    match name.strip_prefix("pts") {
+        _ if name.is_empty() => None,
+        Some(number) => Some(format!("pts/{number}")),
+        None => Some(name),
+    }
+}
+
+/// Which file it runs; `None` for a kernel thread.
+fn exe_file(record: &ProcessRecord) -> Option<ExeFile> {
+    let exe = path(&record.exe).filter(|_| record.exe_ino != 0)?;
+    // The kernel's own number has 20 bits for the minor one: MKDEV of include/linux/kdev_t.h.
+    let dev = libc::makedev(record.exe_dev >> 20, record.exe_dev & 0xf_ffff);
+    Some(program::noted(&exe, dev, record.exe_ino, record.exe.flags & PathText::UNLINKED != 0))
+}
+
+/// A path in the process's mount namespace, as /proc writes it. One whose first folders did not fit begins with `…/`.
+pub fn path(text: &PathText) -> Option<String> {
+    let length = (text.len as usize).min(text.text.len());
     let mut components: Vec<&[u8]> =
-        record.exe[..length].split(|b| *b == 0).filter(|c| !c.is_empty()).collect();
+        text.text[..length].split(|b| *b == 0).filter(|c| !c.is_empty()).collect();
     components.reverse();
+    // At the root itself.
+    if components == [b"/"] {
+        return Some("/".into());
+    }
     if components.is_empty() {
         return None;
     }
     let path = escape(&components.join(&b'/'));
-    Some(if record.flags & ProcessRecord::EXE_DETACHED != 0 {
+    Some(if text.flags & PathText::DETACHED != 0 {
         format!("/{path} (deleted)")
-    } else if record.flags & ProcessRecord::EXE_CUT != 0 {
+    } else if text.flags & PathText::CUT != 0 {
         format!("…/{path}")
     } else {
         format!("/{path}")
@@ -173,30 +229,43 @@ mod tests {
             auid: u32::MAX,
             session: u32::MAX,
             flags: 0,
-            exe_len: 0,
+            exec_id: 1,
+            exe_ino: 0,
+            exe_dev: 0,
+            inner_pid: u32::MAX,
+            cgroup: 0,
             args_len: 0,
             comm: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            exe: [0; fim_common::EXE_ROOM],
+            tty: [0; 16],
+            exe: PathText::NONE,
+            cwd: PathText::NONE,
             args: [0; fim_common::ARGS_ROOM],
         }
     }
 
-    fn with_exe(components: &[u8], flags: u32) -> ProcessRecord {
-        let mut record = record();
-        record.exe[..components.len()].copy_from_slice(components);
-        record.exe_len = components.len() as u32;
-        record.flags |= flags;
-        record
+    fn text(components: &[u8], flags: u32) -> PathText {
+        let mut text = PathText::NONE;
+        text.text[..components.len()].copy_from_slice(components);
+        (text.len, text.flags) = (components.len() as u32, flags);
+        text
     }
 
     #[test]
     fn the_path_is_turned_round() {
-        assert_eq!(exe(&with_exe(b"dash\0bin\0usr\0", 0)).as_deref(), Some("/usr/bin/dash"));
-        assert_eq!(exe(&with_exe(b"a\nb\0tmp\0", 0)).as_deref(), Some("/tmp/a\\x0ab"));
-        assert_eq!(exe(&with_exe(b"d\0c\0", ProcessRecord::EXE_CUT)).as_deref(), Some("…/c/d"));
-        let detached = with_exe(b"memfd:x\0", ProcessRecord::EXE_DETACHED);
-        assert_eq!(exe(&detached).as_deref(), Some("/memfd:x (deleted)"));
-        assert_eq!(exe(&record()), None);
+        assert_eq!(path(&text(b"dash\0bin\0usr\0", 0)).as_deref(), Some("/usr/bin/dash"));
+        assert_eq!(path(&text(b"a\nb\0tmp\0", 0)).as_deref(), Some("/tmp/a\\x0ab"));
+        assert_eq!(path(&text(b"d\0c\0", PathText::CUT)).as_deref(), Some("…/c/d"));
+        assert_eq!(path(&text(b"memfd:x\0", PathText::DETACHED)).as_deref(), Some("/memfd:x (deleted)"));
+        assert_eq!(path(&PathText::NONE), None);
+    }
+
+    #[test]
+    fn terminals_are_called_as_below_dev() {
+        for (kernel, name) in [(&b"pts3"[..], Some("pts/3")), (b"tty1", Some("tty1")), (b"", None)] {
+            let mut record = record();
+            record.tty[..kernel.len()].copy_from_slice(kernel);
+            assert_eq!(tty(&record).as_deref(), name);
+        }
     }
 
     #[test]

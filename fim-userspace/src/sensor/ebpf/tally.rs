@@ -8,6 +8,7 @@ use fim_common::{Counters, Hook};
 /// The programs' own counters, and the kernel's.
 pub struct Tally {
     pub counters: PerCpuArray<MapData, Counters>,
+    /// Of two programs at one place the first: the second makes up for most of what that one misses.
     pub programs: Vec<(Hook, OwnedFd)>,
 }
 
