@@ -15,6 +15,8 @@ pub struct Record {
     pub verdict: Option<String>,
     pub response: String,
     pub error: Option<String>,
+    pub severity: Option<String>,
+    pub time: String,
     pub tier: String,
     pub actor: Option<Actor>,
     pub before: Option<State>,

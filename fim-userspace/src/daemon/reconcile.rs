@@ -195,6 +195,8 @@ impl Reconciler {
             self.check_vault();
         }
         self.keeper.keep(&mut self.store, &mut self.journal, &self.stamp);
+        // Nothing else may come for hours.
+        self.write();
         let state = self.state();
         if now >= self.next_report && self.reported != Some(state) {
             self.reporter.write(&self.store);

@@ -103,6 +103,14 @@ impl Directories {
         self.read().by_handle(handle, false)
     }
 
+    /// Whether a directory is known by this handle, under whatever path.
+    pub fn knows(&self, handle: &FileHandle) -> bool {
+        let table = self.read();
+        let Some(key) = table.handles.get(handle) else { return false };
+        let first = table.keys.get(key).copied().unwrap_or(NONE);
+        table.chain(first).any(|id| !table.node(id).file && table.node(id).handle.as_deref() == Some(handle))
+    }
+
     /// Every known path of a file with several links.
     pub fn file_by_key(&self, key: DirKey) -> Vec<(WatchId, RelPath)> {
         self.read().paths(key, |node| node.file)

@@ -88,7 +88,7 @@ fn adopt_one(
 }
 
 /// Gone, or something else took the name; whichever, another event tells.
-fn is_gone(error: &io::Error) -> bool {
+pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
 }
 

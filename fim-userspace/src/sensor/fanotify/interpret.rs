@@ -26,8 +26,6 @@ pub enum Finding {
     RootLost { watch: WatchId, deed: Deed, pid: i32 },
     /// The kernel's queue was full.
     Overflow,
-    /// An event from a directory nobody knows, though it is marked.
-    Stray(FileHandle),
 }
 
 /// How long the second half of a rename may take to show up. Both are queued in one system call.
@@ -119,17 +117,23 @@ impl Interpreter {
         if self.pair(event, &paths, findings) {
             return;
         }
-        let above_root = self.root_lost(event, &paths, findings);
+        self.root_lost(event, &paths, findings);
         self.at_paths(event, &paths, findings);
         if !directory {
             self.other_links(event, &paths, findings);
         }
-        if let (true, Some(place)) = (paths.is_empty() && !above_root, &event.place) {
-            let known_file = object.is_some_and(|o| !self.dirs.file_by_handle(o).is_empty());
-            if !known_file {
-                findings.push(Finding::Stray(place.dir.clone()));
-            }
-        }
+    }
+
+    /// The directories that the event comes from and that nobody knows, though they are marked.
+    pub fn strays<'e>(&self, event: &'e Event<'_>) -> impl Iterator<Item = &'e FileHandle> {
+        // A file with other names is marked itself, and the directory of its other name is not.
+        let file = event.object.as_ref().is_some_and(|o| !self.dirs.file_by_handle(o).is_empty());
+        let place = event.place.as_ref().filter(|_| !file);
+        [place, event.old.as_ref(), event.new.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter(|place| !self.dirs.knows(&place.dir) && !self.root_names.at(place).0)
+            .map(|place| &place.dir)
     }
 
     fn resolve(&self, place: Option<&Place<'_>>) -> Paths {
@@ -203,19 +207,18 @@ impl Interpreter {
         }
     }
 
-    /// Whether the event comes from a directory that is marked for the sake of a root in it.
-    fn root_lost(&self, event: &Event<'_>, paths: &Paths, findings: &mut Vec<Finding>) -> bool {
-        let Some(place) = &event.place else { return false };
+    /// Whether a root is gone from its name.
+    fn root_lost(&self, event: &Event<'_>, paths: &Paths, findings: &mut Vec<Finding>) {
+        let Some(place) = &event.place else { return };
         let mut lost = |watch, deed| findings.push(Finding::RootLost { watch, deed, pid: event.pid });
         if event.mask & libc::FAN_MOVE_SELF != 0 {
             let roots = paths.iter().filter(|(_, path)| path.is_root());
             roots.for_each(|(watch, _)| lost(*watch, Deed::MovedAway));
         }
-        let (above_root, named) = self.root_names.at(place);
         if event.mask & libc::FAN_DELETE != 0 {
+            let (_, named) = self.root_names.at(place);
             named.into_iter().for_each(|watch| lost(watch, Deed::Deleted));
         }
-        above_root
     }
 
     /// Both names of one move; either list may be empty.

@@ -24,6 +24,7 @@ mod interpret;
 mod mounts;
 mod outbox;
 mod pump;
+mod stray;
 #[cfg(test)]
 mod tests;
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -17,15 +16,14 @@ use super::adopt::adopt;
 use super::interpret::{Finding, Interpreter};
 use super::mounts::{self, MountChange, MountTable};
 use super::outbox::Outbox;
+use super::stray::find_again;
 use crate::core::actor::Actor;
 use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
 use crate::core::path::RelPath;
 use crate::sensor::actor::Identify;
-use crate::sensor::dirs::FileHandle;
 use crate::sensor::marks::Marks;
 use crate::sys::fanotify::Batch;
 use crate::sys::fanotify::records::{Event, Pidfd};
-use crate::sys::handle;
 use crate::tree::Root;
 
 /// Buffers read before anything else gets its turn.
@@ -221,6 +219,9 @@ impl Pump {
             if event.pid == self.shared.own_pid && event.mask & libc::FAN_Q_OVERFLOW == 0 {
                 continue;
             }
+            for stray in self.interpreter.strays(&event) {
+                find_again(&self.shared, &mut self.outbox, stray, now);
+            }
             self.interpreter.event(&event, &mut findings);
             for finding in findings.drain(..) {
                 let actor = |pid| cast.actor(pid, Some((batch, &event)));
@@ -308,7 +309,6 @@ fn handle_finding(
             );
         }
         Finding::Overflow => outbox.gap(None, "the kernel's fanotify queue was full".into()),
-        Finding::Stray(handle) => stray(shared, outbox, &handle),
     }
 }
 
@@ -327,46 +327,11 @@ fn mark_other_links(shared: &Shared, watch: WatchId, path: &RelPath) {
 }
 
 /// Also after a deletion: the kernel may have merged it with the creation of another directory of that name.
-fn take_under_watch(shared: &Shared, outbox: &mut Outbox, watch: WatchId, path: &RelPath, renamed: bool) {
+pub fn take_under_watch(shared: &Shared, outbox: &mut Outbox, watch: WatchId, path: &RelPath, renamed: bool) {
     let Some(root) = shared.root(watch) else { return };
     let marks = shared.all_marks();
     if let Err(e) = adopt(&root, watch, path, &shared.dirs, &marks, &shared.exclude, renamed) {
         outbox.gap(Some(watch), e.to_string());
-    }
-}
-
-/// A marked directory that nobody knows: either it left its watch by a rename, and is let go, or the registry is wrong.
-fn stray(shared: &Shared, outbox: &mut Outbox, handle: &FileHandle) {
-    let mut elsewhere = None;
-    for (watch, root) in shared.roots() {
-        let same_file_system = handle::file_system_id(root.fd()).is_ok_and(|id| id == handle.fsid);
-        if !same_file_system {
-            continue;
-        }
-        let Ok(dir) = handle::open_directory(root.fd(), handle) else {
-            continue;
-        };
-        // Removed, and held open by somebody: nothing can be under it any more.
-        if rustix::fs::fstat(&dir).is_ok_and(|stat| stat.st_nlink == 0) {
-            return;
-        }
-        let (Some(top), Some(at)) = (place_of(root.fd()), place_of(dir.as_fd())) else {
-            continue;
-        };
-        if let Ok(below) = at.strip_prefix(&top) {
-            let path = RelPath::new(below.as_os_str().as_bytes());
-            if path.is_some_and(|path| !(shared.exclude)(watch, &path, true)) {
-                let reason =
-                    format!("the directory {} had been lost sight of", crate::core::path::display(&at));
-                outbox.gap(Some(watch), reason);
-                return;
-            }
-        }
-        elsewhere = Some(dir);
-    }
-    if let Some(dir) = elsewhere {
-        // It may be gone by now; then so is its mark.
-        let _ = shared.reporter.unmark_directory(dir.as_fd());
     }
 }
 

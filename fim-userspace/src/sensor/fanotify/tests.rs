@@ -30,7 +30,7 @@ impl Identify for Stub {
     fn identify(&self, pid: u32, _: Option<BorrowedFd<'_>>) -> Actor {
         self.entered.fetch_add(1, Ordering::SeqCst);
         drop(self.gate.lock().unwrap_or_else(PoisonError::into_inner));
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.asked.fetch_add(1, Ordering::SeqCst);
         Actor { pid: Some(pid), confidence: Confidence::Exact, ..Actor::unknown() }
     }
 }
@@ -68,6 +68,16 @@ impl Watched {
     /// Runs a command in the watched directory; its pid.
     fn sh(&self, script: &str) -> u32 {
         sh_in(&self.base, script)
+    }
+
+    /// Waits until the sensor's thread stands at the gate, which the caller holds; who passed it before does not count.
+    fn entered(&self) {
+        let passed = self.stub.asked.load(Ordering::SeqCst);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.stub.entered.load(Ordering::SeqCst) <= passed {
+            assert!(Instant::now() < deadline, "the first event is never looked at");
+            std::thread::yield_now();
+        }
     }
 
     /// Everything up to now: a child's last file tells that the sensor has come that far.

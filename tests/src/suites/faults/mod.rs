@@ -4,6 +4,7 @@
 mod clock;
 mod disk;
 mod mounts;
+mod shortage;
 mod vault;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub fn run(setting: &Setting, report: &mut Report) {
     report.case("faults/no-descriptors", || mounts::no_descriptors(setting));
     report.case("faults/vault-removed", || vault::removed(setting));
     report.case("faults/vault-corrupted", || vault::corrupted(setting));
+    report.case("faults/vault-full", || shortage::full(setting));
+    report.case("faults/vault-refilled", || shortage::refilled(setting));
     report.case("faults/state-disk-fails", || disk::state_fails(setting));
     report.case("faults/watch-disk-fails", || disk::watch_fails(setting));
     report.case("faults/one-file-unreadable", || disk::one_file_unreadable(setting));

@@ -17,7 +17,7 @@ use crate::tree::{as_approved, node, snapshot};
 use crate::wait;
 
 /// A mount that is gone when this is.
-struct Mounted<'a>(&'a Path);
+pub struct Mounted<'a>(pub &'a Path);
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
@@ -200,7 +200,7 @@ fn told_of_mounts(scene: &Scene, setting: &Setting, at: &[&Path]) -> Result<Vec<
     })?
 }
 
-fn fill(path: &Path) -> std::io::Result<()> {
+pub fn fill(path: &Path) -> std::io::Result<()> {
     let mut file = fs::File::create(path)?;
     loop {
         match file.write(&[1; 4096]) {

@@ -150,7 +150,10 @@ fn a_tree_moved_in_and_about_keeps_its_paths() {
     let (_dir, mut w) = Watched::temporary();
     w.sh(&format!("exec mv {}/tree tree", outside.path().display()));
     assert_eq!(w.deeds(), [deed("tree", here(None))]);
-    w.sh("mkdir k; mv tree k/t; echo > k/t/x/y/f; mv k l; echo > l/t/x/f");
+    w.sh("exec mkdir k");
+    // From here on the new folder is marked.
+    assert_eq!(w.deeds(), [deed("k", Deed::Created)]);
+    w.sh("mv tree k/t; echo > k/t/x/y/f; mv k l; echo > l/t/x/f");
     let deeds = w.deeds();
     for expected in [
         deed("k/t", here(Some("tree"))),
@@ -159,6 +162,36 @@ fn a_tree_moved_in_and_about_keeps_its_paths() {
         deed("l/t/x/f", Deed::Created),
     ] {
         assert!(deeds.contains(&expected), "{expected:?} in {deeds:?}");
+    }
+}
+
+#[test]
+fn a_tree_moved_into_folders_that_could_not_be_marked_in_time_is_found_where_it_is() {
+    let (_dir, mut w) = Watched::temporary();
+    w.sh("mkdir -p tree/x/y");
+    w.observed();
+    let stub = w.stub.clone();
+    let held = stub.gate.lock().expect("free");
+    w.sh("echo > first");
+    w.entered();
+    // What is under the new folders reports from under names that nobody has been told of.
+    w.sh(
+        "mkdir -p k/m; mv tree k/m/t; echo > k/m/t/x/y/f; mv k/m/t/x/y/f k/m/t/x/g; mv k l; echo > l/m/t/x/h",
+    );
+    drop(held);
+    // No report is a gap, or this fails.
+    let seen = w.observed();
+    let told = |path: &str| seen.iter().any(|o| o.path == p(path));
+    let arrived = |path: &str| seen.iter().any(|o| o.path == p(path) && o.directory && o.deed == here(None));
+    assert!(told("tree") && told("l") && arrived("l"), "{seen:?}");
+    for path in ["l/m/t/x/y/f", "l/m/t/x/g", "l/m/t/x/h"] {
+        assert!(told(path), "{path} in {seen:?}");
+    }
+    assert_eq!(w.dirs.count(), 6, "the top, l, m, t, x and y");
+    w.sh("echo > l/m/t/x/y/late; echo > l/m/late");
+    let deeds = w.deeds();
+    for path in ["l/m/t/x/y/late", "l/m/late"] {
+        assert!(deeds.contains(&deed(path, Deed::Created)), "{path} in {deeds:?}");
     }
 }
 
@@ -308,11 +341,7 @@ fn a_pidfd_proves_the_process_and_a_dead_one_is_not_guessed() {
         .stdin(std::process::Stdio::piped())
         .spawn()
         .expect("sh starts");
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while stub.entered.load(Ordering::SeqCst) == 0 {
-        assert!(Instant::now() < deadline, "the first event is never looked at");
-        std::thread::yield_now();
-    }
+    w.entered();
     drop(first.stdin.take());
     first.wait().expect("sh ends");
     let pid = w.sh("echo > second");

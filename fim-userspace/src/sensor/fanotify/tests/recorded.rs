@@ -136,10 +136,23 @@ fn a_directory_that_took_a_deleted_one_s_name_stays_known() {
 }
 
 #[test]
-fn an_event_from_nowhere_is_a_stray() {
-    let (_, mut interpreter) = interpreter();
-    let mut findings = Vec::new();
-    let batch = Batch::recorded(Recorder::default().event(libc::FAN_MODIFY, 41, &named(77, "f")).0);
-    batch.events().for_each(|event| interpreter.event(&event, &mut findings));
-    assert_eq!(findings, [Finding::Stray(dir_handle(77))]);
+fn a_marked_directory_that_nobody_knows_is_a_stray() {
+    let (dirs, interpreter) = interpreter();
+    let key = DirKey { dev: 5, ino: 60 };
+    dirs.register_file(W, &p("linked"), key, Some(dir_handle(60)));
+    let old = info(libc::FAN_EVENT_INFO_TYPE_OLD_DFID_NAME, &dir_handle(1), Some(b"f"));
+    let new = info(libc::FAN_EVENT_INFO_TYPE_NEW_DFID_NAME, &dir_handle(78), Some(b"g"));
+    let object = info(libc::FAN_EVENT_INFO_TYPE_FID, &dir_handle(60), None);
+    let cases = [
+        ("known", libc::FAN_MODIFY, named(2, "f"), None),
+        ("unknown", libc::FAN_MODIFY, named(77, "f"), Some(77)),
+        ("where a rename leads", libc::FAN_RENAME, vec![old, new], Some(78)),
+        ("the other name of a marked file", libc::FAN_MODIFY, [named(77, "f"), vec![object]].concat(), None),
+    ];
+    for (what, mask, infos, expected) in cases {
+        let batch = Batch::recorded(Recorder::default().event(mask, 41, &infos).0);
+        let strays: Vec<_> =
+            batch.events().flat_map(|e| interpreter.strays(&e).cloned().collect::<Vec<_>>()).collect();
+        assert_eq!(strays, expected.map(dir_handle).into_iter().collect::<Vec<_>>(), "{what}");
+    }
 }
