@@ -91,7 +91,7 @@ fn end_to_end(keep: bool) -> Result<Counts> {
     let (bin, work) = (dir.join("debug"), dir.join("e2e"));
     std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let everything =
-        ["--suite", "table,flood,crash,bad-input,silent,hands,logs,lines,race,faults", "--scale", "full"];
+        ["--suite", "table,flood,crash,bad-input,silent,hands,logs,lines,race,faults,trust", "--scale", "full"];
     let mut runs = vec![("fanotify", ["--suite", "table,flood", "--scale", "quick"])];
     if Path::new("/sys/kernel/btf/vmlinux").exists() {
         runs.insert(0, ("tracepoint", everything));

@@ -205,6 +205,12 @@ pub struct Event {
     pub watch: Option<String>,
     pub verdict: Option<Verdict>,
     pub authorised_by: Option<String>,
+    /// Whether the content is what the package that it belongs to lists; `None` where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<bool>,
+    /// That package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
     pub response: Response,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -256,6 +262,8 @@ impl Event {
             watch: None,
             verdict: None,
             authorised_by: None,
+            vouched: None,
+            package: None,
             response: Response::None,
             error: None,
             severity: if matches!(kind, EventKind::CoverageGap | EventKind::Interrupted | EventKind::Trouble)

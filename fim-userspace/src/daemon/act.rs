@@ -33,6 +33,8 @@ pub struct Act {
     pub unreleased: bool,
     /// A copy of what is left there goes into the vault before the record.
     pub keep: bool,
+    /// A package database may vouch for its content; its record waits for that.
+    pub vouch: bool,
     /// By whose authority what is there becomes the approved state.
     pub grant: Option<Grant>,
     pub error: Option<String>,
@@ -63,6 +65,7 @@ impl Act {
             unreleased: false,
             keep: false,
             grant: None,
+            vouch: false,
             error,
             again: false,
             filled: false,
@@ -75,6 +78,11 @@ impl Act {
         let mut act = Self::new(finding, policy, ResponsePlan::default(), event);
         act.grant = Some(grant);
         act
+    }
+
+    /// Its record waits until everything that is wrong has been put right.
+    pub fn waits(&self) -> bool {
+        self.keep || self.vouch
     }
 
     /// Something was mounted over the path: that is told, and nothing is done about it.

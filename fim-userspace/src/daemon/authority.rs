@@ -60,8 +60,13 @@ impl Reconciler {
             };
             judged.push((finding, authority));
         }
-        if judged.iter().any(|(_, authority)| matches!(authority, Authority::Granted(_))) {
+        let some = |fits: fn(&(Finding, Authority)) -> bool| judged.iter().any(fits);
+        let granted = some(|(_, authority)| matches!(authority, Authority::Granted(_)));
+        let unseen = self.may_grant() && some(|(finding, _)| is_unseen(&finding.look));
+        if granted || unseen {
             self.hear_everybody(watch, &mut judged);
+        }
+        if granted {
             self.hang_together(watch, &mut judged)?;
         }
         let now = boottime_ns();
@@ -73,8 +78,14 @@ impl Reconciler {
         Ok(settled)
     }
 
-    /// What is approved must not hold what somebody wrote whose report was still under way when the file was read. Where
-    /// one came in, all of it is judged anew.
+    /// Whether anybody but a person, afterwards, can allow a change at present.
+    fn may_grant(&self) -> bool {
+        !self.trust.rules().is_empty() || self.maintenance.is_open()
+    }
+
+    /// What is approved must not hold what somebody wrote whose report was still under way when the file was read; and a
+    /// scan may have been quicker than the report of an updater. Where one came in, all of it is judged anew. Whoever was
+    /// seen and is not trusted waits for nobody.
     fn hear_everybody(&mut self, watch: &Watch, judged: &mut Vec<(Finding, Authority)>) {
         self.sight.settle();
         let inbox = self.inbox.clone();
@@ -86,14 +97,15 @@ impl Reconciler {
         }
         let now = boottime_ns();
         judged.retain_mut(|(finding, authority)| {
-            let granted = matches!(authority, Authority::Granted(_));
-            let Some(heard) =
-                granted.then(|| self.correlator.claim(watch.id, &finding.change.path)).flatten()
+            let open = matches!(authority, Authority::Granted(_))
+                || (is_unseen(&finding.look) && finding.look.attempts < PATIENCE);
+            let Some(heard) = open.then(|| self.correlator.claim(watch.id, &finding.change.path)).flatten()
             else {
                 return true;
             };
             let mut look = finding.look.clone();
             look.absorb(heard);
+            look.attempts += 1;
             self.correlator.schedule(look, now);
             false
         });
@@ -300,6 +312,11 @@ impl Reconciler {
 
 /// The identity of no file: what has it is read again.
 const NOBODY: Identity = Identity { dev: 0, ino: 0, ctime_ns: 0, nlink: 0 };
+
+/// Nobody was seen there.
+fn is_unseen(look: &Look) -> bool {
+    look.witnessed.is_empty()
+}
 
 fn is_folder(found: &Found) -> bool {
     found.entry.kind == FileType::Directory

@@ -46,10 +46,10 @@ impl Begun {
         let mut places = Vec::with_capacity(acts.len());
         for act in acts {
             places.push(waiting.len());
-            if act.keep {
+            if act.waits() {
                 self.untold.insert((watch.id, act.finding.change.path.clone()));
             }
-            if act.unreleased || act.keep { waiting.push(act) } else { others.push(act) }
+            if act.unreleased || act.waits() { waiting.push(act) } else { others.push(act) }
         }
         if !waiting.is_empty() {
             unfinished.renumber(&places);
@@ -125,12 +125,13 @@ impl Reconciler {
         let Some(Round { watch, mut acts, mut unfinished, .. }) = self.begun.rounds.pop_front() else {
             return;
         };
-        for act in acts.iter().filter(|act| act.keep) {
+        for act in acts.iter().filter(|act| act.waits()) {
             self.begun.untold.remove(&(watch.id, act.finding.change.path.clone()));
         }
         unfinished.secure(&self.responder, &watch, &mut acts);
         self.after_storing(&watch);
         self.keep_copies(&watch, &mut acts);
+        self.vouch(&watch, &mut acts);
         self.unreleased.push((watch.id, unfinished.secured()));
         let mut upkeep = Upkeep::default();
         for act in acts {

@@ -48,6 +48,10 @@ impl Maintenance {
         Ok(Self { boot, open })
     }
 
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     fn now(&self) -> Moment {
         Moment { boot: self.boot.clone(), boot_ns: boottime_ns(), wall_ns: realtime_ns() }
     }

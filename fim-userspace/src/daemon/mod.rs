@@ -34,6 +34,7 @@ mod sight;
 mod start;
 mod tell;
 mod trust;
+mod vouch;
 
 use anyhow::bail;
 

@@ -36,6 +36,7 @@ use super::scanner::Scanner;
 use super::shortage::Standing;
 use super::sight::Sight;
 use super::trust::Trust;
+use super::vouch::Voucher;
 use super::watch::Watch;
 
 /// Signals taken in at once before anything is looked at; bounds the delay of the first response under load.
@@ -80,6 +81,7 @@ pub struct Reconciler {
     /// Approved content is to be taken into the vault by the thread for that.
     pub refill_due: bool,
     pub trust: Trust,
+    pub voucher: Voucher,
     pub maintenance: Maintenance,
     pub progress: Arc<Progress>,
     /// Places that are right while the disk has not been waited for.
@@ -451,6 +453,7 @@ impl Reconciler {
         }
         self.admit(watch, &mut acts);
         self.mark_copies(watch, &mut acts);
+        self.mark_vouched(&mut acts);
         self.announce_intents(watch, &mut acts)?;
         let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts, self.begun.room());
         self.after_storing(watch);

@@ -44,6 +44,7 @@ use super::shortage::Standing;
 use super::sight::Sight;
 use super::take::{open_vault, require_baseline};
 use super::trust::Trust;
+use super::vouch::Voucher;
 use super::watch::Watch;
 
 /// Runs until SIGINT or SIGTERM. `announce` sees each record once it is in the ledger; `ready` is called when changes
@@ -231,6 +232,7 @@ fn spawn(
         correlator: Correlator::new(),
         keeper,
         refill_due: false,
+        voucher: Voucher::default(),
         trust,
         maintenance,
         journal: Journal::new(announce, stamp.clone()),

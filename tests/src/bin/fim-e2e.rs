@@ -23,6 +23,7 @@ enum Suite {
     Clock,
     Logs,
     Lines,
+    Trust,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -115,6 +116,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Race => suites::race::run(&setting, report, args.swaps, seed),
             Suite::Logs => suites::logs::run(&setting, report),
             Suite::Lines => suites::lines::run(&setting, report),
+            Suite::Trust => suites::trust::run(&setting, report),
         }
     }
     say("");

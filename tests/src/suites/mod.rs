@@ -11,3 +11,4 @@ pub mod powercut;
 pub mod race;
 pub mod silent;
 pub mod table;
+pub mod trust;
