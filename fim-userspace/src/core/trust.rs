@@ -8,6 +8,9 @@ use super::witness::Witnessed;
 /// How the kernel's own name of a file that was replaced since may end.
 const DELETED: &str = " (deleted)";
 
+/// Nanoseconds that a report may come late: what a program's child did just before the program ended is still told of.
+const LAG_NS: u64 = 2_000_000_000;
+
 /// Programs whose changes are authorised: one `[[trust]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -45,11 +48,13 @@ pub enum Untrusted {
     Refused(String),
 }
 
-/// What a change left, as far as it tells who may have made it.
+/// What is known of a change besides who was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// Owner of what is there now; `None`: nothing is there.
     pub owner: Option<u32>,
+    /// When it was first reported, nanoseconds since boot.
+    pub first_ns: u64,
 }
 
 /// Which rules trust everybody who was seen at the path; one claim for each process, that of the one who is named as the
@@ -111,17 +116,32 @@ struct Link<'a> {
     uid: Option<u32>,
     exe: Option<&'a str>,
     file: Option<&'a ExeFile>,
+    ended_ns: Option<u64>,
 }
 
 impl<'a> Link<'a> {
     fn own(actor: &'a Actor) -> Self {
         let Actor { pid, start_ns, uid, exe, exe_file, .. } = actor;
-        Self { pid: *pid, start_ns: *start_ns, uid: *uid, exe: exe.as_deref(), file: exe_file.as_ref() }
+        Self {
+            pid: *pid,
+            start_ns: *start_ns,
+            uid: *uid,
+            exe: exe.as_deref(),
+            file: exe_file.as_ref(),
+            ended_ns: None,
+        }
     }
 
     fn above(ancestor: &'a Ancestor) -> Self {
-        let Ancestor { pid, start_ns, uid, exe, exe_file, .. } = ancestor;
-        Self { pid: Some(*pid), start_ns: *start_ns, uid: *uid, exe: exe.as_deref(), file: exe_file.as_ref() }
+        let Ancestor { pid, start_ns, uid, exe, exe_file, ended_ns, .. } = ancestor;
+        Self {
+            pid: Some(*pid),
+            start_ns: *start_ns,
+            uid: *uid,
+            exe: exe.as_deref(),
+            file: exe_file.as_ref(),
+            ended_ns: *ended_ns,
+        }
     }
 
     fn runs(&self, program: &str) -> bool {
@@ -136,6 +156,10 @@ impl<'a> Link<'a> {
         actor: &Actor,
         left: Left,
     ) -> Result<Claim, String> {
+        if self.ended_ns.is_some_and(|ended| ended.saturating_add(LAG_NS) < left.first_ns) {
+            // A service that a package's script started would be trusted for as long as it runs.
+            return Err(format!("{program}, which started it, had ended by then"));
+        }
         let known = (self.pid, self.start_ns, self.file);
         let (Some(tgid), Some(start_ns), Some(file)) = known else {
             return Err(format!("which file ran as {program} is not known for certain"));

@@ -157,24 +157,31 @@ impl Reconciler {
         }
         let (author, _) = look.witnessed.attribute(kind);
         let owner = change.and_then(|change| change.after.as_ref()).map(|found| found.entry.uid);
-        let claims = match judge(self.trust.rules(), watch.id, &look.witnessed, &author, Left { owner }) {
+        let claims = match judge(
+            self.trust.rules(),
+            watch.id,
+            &look.witnessed,
+            &author,
+            Left { owner, first_ns: look.first_ns },
+        ) {
             Ok(claims) => claims,
             Err(Untrusted::Stranger) => return Ok(Authority::Refused(None)),
             Err(Untrusted::Refused(why)) => return Ok(Authority::Refused(Some(why))),
         };
+        let changed = watch.absolute(&look.path);
         for claim in &claims {
-            let mut found = self.trust.verify(claim, &self.watches, &self.store)?;
+            let mut found = self.trust.verify(claim, &changed, &self.watches, &self.store)?;
             if found.is_err() && !self.begun.is_empty() {
                 // An update of the program itself may wait for its copy.
                 self.conclude();
-                found = self.trust.verify(claim, &self.watches, &self.store)?;
+                found = self.trust.verify(claim, &changed, &self.watches, &self.store)?;
             }
             let Err(why) = found else { continue };
-            if look.attempts < PATIENCE {
+            if look.attempts < PATIENCE && !self.trust.is_known_void(claim) {
                 return Ok(Authority::Later);
             }
             let name = self.trust.rules().get(claim.rule).map(|rule| rule.name.clone()).unwrap_or_default();
-            if self.trust.is_void(claim) {
+            if self.trust.note_void(claim) {
                 let sentence = void(&name, &claim.program, &why);
                 self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, sentence)));
             }

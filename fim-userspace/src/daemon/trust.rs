@@ -79,15 +79,22 @@ impl Trust {
         self.roots.get(rule).map(PathBuf::as_path)
     }
 
-    /// Whether what the claimed process runs is what its rule demands; else why not, in a sentence.
+    /// Whether what the claimed process runs is what its rule demands; else why not, in a sentence. `changed` is the path
+    /// that it changed, absolute.
     pub fn verify(
         &mut self,
         claim: &Claim,
+        changed: &[u8],
         watches: &[Arc<Watch>],
         store: &Store,
     ) -> Result<Result<(), String>, StoreError> {
         let ran = (claim.file.dev, claim.file.ino);
         if self.verified.contains(&(claim.process, ran)) {
+            return Ok(Ok(()));
+        }
+        let pinned = self.rules.get(claim.rule).is_some_and(|rule| rule.sha256.is_some());
+        if !pinned && replaces_itself(claim, changed, watches, store)? {
+            self.remember(claim);
             return Ok(Ok(()));
         }
         let stands = match self.stands(claim.rule, &claim.program, watches, store)? {
@@ -98,17 +105,25 @@ impl Trust {
             let program = &claim.program;
             return Ok(Err(format!("what ran as {program} is not the file that is there")));
         }
-        if self.verified.len() >= REMEMBERED {
-            self.verified.clear();
-        }
-        self.verified.insert((claim.process, ran));
+        self.remember(claim);
         self.void.remove(&(claim.rule, claim.program.clone()));
         Ok(Ok(()))
     }
 
+    fn remember(&mut self, claim: &Claim) {
+        if self.verified.len() >= REMEMBERED {
+            self.verified.clear();
+        }
+        self.verified.insert((claim.process, (claim.file.dev, claim.file.ino)));
+    }
+
     /// Notes that a program is not what it should be; whether that is news.
-    pub fn is_void(&mut self, claim: &Claim) -> bool {
+    pub fn note_void(&mut self, claim: &Claim) -> bool {
         self.void.insert((claim.rule, claim.program.clone()))
+    }
+
+    pub fn is_known_void(&self, claim: &Claim) -> bool {
+        self.void.contains(&(claim.rule, claim.program.clone()))
     }
 
     /// What is wrong with the programs as they stand now, each in a sentence.
@@ -183,6 +198,25 @@ pub fn void(rule: &str, program: &str, why: &str) -> String {
         "{program} is not trusted (\"{rule}\"): {why}. What it changes is unauthorised until it is what it should be; see \
          `fim diff {program}`"
     )
+}
+
+/// Whether the change is the first that is seen of a program that takes its own place: the file that it runs is not there
+/// any more, and is the one that was approved. Had anybody altered that before, it would be known.
+fn replaces_itself(
+    claim: &Claim,
+    changed: &[u8],
+    watches: &[Arc<Watch>],
+    store: &Store,
+) -> Result<bool, StoreError> {
+    if unescape(&claim.program).is_none_or(|program| program != changed) {
+        return Ok(false);
+    }
+    let Ok((watch, rel)) = locate(watches, changed) else { return Ok(false) };
+    let approved = store.baseline_get(watch.path(), &rel)?;
+    let same = approved.is_some_and(|approved| {
+        (approved.identity.dev, approved.identity.ino) == (claim.file.dev, claim.file.ino)
+    });
+    Ok(same && store.open_change(watch.path(), &rel)?.is_none())
 }
 
 /// The file at `path`, if its baseline entry says that it is this one.

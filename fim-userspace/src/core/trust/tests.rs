@@ -67,7 +67,8 @@ fn witnessed(seen: &[(&Actor, Deed)]) -> Witnessed {
 
 fn of(rules: &[Rule], watch: WatchId, seen: &[(&Actor, Deed)]) -> Result<Vec<u32>, Untrusted> {
     let author = seen.last().map(|(actor, _)| Actor::clone(actor)).unwrap_or_else(Actor::unknown);
-    let claims = judge(rules, watch, &witnessed(seen), &author, Left { owner: Some(0) })?;
+    let claims =
+        judge(rules, watch, &witnessed(seen), &author, Left { owner: Some(0), first_ns: 5 * LAG_NS })?;
     Ok(claims.iter().map(|claim| claim.process.tgid).collect())
 }
 
@@ -136,7 +137,7 @@ fn a_rule_holds_for_its_watches_its_users_and_its_descendants() {
 fn what_nobody_was_seen_making_is_trusted_by_its_owner_only() {
     let dpkg = actor(7, "/usr/bin/dpkg");
     let inherited = witnessed(&[(&dpkg, Deed::Created)]).as_possible();
-    let of = |owner| judge(&[rule(true)], WATCH, &inherited, &dpkg, Left { owner });
+    let of = |owner| judge(&[rule(true)], WATCH, &inherited, &dpkg, Left { owner, first_ns: 5 * LAG_NS });
     assert!(of(Some(0)).is_ok());
     for owner in [Some(1000), None] {
         assert!(matches!(of(owner), Err(Untrusted::Refused(why)) if why.contains("seen")), "{owner:?}");
@@ -178,4 +179,22 @@ fn what_was_altered_before_is_not_made_right_by_a_touch() {
         &mode_and_content,
         &Entry { sha256: approved.sha256, ..mode_and_content.clone() }
     ));
+}
+
+/// A package's script starts a service by itself.
+#[test]
+fn what_outlives_its_updater_is_not_trusted_with_it() {
+    let apt = actor(6, "/usr/bin/apt-get");
+    let dpkg = child_of(&apt, 7, "/usr/bin/dpkg");
+    let mut service = child_of(&dpkg, 8, "/usr/sbin/served");
+    let mut with = |dpkg_ended, apt_ended| {
+        (service.ancestors[0].ended_ns, service.ancestors[1].ended_ns) = (dpkg_ended, apt_ended);
+        let both = Rule { programs: vec!["/usr/bin/dpkg".into(), "/usr/bin/apt-get".into()], ..rule(true) };
+        of(&[both], WATCH, &[(&service, Deed::Written)]).ok()
+    };
+    assert_eq!(with(None, None), Some(vec![7]));
+    assert_eq!(with(Some(6 * LAG_NS), None), Some(vec![7]), "it ended after the change");
+    assert_eq!(with(Some(4 * LAG_NS), None), Some(vec![7]), "the report is late");
+    assert_eq!(with(Some(3 * LAG_NS), None), Some(vec![6]), "apt-get goes on");
+    assert_eq!(with(Some(3 * LAG_NS), Some(3 * LAG_NS + 7)), None);
 }

@@ -103,7 +103,7 @@ fn own_rule(fim: &Fim) -> String {
 
 /// The trusted program itself, altered.
 pub fn altered(setting: &Setting) -> Result<(), String> {
-    let system = System::new(setting, "trust-altered", own_rule)?;
+    let mut system = System::new(setting, "trust-altered", own_rule)?;
     let dpkg = own_dpkg(&system.fim);
     let (netbase, media) = (fetch(NETBASE, &system.fim.outside)?, fetch(MEDIA_TYPES, &system.fim.outside)?);
     let mut head = system.fim.log_head()?;
@@ -136,24 +136,35 @@ pub fn altered(setting: &Setting) -> Result<(), String> {
     if let Some(allowed) = inside.iter().find(|r| r.verdict.as_deref() != Some("unauthorised")) {
         return Err(format!("the altered dpkg was trusted: {}", allowed.brief()));
     }
-    if system.path("etc/mime.types").exists() {
-        return Err("what the altered dpkg installed is still there".into());
-    }
+    let installed = system.path("etc/mime.types");
+    wait::until(setting.patience, || {
+        let there = installed.exists() || system.path("etc/mime.types.dpkg-new").exists();
+        if there { Err("what the altered dpkg installed is still there".into()) } else { Ok(()) }
+    })?;
     // Told once, and trusted again once it is what it was.
     fs::copy(DPKG, &dpkg).map_err(|e| e.to_string())?;
     let (from, to) = (fs::metadata(DPKG), fs::File::options().write(true).open(&dpkg));
     let times =
         fs::FileTimes::new().set_modified(from.and_then(|m| m.modified()).map_err(|e| e.to_string())?);
     to.and_then(|file| file.set_times(times)).map_err(|e| e.to_string())?;
-    system.at_rest()?;
+    // What the altered one did is all told of by the end of this daemon.
+    system.daemon.take().ok_or("no daemon")?.stop(setting.patience)?;
+    system.daemon = Some(system.fim.start()?);
     head = system.fim.log_head()?;
     succeeded(system.dpkg(&dpkg, &args)?)?;
+    wait::until(setting.patience, || {
+        let there = system.changes(head)?.iter().any(|r| r.is_about(&installed));
+        if there { Ok(()) } else { Err("the package is not told of".into()) }
+    })?;
     system.at_rest()?;
     let changes = system.changes(head)?;
-    let other = changes.iter().find(|r| r.authorised_by.as_deref() != Some("trust:dpkg"));
+    let inside =
+        |r: &Record| r.path.as_deref().is_some_and(|p| Path::new(p).starts_with(&system.fim.watched));
+    let other =
+        changes.iter().filter(|r| inside(r)).find(|r| r.authorised_by.as_deref() != Some("trust:dpkg"));
     match other {
         Some(other) => Err(format!("not trusted again: {} {:?}", other.brief(), other.message)),
-        None if !system.path("etc/mime.types").is_file() => Err("the package was not installed".into()),
+        None if !installed.is_file() => Err("the package was not installed".into()),
         None => Ok(()),
     }?;
     system.fim.remove();

@@ -13,10 +13,11 @@ use crate::report::Report;
 
 type Case = fn(&Setting) -> Result<(), String>;
 
-const CASES: [(&str, Case); 11] = [
+const CASES: [(&str, Case); 12] = [
     ("apt-get-install", packages::by_apt),
     ("dpkg-install-upgrade-purge", packages::by_dpkg),
     ("pinned", packages::pinned),
+    ("replaces-itself", packages::replaces_itself),
     ("copy-elsewhere", impostors::copy),
     ("shell-with-its-name", impostors::shell),
     ("altered", impostors::altered),

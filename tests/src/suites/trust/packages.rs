@@ -7,10 +7,12 @@ use std::process::Command;
 use super::root::{DPKG, MEDIA_TYPES, NETBASE, System, fetch, run, succeeded, watch_alone};
 use crate::fim::{Fim, Setting};
 use crate::record::Record;
+use crate::wait;
 
 /// dpkg as the preset has it, which vouches by the database of the private root.
 fn preset(fim: &Fim) -> String {
-    let programs: String = [DPKG, "/usr/bin/apt-get"].iter().map(|p| watch_alone(Path::new(p))).collect();
+    let programs: String =
+        [DPKG, "/usr/bin/apt-get", "/usr/bin/apt"].iter().map(|p| watch_alone(Path::new(p))).collect();
     format!(
         "{programs}[[trust]]\npreset = \"apt\"\nwatches = [{:?}]\nroot = {:?}\n",
         fim.watched, fim.watched
@@ -43,7 +45,7 @@ pub fn by_apt(setting: &Setting) -> Result<(), String> {
     succeeded(run(apt.args(["install", "-y", "-q", "--no-install-recommends", NETBASE]))?)?;
     let changes = system.quiet(head)?;
     installed(&system, &changes, "trust:apt")?;
-    system.settled()
+    system.settled_quietly()
 }
 
 pub fn by_dpkg(setting: &Setting) -> Result<(), String> {
@@ -73,7 +75,7 @@ pub fn by_dpkg(setting: &Setting) -> Result<(), String> {
     if gone.exists() || !changes.iter().any(deleted) {
         return Err(format!("{} was to be purged", gone.display()));
     }
-    system.settled()
+    system.settled_quietly()
 }
 
 /// A program that is watched nowhere, by its digest.
@@ -91,7 +93,35 @@ pub fn pinned(setting: &Setting) -> Result<(), String> {
     if let Some(other) = changes.iter().find(|r| r.authorised_by.as_deref() != Some("trust:pinned")) {
         return Err(format!("authorised by {:?}: {}", other.authorised_by, other.brief()));
     }
-    system.settled()
+    system.settled_quietly()
+}
+
+/// A trusted program puts a new version of itself in its place; that one is trusted as the old one was.
+pub fn replaces_itself(setting: &Setting) -> Result<(), String> {
+    let more = |fim: &Fim| {
+        let (bin, install) = (fim.home.join("bin"), fim.home.join("bin/deploy"));
+        let made = std::fs::create_dir_all(&bin).and_then(|()| std::fs::copy("/usr/bin/install", &install));
+        made.expect("install can be copied");
+        std::fs::write(fim.outside.join("release"), "released\n").expect("written");
+        format!("[[watch]]\npath = {bin:?}\n[[trust]]\nexe = {install:?}\n")
+    };
+    let system = System::new(setting, "trust-itself", more)?;
+    let (deploy, release) = (system.fim.home.join("bin/deploy"), system.fim.outside.join("release"));
+    for round in 0..3 {
+        let head = system.fim.log_head()?;
+        let to = system.path(&format!("etc/release-{round}"));
+        succeeded(run(Command::new(&deploy).args(["-m", "755", "/usr/bin/install"]).arg(&deploy))?)?;
+        succeeded(run(Command::new(&deploy).args(["-m", "644"]).args([&release, &to]))?)?;
+        wait::until(setting.patience, || {
+            let told = system.changes(head)?.iter().any(|r| r.is_about(&to));
+            if told { Ok(()) } else { Err(format!("nothing about {}", to.display())) }
+        })?;
+        system.quiet(head)?;
+        if !to.is_file() {
+            return Err(format!("{} was taken away", to.display()));
+        }
+    }
+    system.settled_quietly()
 }
 
 /// What a person would look for after installing netbase: its files, what its script made, and who vouches.

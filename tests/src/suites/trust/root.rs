@@ -72,15 +72,7 @@ impl<'a> System<'a> {
     pub fn quiet(&self, after: u64) -> Result<Vec<Record>, String> {
         self.at_rest()?;
         let records = self.fim.log_after(after)?;
-        let loud = |r: &&Record| {
-            r.verdict.as_deref() == Some("unauthorised")
-                || matches!(r.kind.as_str(), "trouble" | "coverage_gap" | "escalated" | "interrupted")
-        };
-        let told: Vec<String> =
-            records.iter().filter(loud).map(|r| format!("{} {:?}", r.brief(), r.message)).collect();
-        if !told.is_empty() {
-            return Err(format!("{} alerts: {}", told.len(), told.join(" ")));
-        }
+        nobody_told(&records)?;
         self.equal()?;
         Ok(records.into_iter().filter(Record::is_change).collect())
     }
@@ -111,6 +103,27 @@ impl<'a> System<'a> {
         self.fim.remove();
         Ok(())
     }
+
+    /// As [`settled`](Self::settled), and nothing was told in all that time.
+    pub fn settled_quietly(mut self) -> Result<(), String> {
+        self.equal()?;
+        if let Some(daemon) = self.daemon.take() {
+            daemon.stop(self.setting.patience)?;
+        }
+        nobody_told(&self.fim.log_after(0)?)?;
+        self.daemon = Some(self.fim.start()?);
+        self.settled()
+    }
+}
+
+fn nobody_told(records: &[Record]) -> Result<(), String> {
+    let loud = |r: &&Record| {
+        r.verdict.as_deref() == Some("unauthorised")
+            || matches!(r.kind.as_str(), "trouble" | "coverage_gap" | "escalated" | "interrupted")
+    };
+    let told: Vec<String> =
+        records.iter().filter(loud).map(|r| format!("{} {:?}", r.brief(), r.message)).collect();
+    if told.is_empty() { Ok(()) } else { Err(format!("{} alerts: {}", told.len(), told.join(" "))) }
 }
 
 /// The program itself is watched, and told of only.
