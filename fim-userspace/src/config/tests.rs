@@ -64,7 +64,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
                 name type account_sid auth_token_file from to api_base min_severity smtp \
                 api_key_sid api_key_secret_file messaging_service watches verdict hours quiet_hours group lifecycle heartbeat \
                 password_file url secret_file format tls_ca_file batch host_id keep address body facility ca_file client_cert \
-                client_key";
+                client_key preset exe sha256 descendants users root";
     for key in keys.split_whitespace() {
         assert!(text.contains(&format!("\n{key} = ")), "{key} is not shown");
     }

@@ -222,7 +222,7 @@ impl Reconciler {
         let message = format!("watching {} in the {} tier{dry}", watches.join(", "), self.stamp.tier);
         self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
         let problems = self.trust.problems(&self.watches, &self.store).unwrap_or_default();
-        for problem in problems {
+        for problem in problems.into_iter().chain(self.trust.in_tier(self.sight.sensors.tier)) {
             self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, problem)));
         }
         if self.keeper.altered {

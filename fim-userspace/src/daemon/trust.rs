@@ -13,6 +13,7 @@ use crate::config::{Config, UserName, real_paths};
 use crate::core::actor::ProcessKey;
 use crate::core::entry::{Aspect, Digest, FileType};
 use crate::core::path::{display, escape, unescape};
+use crate::core::tier::Tier;
 use crate::core::trust::{Claim, Rule};
 use crate::store::{Store, StoreError};
 use crate::tree::{hash, inspect};
@@ -124,6 +125,18 @@ impl Trust {
 
     pub fn is_known_void(&self, claim: &Claim) -> bool {
         self.void.contains(&(claim.rule, claim.program.clone()))
+    }
+
+    /// What a tier that knows processes by /proc only means for trust.
+    pub fn in_tier(&self, tier: Tier) -> Option<String> {
+        let blind = !self.rules.is_empty() && matches!(tier, Tier::Fanotify | Tier::Scan);
+        blind.then(|| {
+            format!(
+                "in the {} tier a process that has ended is not known, so what a trusted program's children do is \
+                 unauthorised and undone; open a window around updates with `fim maintenance start` (docs/trust.md)",
+                tier.as_str()
+            )
+        })
     }
 
     /// What is wrong with the programs as they stand now, each in a sentence.
