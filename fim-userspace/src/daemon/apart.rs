@@ -5,10 +5,12 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::core::change::Change;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
 use crate::core::plan::Step;
 use crate::respond::{Folder, Outcome, Pending, Responder, ResponseError};
+use crate::store::vault::Vault;
 use crate::tree::inspect::inspect_at;
 use crate::tree::near::Near;
 
@@ -56,6 +58,14 @@ pub fn read(watch: &Watch, paths: &[RelPath]) -> HashMap<RelPath, Found> {
     };
     let found = each(paths, RelPath::clone, one);
     paths.iter().cloned().zip(found).filter_map(|(path, found)| Some((path, found?))).collect()
+}
+
+/// Of each change, whether the vault has what is to be put back.
+pub fn kept(vault: &Vault, changes: &[&Change]) -> Vec<bool> {
+    let one = |(): &mut (), change: &&Change| {
+        change.before.as_ref().and_then(|entry| entry.sha256).is_none_or(|digest| vault.contains(&digest))
+    };
+    each(changes, |change| change.path.clone(), one)
 }
 
 /// Does `work` for each item; results in their order. What lies in one folder is done by one thread, one after the other:

@@ -79,7 +79,7 @@ impl Reconciler {
     }
 
     /// Whether anybody but a person, afterwards, can allow a change at present.
-    fn may_grant(&self) -> bool {
+    pub(super) fn may_grant(&self) -> bool {
         !self.trust.rules().is_empty() || self.maintenance.is_open()
     }
 

@@ -12,6 +12,9 @@ use super::reconcile::Reconciler;
 impl Reconciler {
     /// Carries a request out between two rounds: nobody else writes meanwhile.
     pub(super) fn by_hand(&mut self, job: Job) {
+        // What happened before is told before.
+        self.conclude();
+        self.await_copies();
         self.write();
         // A client that went away hears nothing; what it asked for is done all the same.
         let mut tell = |answer: Answer| drop(job.reply.send(answer));

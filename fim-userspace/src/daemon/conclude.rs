@@ -1,6 +1,6 @@
 //! After places are right: the disk is waited for, records are written, and only then what was there is removed.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::act::{Act, Unfinished};
@@ -37,6 +37,8 @@ pub struct Begun {
     rounds: VecDeque<Round>,
     /// Paths that are told of only once their copy is kept.
     untold: HashSet<(WatchId, RelPath)>,
+    /// How often each path is to be told of.
+    waiting: HashMap<(WatchId, RelPath), u32>,
 }
 
 impl Begun {
@@ -51,6 +53,9 @@ impl Begun {
             }
             if act.unreleased || act.waits() { waiting.push(act) } else { others.push(act) }
         }
+        for path in waiting.iter().flat_map(paths) {
+            *self.waiting.entry((watch.id, path.clone())).or_default() += 1;
+        }
         if !waiting.is_empty() {
             unfinished.renumber(&places);
             let owed = waiting.iter().flat_map(|act| &act.plan.steps).map(takes_at_most).sum();
@@ -60,7 +65,31 @@ impl Begun {
         others
     }
 
-    /// Whether something about `path` has still to be told before anything else can be.
+    fn pop(&mut self) -> Option<Round> {
+        let round = self.rounds.pop_front()?;
+        for act in &round.acts {
+            if act.waits() {
+                self.untold.remove(&(round.watch.id, act.finding.change.path.clone()));
+            }
+            for path in paths(act) {
+                let key = (round.watch.id, path.clone());
+                let left = self.waiting.get(&key).map_or(0, |count| count - 1);
+                if left == 0 {
+                    self.waiting.remove(&key)
+                } else {
+                    self.waiting.insert(key, left)
+                };
+            }
+        }
+        Some(round)
+    }
+
+    /// Whether something that happened to `path` earlier is not told yet.
+    pub fn is_behind(&self, watch: WatchId, path: &RelPath) -> bool {
+        !self.waiting.is_empty() && self.waiting.contains_key(&(watch, path.clone()))
+    }
+
+    /// Whether something about `path` has still to be told before anything else can be decided.
     pub fn has_to_tell(&self, watch: WatchId, path: &RelPath) -> bool {
         !self.untold.is_empty() && self.untold.contains(&(watch, path.clone()))
     }
@@ -98,7 +127,21 @@ impl Begun {
     }
 }
 
+/// The paths that the record of an act is about.
+pub(super) fn paths(act: &Act) -> impl Iterator<Item = &RelPath> {
+    let change = &act.finding.change;
+    std::iter::once(&change.path).chain(&change.old_path)
+}
+
 impl Reconciler {
+    /// Records are told in the order in which things happened to a path.
+    pub(super) fn catch_up_with(&mut self, watch: WatchId, path: &RelPath) {
+        if self.begun.is_behind(watch, path) {
+            self.conclude();
+        }
+        self.await_copy(watch, path);
+    }
+
     /// Concludes what it is time for: as long as more is known to be wrong, putting it right comes first.
     pub(super) fn conclude_due(&mut self, calm: bool) {
         let now = boottime_ns();
@@ -122,15 +165,10 @@ impl Reconciler {
             // One sync is enough for all of them.
             self.responder.sync(self.begun.rounds.iter_mut().flat_map(|round| round.unfinished.insecure()));
         }
-        let Some(Round { watch, mut acts, mut unfinished, .. }) = self.begun.rounds.pop_front() else {
-            return;
-        };
-        for act in acts.iter().filter(|act| act.waits()) {
-            self.begun.untold.remove(&(watch.id, act.finding.change.path.clone()));
-        }
+        let Some(Round { watch, mut acts, mut unfinished, .. }) = self.begun.pop() else { return };
         unfinished.secure(&self.responder, &watch, &mut acts);
         self.after_storing(&watch);
-        self.keep_copies(&watch, &mut acts);
+        let mut acts = self.keep_copies(&watch, acts);
         self.vouch(&watch, &mut acts);
         self.unreleased.push((watch.id, unfinished.secured()));
         let mut upkeep = Upkeep::default();

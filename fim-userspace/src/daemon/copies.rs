@@ -2,6 +2,7 @@
 //! and compared. It is done after everything that has to be put right.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::core::entry::{FileType, Found};
 use crate::core::event::State;
@@ -18,8 +19,10 @@ use super::watch::Watch;
 #[derive(Default)]
 pub struct LeftAlone(HashSet<(WatchId, RelPath)>);
 
-/// Bytes of the largest file that is copied: meanwhile nothing can be put right.
+/// Bytes of the largest file that is copied.
 const LARGEST: u64 = 256 << 20;
+/// Bytes of the largest that is copied while everything else waits.
+const AT_ONCE: u64 = 1 << 20;
 /// Paths that are remembered at a time; more than can be muted.
 const LEFT_ALONE: usize = 4096;
 
@@ -73,71 +76,84 @@ impl Reconciler {
         let Some(now) = now.filter(|now| now.kind == FileType::Regular && act.policy.keeps(now.size)) else {
             return false;
         };
-        now.size <= LARGEST && now.sha256.is_some_and(|digest| !self.vault.contains(&digest))
+        now.sha256.is_some_and(|digest| !self.vault.contains(&digest))
     }
 
-    /// Whether approved content is still to be taken into the vault, by the thread that does so with all the time it needs.
-    pub(super) fn is_left_for_later(&self, act: &Act) -> bool {
-        let now = act.finding.change.after.as_ref().map(|found| &found.entry);
-        now.is_some_and(|now| {
-            now.kind == FileType::Regular
-                && now.size > LARGEST
-                && act.policy.keeps(now.size)
-                && now.sha256.is_some_and(|digest| !self.vault.contains(&digest))
-        })
-    }
-
-    /// Keeps the copies that were noted. Where that is not possible the record says why.
-    pub(super) fn keep_copies(&mut self, watch: &Watch, acts: &mut [Act]) {
-        let mut acts: Vec<&mut Act> = acts.iter_mut().filter(|act| act.keep).collect();
-        let batch = acts.len() > 1;
-        for act in &mut acts {
-            let change = &act.finding.change;
-            let Some(found) = change.after.clone() else { continue };
-            match self.copy(watch, &change.path, &found, batch) {
-                Ok(Some(evidence)) if same_content(&evidence.found, &found) => {
-                    act.evidence.push((Reason::Recorded, evidence));
-                }
-                // Who wrote what is there now has not been judged.
-                Ok(_) if act.grant.is_some() => act.again = true,
-                // It is looked at again before anything is said; what does not keep still is told as it is now.
-                Ok(other) => match other.filter(|_| act.finding.look.attempts >= RESTLESS) {
-                    None if act.finding.look.attempts < RESTLESS => act.again = true,
-                    None => {}
-                    Some(evidence) => {
-                        act.event.after = Some(State::from(&evidence.found.entry));
-                        act.finding.change.after = Some(evidence.found.clone());
-                        act.evidence.push((Reason::Recorded, evidence));
-                    }
-                },
-                Err(why) => not_kept(act, &why),
+    /// Keeps the copies that were noted; where that is not possible the record says why. Large ones are left to the copier,
+    /// with their acts; the others are given back.
+    pub(super) fn keep_copies(&mut self, watch: &Arc<Watch>, acts: Vec<Act>) -> Vec<Act> {
+        let mut others = Vec::with_capacity(acts.len());
+        for act in acts {
+            match self.large(&act) {
+                Some(found) => self.copy_beside(watch.clone(), act, found),
+                None => others.push(act),
             }
         }
+        let mut kept: Vec<&mut Act> = others.iter_mut().filter(|act| act.keep).collect();
+        let batch = kept.len() > 1;
+        for act in &mut kept {
+            let change = &act.finding.change;
+            let Some(found) = change.after.clone() else { continue };
+            let copy = self.copy(watch, &change.path, &found, batch);
+            copied(act, &found, copy);
+        }
         if batch && let Err(error) = self.vault.commit_batch() {
-            for act in acts {
+            for act in kept {
                 act.evidence.retain(|(reason, _)| *reason != Reason::Recorded);
                 not_kept(act, &error.to_string());
             }
         }
         // Nothing stays wrong for want of this room.
         self.vault.take_refused();
+        others
     }
 
-    fn copy(
-        &mut self,
-        watch: &Watch,
-        path: &RelPath,
-        found: &Found,
-        batch: bool,
-    ) -> Result<Option<Evidence>, String> {
+    /// What is to be copied, where that would hold up what has to be put right.
+    fn large(&self, act: &Act) -> Option<Found> {
+        let found =
+            act.finding.change.after.as_ref().filter(|found| act.keep && found.entry.size > AT_ONCE)?;
+        let there = found.entry.sha256.is_some_and(|digest| self.vault.contains(&digest));
+        (!there).then(|| found.clone())
+    }
+
+    fn copy(&mut self, watch: &Watch, path: &RelPath, found: &Found, batch: bool) -> Copy {
         let digest = found.entry.sha256;
         if digest.is_some_and(|digest| self.vault.contains(&digest)) {
             return Ok(Some(Evidence { path: path.clone(), found: found.clone(), digest }));
         }
-        if self.vault.room_for(found.entry.size).is_err() {
-            self.make_room(found.entry.size);
-        }
+        self.make_room_for(found.entry.size);
         self.responder.copy(&watch.root, path, found, batch)
+    }
+
+    pub(super) fn make_room_for(&mut self, size: u64) {
+        if self.vault.room_for(size).is_err() {
+            self.make_room(size);
+        }
+    }
+}
+
+/// What became of a copy; `None` when something else stands there.
+pub(super) type Copy = Result<Option<Evidence>, String>;
+
+/// Takes in what became of the copy of what `act` leaves where it is.
+pub(super) fn copied(act: &mut Act, found: &Found, copy: Copy) {
+    match copy {
+        Ok(Some(evidence)) if same_content(&evidence.found, found) => {
+            act.evidence.push((Reason::Recorded, evidence));
+        }
+        // Who wrote what is there now has not been judged.
+        Ok(_) if act.grant.is_some() => act.again = true,
+        // It is looked at again before anything is said; what does not keep still is told as it is now.
+        Ok(other) => match other.filter(|_| act.finding.look.attempts >= RESTLESS) {
+            None if act.finding.look.attempts < RESTLESS => act.again = true,
+            None => {}
+            Some(evidence) => {
+                act.event.after = Some(State::from(&evidence.found.entry));
+                act.finding.change.after = Some(evidence.found.clone());
+                act.evidence.push((Reason::Recorded, evidence));
+            }
+        },
+        Err(why) => not_kept(act, &why),
     }
 }
 

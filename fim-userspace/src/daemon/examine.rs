@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::core::change::{Change, ChangeKind, compare_but, mounted_over};
 use crate::core::correlate::{Correlator, Look};
-use crate::core::entry::{Aspect, FileType, Found};
+use crate::core::entry::{Aspect, Entry, FileType, Found};
 use crate::core::path::RelPath;
 use crate::core::witness::Deeds;
 use crate::store::{Store, StoreError};
@@ -222,32 +222,31 @@ impl Examiner<'_> {
             self.expand(&look, change.as_ref(), now.as_ref(), queue, round)?;
         }
         match change {
-            Some(change) => {
-                let mut look = look;
-                if is_live(&look) && !look.caught_up && !look.witnessed.names_one(change.kind) {
-                    (self.catch_up)(self.correlator);
-                    if let Some(own) = self.correlator.claim(self.watch.id, &look.path) {
-                        look.absorb(own);
-                    }
-                }
-                if change.before.is_some() && !in_its_folder {
-                    self.ancestors(&look, queue, round)?;
-                }
-                round.findings.push(Finding { look, change });
-            }
-            None => {
-                let ignored = match (before, &now) {
-                    (Some(before), Some(now)) => before.differences(&now.entry),
-                    _ => Vec::new(),
-                };
-                let undone = done_and_undone(&look, before.is_some(), now.is_some());
-                if let Some(kind) = undone.filter(|kind| !explains(&ignored, *kind)) {
-                    round.transient.push((look.clone(), kind));
-                }
-                // The identity of a file that differs in what is ignored is no proof that it equals its baseline.
-                round.right.push((look, now.filter(|_| ignored.is_empty())));
+            Some(change) => self.differs(look, change, in_its_folder, queue, round)?,
+            None => equals(look, before, now, round),
+        }
+        Ok(())
+    }
+
+    /// A difference is to be told with all that is known of who made it.
+    fn differs(
+        &mut self,
+        mut look: Look,
+        change: Change,
+        in_its_folder: bool,
+        queue: &mut BTreeMap<RelPath, Look>,
+        round: &mut Round,
+    ) -> Result<(), StoreError> {
+        if is_live(&look) && !look.caught_up && !look.witnessed.names_one(change.kind) {
+            (self.catch_up)(self.correlator);
+            if let Some(own) = self.correlator.claim(self.watch.id, &look.path) {
+                look.absorb(own);
             }
         }
+        if change.before.is_some() && !in_its_folder {
+            self.ancestors(&look, queue, round)?;
+        }
+        round.findings.push(Finding { look, change });
         Ok(())
     }
 
@@ -292,19 +291,12 @@ impl Examiner<'_> {
         if !(came || returned || went) {
             return Ok(());
         }
-        let mut below: Vec<RelPath> = Vec::new();
-        if went || returned {
-            let approved = self.store.baseline_list_dir(self.watch.path(), &look.path)?;
-            below.extend(approved.into_iter().map(|(path, _)| path));
-        }
         if is {
             self.sight.adopt(self.watch, &look.path);
-            below.extend(names_in(self.watch, &look.path));
         }
+        let mut below = self.names_below(&look.path, went || returned, is)?;
         // Moving a directory away takes what is in it along: its mover is the author, not merely a possible one.
         let inherited = if went { look.witnessed.clone() } else { look.witnessed.as_possible() };
-        below.sort();
-        below.dedup();
         below.retain(|path| !round.seen.contains(path));
         // What moved away took its content along without a word about it; what was removed was emptied first.
         let rounds = match (is_live(look), went && !look.deeds.any(Deeds::MOVED_AWAY)) {
@@ -339,6 +331,21 @@ impl Examiner<'_> {
         Ok(())
     }
 
+    /// What is approved in a folder, and what lies there now, in order.
+    fn names_below(&self, path: &RelPath, approved: bool, now: bool) -> Result<Vec<RelPath>, StoreError> {
+        let mut below = Vec::new();
+        if approved {
+            let approved = self.store.baseline_list_dir(self.watch.path(), path)?;
+            below.extend(approved.into_iter().map(|(path, _)| path));
+        }
+        if now {
+            below.extend(names_in(self.watch, path));
+        }
+        below.sort();
+        below.dedup();
+        Ok(below)
+    }
+
     /// Nothing can be put back into a folder that is gone: the folders above are looked at as well.
     fn ancestors(
         &mut self,
@@ -371,6 +378,20 @@ impl Examiner<'_> {
         }
         Ok(())
     }
+}
+
+/// No difference that counts: perhaps one that is ignored, perhaps one that was and is no more.
+fn equals(look: Look, before: Option<&Entry>, now: Option<Found>, round: &mut Round) {
+    let ignored = match (before, &now) {
+        (Some(before), Some(now)) => before.differences(&now.entry),
+        _ => Vec::new(),
+    };
+    let undone = done_and_undone(&look, before.is_some(), now.is_some());
+    if let Some(kind) = undone.filter(|kind| !explains(&ignored, *kind)) {
+        round.transient.push((look.clone(), kind));
+    }
+    // The identity of a file that differs in what is ignored is no proof that it equals its baseline.
+    round.right.push((look, now.filter(|_| ignored.is_empty())));
 }
 
 /// What lies in the folder `path` now; nothing when it cannot be read.

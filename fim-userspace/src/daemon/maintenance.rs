@@ -231,7 +231,9 @@ impl Reconciler {
                 self.close_window(until_ns, until_wall_ns, "its time was up".into());
             }
             Some(closing) if self.journal.healthy() && self.progress.ready() => {
-                let waits = self.correlator.waits_since_before(closing.until_ns) || !self.begun.is_empty();
+                let waits = self.correlator.waits_since_before(closing.until_ns)
+                    || !self.begun.is_empty()
+                    || self.copier.waiting() > 0;
                 if !waits || now.boot_ns > closing.until_ns.saturating_add(LINGER_NS) {
                     let told = self.tell_of_window();
                     told.unwrap_or_else(|error| self.journal.failed(&error));

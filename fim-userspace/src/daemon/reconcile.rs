@@ -1,15 +1,16 @@
 //! The one place where things happen: observations in, comparison, response, record out.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, never, select};
 
-use crate::core::change::ChangeKind;
+use crate::core::change::{Change, ChangeKind};
 use crate::core::correlate::{Correlator, Look};
 use crate::core::entry::Found;
 use crate::core::event::EventKind;
-use crate::core::observation::{Deed, Signal, Source, WatchId};
+use crate::core::observation::{Deed, Signal, WatchId};
 use crate::core::path::{RelPath, display};
 use crate::core::plan::plan;
 use crate::core::repetition::Repetition;
@@ -19,10 +20,12 @@ use crate::store::vault::Vault;
 use crate::store::{Planned, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
+use super::apart;
 use super::authority::{self, Authority};
 use super::clock::boottime_ns;
-use super::conclude::Begun;
+use super::conclude::{Begun, paths};
 use super::control::Job;
+use super::copier::Copier;
 use super::copies::LeftAlone;
 use super::examine::{Examiner, Finding, Round};
 use super::journal::{Entry, Journal};
@@ -48,8 +51,6 @@ const ROUND: usize = 1024;
 /// Attempts at a file that does not keep still, before that itself is recorded.
 pub(super) const RESTLESS: u32 = 8;
 
-/// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
-const COVER_NS: u64 = 30 * SECOND_NS;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Nanoseconds until what could not be stored or removed is looked at again.
 const LEFTOVER_NS: u64 = 5 * SECOND_NS;
@@ -78,14 +79,13 @@ pub struct Reconciler {
     pub recent: Recent,
     pub repetition: Repetition<(WatchId, RelPath)>,
     pub left_alone: LeftAlone,
-    /// Approved content is to be taken into the vault by the thread for that.
-    pub refill_due: bool,
     pub trust: Trust,
     pub voucher: Voucher,
     pub maintenance: Maintenance,
     pub progress: Arc<Progress>,
     /// Places that are right while the disk has not been waited for.
     pub begun: Begun,
+    pub copier: Copier,
     /// What was taken out of its place, secured; removed once the records are in.
     pub unreleased: Vec<(WatchId, Vec<Pending>)>,
     /// What the database is to note once the records are in.
@@ -123,12 +123,14 @@ impl Reconciler {
                     Ok(job) => self.by_hand(job),
                     Err(_) => self.jobs = never(),
                 },
+                recv(self.copier.done) -> copy => self.copied(copy),
                 default(self.patience()) => {}
             }
             std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
             self.turn();
             self.conclude_due(signals.is_empty());
-            self.progress.queue(signals.len() + self.correlator.waiting(), self.journal.unwritten());
+            let untold = self.journal.unwritten() + self.copier.waiting();
+            self.progress.queue(signals.len() + self.correlator.waiting(), untold);
             self.housekeeping();
         }
         // What the kernel had reported by now is taken in as well.
@@ -139,6 +141,7 @@ impl Reconciler {
         for _ in 0..RESTLESS {
             self.work(u64::MAX);
             self.conclude();
+            self.await_copies();
         }
         self.tell_of_end();
         self.journal
@@ -192,10 +195,6 @@ impl Reconciler {
         }
         self.vault_housekeeping(now);
         self.keep_window();
-        if self.refill_due && self.journal.unwritten() == 0 {
-            self.refill_due = false;
-            self.check_vault();
-        }
         self.keeper.keep(&mut self.store, &mut self.journal, &self.stamp);
         // Nothing else may come for hours.
         self.write();
@@ -239,119 +238,8 @@ impl Reconciler {
         self.write();
     }
 
-    fn watch(&self, id: WatchId) -> Option<Arc<Watch>> {
+    pub(super) fn watch(&self, id: WatchId) -> Option<Arc<Watch>> {
         self.watches.get(id.0 as usize).cloned()
-    }
-
-    pub(super) fn take(&mut self, signal: Signal) {
-        match signal {
-            Signal::Observed(seen) => {
-                if matches!(seen.deed, Deed::Linked { .. })
-                    && let Some(watch) = self.watch(seen.watch)
-                {
-                    self.sight.linked(&watch, &seen.path);
-                }
-                self.correlator.observe(seen, boottime_ns());
-                self.shed();
-            }
-            Signal::Gap { source, watch, lost, reason } => self.gap(source, watch, lost, &reason),
-            Signal::Scanned { watch, files, different, unreadable, unmarked, unmarked_why } => {
-                self.scanned(watch, files, different, &unreadable);
-                if let Some(why) = unmarked_why {
-                    self.cover(watch, unmarked, &why);
-                }
-            }
-            Signal::ScanFailed { watch, reason } => self.scan_failed(watch, &reason),
-            Signal::AlertRefused(message) => {
-                self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
-            }
-            Signal::Stopped { source, reason } => {
-                let message = format!("the {source:?} sensor has stopped: {reason}");
-                self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
-                self.scan_all_by_interval();
-            }
-        }
-    }
-
-    /// Without a live sensor every watch is scanned at short intervals.
-    pub(super) fn scan_all_by_interval(&mut self) {
-        let now = boottime_ns();
-        for watch in &self.watches {
-            if !self.intervals.iter().any(|(known, ..)| *known == watch.id) {
-                self.intervals.push((watch.id, now + COVER_NS, COVER_NS));
-            }
-        }
-    }
-
-    fn scan_failed(&mut self, id: WatchId, reason: &str) {
-        let Some(watch) = self.watch(id) else { return };
-        let for_gap = self.scanner.failed(id);
-        let message = format!(
-            "the watch could not be scanned ({reason}); it is tried again in {} s",
-            COVER_NS / SECOND_NS
-        );
-        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
-        self.rescans.push((id, boottime_ns() + COVER_NS, for_gap));
-    }
-
-    /// What may have been missed is recorded as a gap, and found by scanning the watch again.
-    fn gap(&mut self, source: Source, watch: Option<WatchId>, lost: Option<u64>, reason: &str) {
-        self.progress.lost(lost.unwrap_or_default());
-        let affected: Vec<Arc<Watch>> =
-            self.watches.iter().filter(|w| watch.is_none_or(|id| id == w.id)).cloned().collect();
-        for watch in affected {
-            let lost = lost.map(|n| format!(" ({n} reports lost)")).unwrap_or_default();
-            let message =
-                format!("{source:?} may have missed changes{lost}: {reason}; the watch is scanned again");
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
-            self.progress.gap();
-            self.scanner.rescan(watch.id);
-        }
-    }
-
-    /// Reports that came while nothing could be dealt with have a limit in memory too.
-    fn shed(&mut self) {
-        let Some((id, count)) = self.correlator.shed() else { return };
-        let Some(watch) = self.watch(id) else { return };
-        let message =
-            format!("{count} reports that waited were given up for want of room; the watch is scanned again");
-        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
-        self.progress.gap();
-        self.rescans.push((id, boottime_ns() + COVER_NS, true));
-    }
-
-    fn scanned(&mut self, id: WatchId, files: u64, different: u64, unreadable: &[String]) {
-        let Some(watch) = self.watch(id) else { return };
-        self.progress.scanned(id);
-        let closes_gap = self.scanner.finished(id);
-        if self.scanner.idle() {
-            self.progress.gaps_closed();
-        }
-        let unread = match unreadable {
-            [] => String::new(),
-            [first, ..] => format!("; {} could not be read, first: {first}", unreadable.len()),
-        };
-        if closes_gap {
-            let message = format!("{files} files compared, {different} differ{unread}");
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Rescanned, &watch, message)));
-        } else if !unread.is_empty() {
-            let message = format!("{files} files compared{unread}");
-            self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
-        }
-    }
-
-    /// What the kernel does not report on is scanned at short intervals.
-    fn cover(&mut self, id: WatchId, unmarked: u64, why: &str) {
-        let Some(watch) = self.watch(id) else { return };
-        if self.sight.hooks_files() || self.intervals.iter().any(|(known, ..)| *known == id) {
-            return;
-        }
-        self.intervals.push((id, boottime_ns() + COVER_NS, COVER_NS));
-        let message = format!(
-            "{unmarked} directories or files are not reported on by fanotify, so the watch is scanned every {} s: {why}",
-            COVER_NS / SECOND_NS
-        );
-        self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::Trouble, &watch, message)));
     }
 
     /// Handles every look that is due at `now_ns`.
@@ -421,8 +309,10 @@ impl Reconciler {
             self.vault_stands();
         }
         let (findings, right, transient) = self.in_order(watch, findings, right, transient);
-        let mut acts = Vec::with_capacity(findings.len());
-        for (finding, authority) in self.authorise(watch, findings)? {
+        let judged = self.authorise(watch, findings)?;
+        let kept = apart::kept(&self.vault, &judged.iter().map(|(f, _)| &f.change).collect::<Vec<_>>());
+        let mut acts = Vec::with_capacity(judged.len());
+        for ((finding, authority), in_vault) in judged.into_iter().zip(kept) {
             let change = &finding.change;
             let policy = watch.policy.of_change(change);
             let over =
@@ -430,8 +320,6 @@ impl Reconciler {
             if !policy.kinds.contains(change.kind) && over.is_none() {
                 continue;
             }
-            let in_vault =
-                change.before.as_ref().and_then(|e| e.sha256).is_none_or(|d| self.vault.contains(&d));
             let plan = plan(change, &policy, in_vault);
             let over = over.map(|_| watch.root.mount_at(&change.path));
             let mut event = self.stamp.change(watch, &finding.look, change, policy.severity);
@@ -463,6 +351,7 @@ impl Reconciler {
         }
         let mut upkeep = Upkeep::default();
         for act in self.begun.add(watch, acts, unfinished) {
+            paths(&act).for_each(|path| self.catch_up_with(watch.id, path));
             self.settle(watch, act, &mut upkeep);
         }
         for (look, found) in right {
@@ -473,6 +362,7 @@ impl Reconciler {
             let responded = self.recent.responded(watch.id, &look.path, boottime_ns());
             let policy = watch.policy.of(&look.path, look.directory);
             if policy.kinds.contains(kind) && !responded {
+                self.catch_up_with(watch.id, &look.path);
                 let mut event = self.stamp.transient(watch, &look, kind);
                 match self.authority(watch, &look, kind, None)? {
                     Authority::Granted(grant) => authority::grant(&mut event, &grant),
@@ -500,34 +390,49 @@ impl Reconciler {
         right: Right,
         transient: Transient,
     ) -> Seen {
-        let untold = |begun: &Begun, path: &RelPath| begun.has_to_tell(watch.id, path);
-        let (again, findings): (Vec<_>, Vec<_>) =
-            findings.into_iter().partition(|finding| untold(&self.begun, &finding.change.path));
+        let of = |path: &RelPath| path.clone();
+        let paths =
+            findings.iter().flat_map(|f| std::iter::once(&f.change.path).chain(&f.change.old_path)).map(of);
+        let paths = paths.chain(right.iter().map(|(look, _)| of(&look.path)));
+        let paths = paths.chain(transient.iter().map(|(look, _)| of(&look.path)));
+        let late = |path: &RelPath| self.begun.has_to_tell(watch.id, path) || self.copier.has(watch.id, path);
+        let late: HashSet<RelPath> = paths.filter(late).collect();
+        if late.is_empty() {
+            return (findings, right, transient);
+        }
+        self.conclude();
+        late.iter().for_each(|path| self.await_copy(watch.id, path));
+        if !self.may_grant() {
+            return (findings, right, transient);
+        }
+        let is_late = |change: &Change| {
+            std::iter::once(&change.path).chain(&change.old_path).any(|path| late.contains(path))
+        };
+        let (again, findings): (Vec<_>, Vec<_>) = findings.into_iter().partition(|f| is_late(&f.change));
         let (right_again, right): (Right, Right) =
-            right.into_iter().partition(|(look, _)| untold(&self.begun, &look.path));
+            right.into_iter().partition(|(look, _)| late.contains(&look.path));
         let (transient_again, transient): (Transient, Transient) =
-            transient.into_iter().partition(|(look, _)| untold(&self.begun, &look.path));
+            transient.into_iter().partition(|(look, _)| late.contains(&look.path));
+        let now = boottime_ns();
         let looks = again.into_iter().map(|finding| finding.look);
         let looks = looks.chain(right_again.into_iter().map(|(look, _)| look));
-        let looks: Vec<Look> = looks.chain(transient_again.into_iter().map(|(look, _)| look)).collect();
-        if !looks.is_empty() {
-            self.conclude();
-            let now = boottime_ns();
-            looks.into_iter().for_each(|look| self.correlator.schedule(look, now));
-        }
+        looks
+            .chain(transient_again.into_iter().map(|(look, _)| look))
+            .for_each(|look| self.correlator.schedule(look, now));
         (findings, right, transient)
     }
 
     /// A crash between acting and recording leaves a trace: the intent is written first.
     fn announce_intents(&mut self, watch: &Watch, acts: &mut [Act]) -> Result<(), StoreError> {
-        let acting: Vec<&mut Act> = acts.iter_mut().filter(|act| !act.plan.steps.is_empty()).collect();
+        let mut acting: Vec<&mut Act> = acts.iter_mut().filter(|act| !act.plan.steps.is_empty()).collect();
         if acting.is_empty() {
             return Ok(());
         }
-        let planned: Vec<Planned<'_>> = acting
-            .iter()
-            .map(|act| Planned { watch: watch.path(), path: &act.finding.change.path, event: &act.event })
-            .collect();
+        let planned = acting.iter_mut().map(|act| Planned {
+            watch: watch.path(),
+            path: &act.finding.change.path,
+            event: &mut act.event,
+        });
         let ids = self.store.intents_begin(planned)?;
         acting.into_iter().zip(ids).for_each(|(act, id)| act.intent = Some(id));
         Ok(())
@@ -571,3 +476,6 @@ impl Reconciler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,10 +107,6 @@ impl Reconciler {
             .map(|known| known.as_ref().map(State::from));
         upkeep.resolved.push(change.path.clone());
         upkeep.resolved.extend(change.old_path.clone());
-        if self.is_left_for_later(&act) {
-            // Too large to be copied while something may have to be put right.
-            self.refill_due = true;
-        }
         let approved = self.approvals(watch, &act.finding.change);
         let entry = journal::Entry { event: act.event, closes: None, evidence: Vec::new(), approved };
         self.journal.add(entry);
@@ -185,7 +181,16 @@ impl Reconciler {
         if look.happened.any(Deeds::CLOSED) {
             self.correlator.forget_mappings(watch.id, &look.path);
         }
-        if let Some(known) = self.store.open_change(watch.path(), &look.path)? {
+        if self.begun.has_to_tell(watch.id, &look.path) {
+            self.conclude();
+        }
+        self.await_copy(watch.id, &look.path);
+        let mut known = self.store.open_change(watch.path(), &look.path)?;
+        if known.is_some() && self.begun.is_behind(watch.id, &look.path) {
+            self.conclude();
+            known = self.store.open_change(watch.path(), &look.path)?;
+        }
+        if let Some(known) = known {
             upkeep.resolved.push(look.path.clone());
             let mut event = self.stamp.resolved(watch, &look);
             event.previous = Some(known.as_ref().map(State::from));

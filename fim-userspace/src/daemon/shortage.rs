@@ -189,10 +189,15 @@ impl Reconciler {
         if !self.vault.take_refused() {
             return;
         }
-        let why = self.lack_of(1).unwrap_or_else(|| {
-            let path = display(self.vault.path());
-            format!("the vault {path} took no more while evidence was stored, though there seems to be room; look at quotas")
-        });
+        let why = match self.lack_of(1) {
+            Some(why) => why,
+            // A copy that is being made met it, perhaps. Evidence that could not be kept is told of by itself.
+            None if self.copier.waiting() > 0 => return,
+            None => format!(
+                "the vault {} took no more while evidence was stored, though there seems to be room; look at quotas",
+                display(self.vault.path())
+            ),
+        };
         self.is_short(watch, 1, why);
     }
 

@@ -27,6 +27,7 @@ use crate::tree::private::is_private_name;
 use super::clock::{boottime_ns, realtime_ns};
 use super::conclude::Begun;
 use super::control::{Control, Job, WAITING};
+use super::copier::Copier;
 use super::copies::LeftAlone;
 use super::journal::{Announce, Entry, Journal};
 use super::keeper::Keeper;
@@ -156,19 +157,20 @@ fn not_surely_on_disk(store: &mut Store) -> anyhow::Result<Option<i64>> {
     Ok(before.map(|_| last_ns.saturating_sub(HOUR_NS)))
 }
 
-struct Parts {
-    jobs: Receiver<Job>,
-    store: Store,
-    keeper: Keeper,
-    trust: Trust,
-    maintenance: Maintenance,
-    vault: Arc<Vault>,
-    retention: Retention,
-    watches: Vec<Arc<Watch>>,
-    sensors: Arc<Sensors>,
-    scanner: Scanner,
-    announce: Announce,
-    ready: Box<dyn FnMut() + Send>,
+/// What the reconciler is made of.
+pub(super) struct Parts {
+    pub jobs: Receiver<Job>,
+    pub store: Store,
+    pub keeper: Keeper,
+    pub trust: Trust,
+    pub maintenance: Maintenance,
+    pub vault: Arc<Vault>,
+    pub retention: Retention,
+    pub watches: Vec<Arc<Watch>>,
+    pub sensors: Arc<Sensors>,
+    pub scanner: Scanner,
+    pub announce: Announce,
+    pub ready: Box<dyn FnMut() + Send>,
 }
 
 /// Opens the control socket. Without it the daemon does its work all the same; commands then say what is wrong.
@@ -191,6 +193,22 @@ fn spawn(
     inbox: Receiver<Signal>,
     stopped: Receiver<()>,
 ) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
+    let mut reconciler = assemble(parts, inbox);
+    reconciler.check_vault();
+    reconciler.heal().context("what an earlier run left unfinished cannot be read")?;
+    let (alive, gone) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("fim-reconcile".into())
+        .spawn(move || {
+            let _alive = alive;
+            reconciler.run(&stopped);
+            reconciler.scanner.stop();
+        })
+        .context("the reconciler cannot be started; raise the limits on processes and memory")?;
+    Ok((thread, gone))
+}
+
+pub(super) fn assemble(parts: Parts, inbox: Receiver<Signal>) -> Reconciler {
     let Parts {
         jobs,
         store,
@@ -231,7 +249,6 @@ fn spawn(
         sight,
         correlator: Correlator::new(),
         keeper,
-        refill_due: false,
         voucher: Voucher::default(),
         trust,
         maintenance,
@@ -240,6 +257,7 @@ fn spawn(
         repetition: Repetition::default(),
         left_alone: LeftAlone::default(),
         begun: Begun::default(),
+        copier: Copier::default(),
         unreleased: Vec::new(),
         upkeep: Vec::new(),
         held: Vec::new(),
@@ -262,18 +280,7 @@ fn spawn(
     if blind {
         reconciler.scan_all_by_interval();
     }
-    reconciler.check_vault();
-    reconciler.heal().context("what an earlier run left unfinished cannot be read")?;
-    let (alive, gone) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("fim-reconcile".into())
-        .spawn(move || {
-            let _alive = alive;
-            reconciler.run(&stopped);
-            reconciler.scanner.stop();
-        })
-        .context("the reconciler cannot be started; raise the limits on processes and memory")?;
-    Ok((thread, gone))
+    reconciler
 }
 
 /// Waits for the end: a signal from outside, or a reconciler that is gone. Meanwhile SIGHUP has the log files reopened.

@@ -1,6 +1,5 @@
 //! One step being carried out: the folder it happens in, the name, and the evidence so far.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,71 +8,19 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::evidence::{id_under, look, remove};
+use super::failure::{Failure, not_mounted_over};
 use super::folder::Folder;
 use super::object::{Built, Id};
 use super::pending::{Aside, Pending};
 use super::{Evidence, flags};
 use crate::core::entry::{Aspect, Entry, FileType, Flags, Found, XattrName};
 use crate::core::path::RelPath;
-use crate::store::vault::{Vault, VaultError};
+use crate::store::vault::Vault;
 use crate::tree::attributes::{self, NotApplied};
 use crate::tree::flags as tree_flags;
 use crate::tree::inspect::inspect_fd;
 use crate::tree::private::PrivateName;
 use crate::tree::root::{Root, reopen};
-
-#[derive(Debug)]
-pub enum Failure {
-    /// What is there is not what was expected any more.
-    Moved,
-    ParentMissing,
-    NotEmpty,
-    Io {
-        what: String,
-        source: io::Error,
-    },
-    Vault(VaultError),
-    /// What is there can be neither exchanged nor renamed: it is a mount point, or the file system forbids it.
-    InPlace(io::Error),
-    /// A reason, and what to do about it.
-    Other(String),
-}
-
-impl Failure {
-    pub fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::Io { what: what.into(), source: source.into() }
-    }
-
-    pub fn reason(&self) -> String {
-        match self {
-            Self::Moved => "it changed again".into(),
-            Self::ParentMissing => "a folder above it is missing".into(),
-            Self::NotEmpty => "the folder is not empty".into(),
-            Self::Io { what, source } => format!("{what} failed ({source}); {}", advice(source)),
-            Self::InPlace(source) => format!("it can be neither exchanged nor renamed ({source})"),
-            Self::Vault(e) => e.to_string(),
-            Self::Other(reason) => reason.clone(),
-        }
-    }
-
-    pub fn attribute(e: NotApplied) -> Self {
-        Self::io(format!("setting {}", e.what), e.source)
-    }
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => "make room on the file system",
-        Some(Errno::ROFS) => "its file system is mounted read-only",
-        Some(Errno::BUSY) => "something is mounted over it; look at it with findmnt",
-        Some(Errno::XDEV) => "something is mounted below it; look at it with findmnt",
-        Some(Errno::PERM | Errno::ACCESS) => "run fim as root, and check the flags with lsattr",
-        Some(Errno::MFILE | Errno::NFILE) => "raise the limit on open files (LimitNOFILE=)",
-        Some(Errno::NOTSUP) => "its file system does not know this",
-        Some(Errno::AGAIN) => "another process holds a lease on it; it is tried again",
-        _ => "check the file system and the kernel log",
-    }
-}
 
 /// What became of a step.
 pub struct Ended {
@@ -270,33 +217,6 @@ impl<'a> Act<'a> {
     }
 }
 
-/// What is mounted over a folder of the watch is another tree, in which fim has no business.
-pub fn in_the_watch(root: &Root, dir: BorrowedFd<'_>, path: &RelPath) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or_else(RelPath::root);
-    match root.owns(dir, &folder).map_err(|e| Failure::io("looking at what is mounted", e))? {
-        true => Ok(()),
-        false => Err(mounted_above()),
-    }
-}
-
-pub fn mounted_above() -> Failure {
-    Failure::Other(
-        "something is mounted over a folder above it, and fim alters nothing in that; look at it with findmnt, and unmount it"
-            .into(),
-    )
-}
-
-/// Something that was mounted since is no change of the file below it: it is neither altered nor removed.
-pub fn not_mounted_over(approved: Flags, found: &Found) -> Result<(), Failure> {
-    if found.entry.flags.has(Flags::MOUNT) && !approved.has(Flags::MOUNT) {
-        return Err(Failure::Other(
-            "something is mounted over it, which fim neither alters nor removes; look at it with findmnt, and unmount it"
-                .into(),
-        ));
-    }
-    Ok(())
-}
-
 /// Regular files on both sides: anything else has no content that could be written over.
 fn may_be_in_place(approved: &Entry, found: &Found) -> bool {
     approved.kind == FileType::Regular && found.entry.kind == FileType::Regular
@@ -328,13 +248,16 @@ pub fn put_attributes(
         }
         attributes::apply(fd.as_fd(), approved)
     };
-    match apply() {
-        Err(e) if e.source.raw_os_error() == Some(Errno::PERM.raw_os_error()) && flags::clear(fd.as_fd()) => {
-            apply().map_err(Failure::attribute)?;
-        }
-        other => other.map_err(Failure::attribute)?,
+    let mut applied = apply();
+    let refused = |e: &NotApplied| e.source.raw_os_error() == Some(Errno::PERM.raw_os_error());
+    let lifted = applied.as_ref().err().filter(|e| refused(e)).and_then(|_| flags::lift_for_work(fd.as_fd()));
+    if lifted.is_some() {
+        applied = apply();
     }
-    tree_flags::apply(fd.as_fd(), approved).map_err(Failure::attribute)?;
+    applied.and_then(|()| tree_flags::apply(fd.as_fd(), approved)).map_err(Failure::attribute)?;
+    if let Some(lifted) = lifted {
+        lifted.stays_off();
+    }
     Ok(Evidence { path: path.clone(), found: before, digest: None })
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType as Kind, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 
-use super::act::{Act, Failure};
+use super::act::Act;
+use super::failure::Failure;
 use super::object::{Built, Id};
 use crate::core::entry::{Digest, Entry, FileType};
 use crate::tree::attributes::{self, NotApplied};

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::Evidence;
-use super::act::Failure;
+use super::failure::Failure;
 use super::flags::{insist, insist_on_removal};
 use super::object::Id;
 use crate::core::entry::{FileType, Found};

@@ -51,38 +51,64 @@ pub fn lift(fd: BorrowedFd<'_>) -> Option<Lifted> {
         return None;
     }
     rustix::fs::ioctl_setflags(file.as_fd(), before - BLOCKING).ok()?;
-    Some(Lifted { file, before, own: 1 })
+    Some(Lifted { file, before, back: Back::WithMoreNames(1) })
 }
 
-/// As [`lift`], for good; whether there were any.
-pub fn clear(fd: BorrowedFd<'_>) -> bool {
-    let lifted = lift(fd);
-    let any = lifted.is_some();
-    if let Some(mut lifted) = lifted {
-        lifted.own = u64::MAX;
+/// As [`lift`], for good.
+pub fn clear(fd: BorrowedFd<'_>) {
+    if let Some(lifted) = lift(fd) {
+        lifted.stays_off();
     }
-    any
 }
 
-/// An object whose blocking flags are off. It gets them back when this goes, if it has other names than its one in the
-/// watch: those may be somebody else's.
+/// As [`lift`], for work on the object itself: until [`stays_off`](Lifted::stays_off), every end of it sets them again.
+pub fn lift_for_work(fd: BorrowedFd<'_>) -> Option<Lifted> {
+    let mut lifted = lift(fd)?;
+    lifted.back = Back::Always;
+    Some(lifted)
+}
+
+/// When flags are set again.
+#[derive(Clone, Copy, Debug)]
+enum Back {
+    Always,
+    Never,
+    /// If it has more names than so many of its own by then: the others may be somebody else's.
+    WithMoreNames(u64),
+}
+
+/// An object whose blocking flags are off. It gets them back when this goes, if it should.
 #[derive(Debug)]
 pub struct Lifted {
     file: OwnedFd,
     before: IFlags,
-    /// How many of its names are in the watch by then.
-    own: u64,
+    back: Back,
+}
+
+impl Lifted {
+    /// The flags are right as they are.
+    pub fn stays_off(mut self) {
+        self.back = Back::Never;
+    }
+
+    fn goes_back(&self) -> bool {
+        match self.back {
+            Back::Always => true,
+            Back::Never => false,
+            Back::WithMoreNames(own) => rustix::fs::fstat(&self.file)
+                .is_ok_and(|stat| attributes::file_type(&stat) != FileType::Directory && stat.st_nlink > own),
+        }
+    }
 }
 
 impl Drop for Lifted {
     fn drop(&mut self) {
-        let directory = |stat: &rustix::fs::Stat| attributes::file_type(stat) == FileType::Directory;
-        let others = rustix::fs::fstat(&self.file).is_ok_and(|s| !directory(&s) && s.st_nlink > self.own);
-        if others && let Err(error) = rustix::fs::ioctl_setflags(&self.file, self.before) {
+        if self.goes_back()
+            && let Err(error) = rustix::fs::ioctl_setflags(&self.file, self.before)
+        {
             tracing::warn!(
                 %error,
-                "the immutable flag of a file with other names could not be set again; find it with `find -inum` and set \
-                 it with chattr"
+                "the immutable flag of a file could not be set again; find it with `find -inum` and set it with chattr"
             );
         }
     }
@@ -108,7 +134,7 @@ pub fn insist_on_removal<T>(
         Err(Errno::PERM) => {
             let Some(mut lifted) = lift(fd) else { return Err(Errno::PERM) };
             let done = call();
-            lifted.own = u64::from(done.is_err());
+            lifted.back = Back::WithMoreNames(u64::from(done.is_err()));
             done
         }
         other => other,

@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::act::{Failure, mounted_above};
+use super::failure::{Failure, mounted_above};
 use super::flags;
 use crate::core::path::RelPath;
 use crate::tree::Root;

@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 
-use super::act::{Act, Failure};
+use super::act::Act;
 use super::evidence::Keeper;
+use super::failure::Failure;
 use super::flags;
 use super::object::Id;
 use crate::core::entry::{Entry, Found};
@@ -38,7 +39,8 @@ impl Act<'_> {
         self.evidence.extend(kept);
         self.method = Some(METHOD);
 
-        flags::clear(object.as_fd());
+        // A failure leaves it no less protected than it was.
+        let lifted = flags::lift_for_work(object.as_fd());
         let failed = |what: &'static str| move |e: std::io::Error| Failure::io(what, e);
         let file = reopen(object.as_fd(), OFlags::WRONLY).map_err(failed("opening it for writing"))?;
         let mut file = File::from(file);
@@ -52,6 +54,9 @@ impl Act<'_> {
         file.sync_all().map_err(failed("syncing it"))?;
         drop(file);
         tree_flags::apply(object.as_fd(), approved).map_err(Failure::attribute)?;
+        if let Some(lifted) = lifted {
+            lifted.stays_off();
+        }
         let content = open_content(object.as_fd()).map_err(failed("reading it again"))?;
         let (now, _) = hash_fd(&content).map_err(failed("reading it again"))?;
         if now != digest || self.id_of(&self.name)? != Some(id) {

@@ -7,12 +7,14 @@
 mod act;
 mod build;
 mod evidence;
+mod failure;
 mod flags;
 mod folder;
 mod in_place;
 mod move_back;
 mod object;
 mod pending;
+mod rename;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -29,8 +31,9 @@ use crate::store::vault::Vault;
 use crate::tree::Root;
 use crate::tree::private::{is_in_flight, is_private_name};
 use crate::tree::root::is_absent;
-use act::{Act, Ended, Failure};
+use act::{Act, Ended};
 use evidence::Keeper;
+use failure::Failure;
 pub use folder::Folder;
 use object::Id;
 pub use pending::{Leftover, ONE_BY_ONE, Pending};

@@ -6,7 +6,7 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::Evidence;
-use super::act::{Failure, in_the_watch};
+use super::failure::{Failure, in_the_watch};
 use super::flags;
 use super::object::Id;
 use crate::core::entry::Found;

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::act::Failure;
 use super::evidence::{Keeper, remove};
+use super::failure::Failure;
 use super::object::Id;
-use super::swap::give_place_back;
+use super::rename::give_place_back;
 use super::{Evidence, Responder, flags};
 use crate::core::entry::FileType;
 use crate::core::path::{RelPath, display};

@@ -4,18 +4,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::Evidence;
-use super::act::{Act, Failure, not_mounted_over};
-use super::evidence::{look, remove};
+use super::act::Act;
+use super::evidence::remove;
+use super::failure::{Failure, not_mounted_over};
 use super::flags::insist;
 use super::object::{Built, Id};
+use super::rename::{give_place_back, rename_to_free};
 use crate::core::entry::{FileType, Flags, Found};
 use crate::tree::inspect::inspect_fd;
 use crate::tree::private::PrivateName;
-use crate::tree::root::open_name;
 
 impl Act<'_> {
     /// Gives a built object the name, where nothing is.
@@ -156,34 +157,5 @@ impl Act<'_> {
             Some(id) if id == built.id => Ok(()),
             _ => Err(Failure::Moved),
         }
-    }
-}
-
-/// As [`rename_to_free`], also for what is immutable.
-pub fn give_place_back(dir: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<(), Errno> {
-    match (rename_to_free(dir, from, to), open_name(dir, from)) {
-        (Err(Errno::PERM), Ok(fd)) => insist(&[fd.as_fd()], || rename_to_free(dir, from, to)),
-        (result, _) => result,
-    }
-}
-
-/// Renames within a folder and never over anything.
-pub fn rename_to_free(dir: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename_without_flags(dir, from, to),
-        other => other,
-    }
-}
-
-/// A plain rename replaces silently, a link does not; folders cannot be linked, but a folder only ever replaces an
-/// empty one.
-pub fn rename_without_flags(dir: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::linkat(dir, from, dir, to, AtFlags::empty()) {
-        Ok(()) => rustix::fs::unlinkat(dir, from, AtFlags::empty()),
-        Err(Errno::PERM | Errno::NOTSUP) if matches!(look(dir, to), Ok(None)) => {
-            rustix::fs::renameat(dir, from, dir, to)
-        }
-        Err(Errno::PERM | Errno::NOTSUP) => Err(Errno::EXIST),
-        other => other,
     }
 }

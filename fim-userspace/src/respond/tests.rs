@@ -97,7 +97,8 @@ fn without_rename_flags_nothing_is_replaced() {
     let act = Act::begin(&world.vault, &world.root, &path, &mut None).expect("begins");
     fs::write(world.tree().join("other"), "other").expect("written");
     fs::create_dir(world.tree().join("dir")).expect("made");
-    let rename = |from: &str, to: &str| swap::rename_without_flags(act.dir(), from.as_bytes(), to.as_bytes());
+    let rename =
+        |from: &str, to: &str| rename::rename_without_flags(act.dir(), from.as_bytes(), to.as_bytes());
     assert!(rename("other", "file").is_err());
     assert!(rename("dir", "file").is_err());
     assert_eq!(world.content(), "altered");

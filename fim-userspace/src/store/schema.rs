@@ -130,6 +130,12 @@ CREATE INDEX evidence_seq ON evidence (seq);
 
 CREATE TABLE intent (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    body TEXT NOT NULL,
+    who INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE intent_who (
+    id INTEGER PRIMARY KEY,
     body TEXT NOT NULL
 ) STRICT;
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use rusqlite::params;
 
 use super::*;
+use crate::core::actor::Actor;
 use crate::core::entry::tests::regular;
 use crate::core::entry::{Found, Identity, XattrName, XattrValue};
 use crate::core::event::{Event, EventKind, Record};
@@ -213,13 +214,37 @@ fn tampering_with_the_ledger_shows() {
     }
 }
 
+fn planned(intent: &mut Intent) -> Planned<'_> {
+    Planned { watch: &intent.watch, path: &intent.path, event: &mut intent.event }
+}
+
+#[test]
+fn intents_name_their_own_actors() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let by = |pids: &[u32]| {
+        let mut actors = pids.iter().map(|pid| Actor { pid: Some(*pid), ..Actor::unknown() });
+        let mut event = event(8);
+        event.actor = actors.next();
+        event.other_actors = actors.collect();
+        Intent { watch: ETC.into(), path: rel("a"), event }
+    };
+    let mut begun = [by(&[7]), by(&[7]), by(&[7, 9]), by(&[]), by(&[7])];
+    store.intents_begin(begun.iter_mut().map(planned)).expect("noted");
+    let open: Vec<Intent> =
+        store.intents_open().expect("read").into_iter().map(|(_, intent)| intent).collect();
+    assert_eq!(open, begun);
+}
+
 #[test]
 fn intents_survive_until_their_outcome_is_recorded() {
     let dir = state();
     let mut store = Store::open(dir.path()).expect("opens");
     let intent =
         |name: &[u8]| Intent { watch: PathBuf::from("/etc\n"), path: rel(name.to_vec()), event: event(8) };
-    let ids = store.intents_begin([intent(b"a\xff").planned(), intent(b"b").planned()]).expect("noted");
+    let mut begun = [intent(b"a\xff"), intent(b"b")];
+    let ids = store.intents_begin(begun.iter_mut().map(planned)).expect("noted");
+    assert_eq!(begun, [intent(b"a\xff"), intent(b"b")], "the events are given back whole");
     drop(store);
     let mut store = Store::open(dir.path()).expect("opens again");
     assert_eq!(store.intents_open().expect("read"), [(ids[0], intent(b"a\xff")), (ids[1], intent(b"b"))]);
@@ -238,7 +263,7 @@ fn intents_survive_until_their_outcome_is_recorded() {
     assert_eq!(store.evidence_of(records[1].seq).expect("read"), [row]);
     assert_eq!(store.evidence_of(records[0].seq).expect("read"), []);
     assert_eq!(store.intents_open().expect("read"), [(ids[1], intent(b"b"))]);
-    let next = store.intents_begin([intent(b"c").planned()]).expect("noted");
+    let next = store.intents_begin([planned(&mut intent(b"c"))]).expect("noted");
     assert!(next[0] > ids[1], "ids are never used again");
 }
 
@@ -273,7 +298,7 @@ fn what_stands_is_noted_until_it_is_resolved() {
     let etc = Path::new(ETC);
     store.baseline_put_many(etc, &[(rel("a"), found(1))]).expect("written");
     let ids = store
-        .intents_begin([Intent { watch: ETC.into(), path: rel("a"), event: event(1) }.planned()])
+        .intents_begin([planned(&mut Intent { watch: ETC.into(), path: rel("a"), event: event(1) })])
         .expect("noted");
     let moved = Identity { dev: 5, ino: 6, ctime_ns: 7, nlink: 8 };
     let upkeep = Upkeep {

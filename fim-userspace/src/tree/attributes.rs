@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{
-    AtFlags, FileType as Kind, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
-};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::flags;
-use super::inspect::is_refused;
+pub use super::object::{NotApplied, file_type};
+use super::open::{is_refused, open_content};
 use super::root::{proc_path, reopen};
 use crate::core::entry::{Entry, FileType, Flags, Identity, XattrName, XattrValue, Xattrs};
 
@@ -26,7 +25,7 @@ pub fn read(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
     if entry.kind == FileType::Directory {
         entry.flags = directory_flags(fd, entry.flags)?;
     } else if entry.kind == FileType::Regular
-        && let Ok(file) = super::inspect::open_content(fd)
+        && let Ok(file) = open_content(fd)
     {
         entry.flags = flags::read(file.as_fd(), entry.flags);
     }
@@ -79,18 +78,6 @@ pub fn identity(stat: &Stat) -> Identity {
         ino: stat.st_ino,
         ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
         nlink: stat.st_nlink,
-    }
-}
-
-pub fn file_type(stat: &Stat) -> FileType {
-    match Kind::from_raw_mode(stat.st_mode) {
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Fifo => FileType::Fifo,
-        Kind::Socket => FileType::Socket,
-        Kind::CharacterDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-        _ => FileType::Regular,
     }
 }
 
@@ -166,19 +153,6 @@ fn grown(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<
     let n = call(&mut large)?;
     large.truncate(n);
     Ok(large)
-}
-
-/// Which attribute could not be put back.
-#[derive(Debug)]
-pub struct NotApplied {
-    pub what: String,
-    pub source: io::Error,
-}
-
-impl NotApplied {
-    pub fn opening(source: io::Error) -> Self {
-        Self { what: "chattr flags".into(), source }
-    }
 }
 
 fn not_applied(what: impl Into<String>) -> impl FnOnce(Errno) -> NotApplied {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{AtFlags, IFlags, OFlags, StatxAttributes, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::attributes::{NotApplied, file_type};
+use super::object::{NotApplied, file_type};
 use super::root::{proc_path, reopen};
 use crate::core::entry::{Entry, FileType, Flags, XattrName};
 

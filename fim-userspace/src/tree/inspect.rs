@@ -2,17 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::OFlags;
-use rustix::io::Errno;
-
-use super::root::{Root, TreeError, is_absent, open_name, read_error, reopen};
+use super::open::is_refused;
+use super::root::{Root, TreeError, is_absent, open_name, read_error};
 use super::{attributes, flags, hash};
 use crate::core::entry::{Entry, FileType, Flags, Found, Identity, Xattrs};
 use crate::core::path::RelPath;
 
 pub use super::hash::hash_fd;
+pub use super::open::open_content;
 
 /// How often content that changes while it is read is read again before what was seen last is taken.
 const ATTEMPTS: u32 = 3;
@@ -157,43 +156,4 @@ fn is_hollow(file: BorrowedFd<'_>) -> io::Result<bool> {
     let stat = rustix::fs::fstat(file)?;
     // Blocks of 512 bytes, whatever the file system's own are (inode(7)).
     Ok((stat.st_blocks as u64).saturating_mul(512) < stat.st_size as u64 / HOLLOW_PARTS)
-}
-
-/// Opens a regular file for reading, leaving its access time alone where the kernel allows.
-///
-/// `EAGAIN` when another process holds a write lease on it (fcntl(2), F_SETLEASE) and does not give it up at once.
-pub fn open_content(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let mut flags = OFlags::RDONLY | OFlags::NOATIME;
-    let mut patience = 20;
-    loop {
-        let error = match reopen(fd, flags) {
-            Ok(file) => return Ok(file),
-            Err(e) => e,
-        };
-        match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::PERM) if flags.contains(OFlags::NOATIME) => flags = OFlags::RDONLY,
-            Some(Errno::AGAIN) if patience > 0 => {
-                patience -= 1;
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            _ => return Err(error),
-        }
-    }
-}
-
-/// Errors that say something about the file, not about fim's means: no rights (network file systems), no key
-/// (fscrypt), or pseudo-files that give nothing.
-pub(super) fn is_refused(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw_os_error),
-        Some(
-            Errno::ACCESS
-                | Errno::PERM
-                | Errno::NOKEY
-                | Errno::AGAIN
-                | Errno::INVAL
-                | Errno::NXIO
-                | Errno::NODEV
-        )
-    )
 }

@@ -10,6 +10,8 @@ pub mod hash;
 pub mod inspect;
 pub mod mounts;
 pub mod near;
+mod object;
+mod open;
 pub mod private;
 pub mod root;
 

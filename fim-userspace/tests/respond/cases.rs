@@ -386,6 +386,57 @@ pub fn mount_points(world: &World) {
     assert_eq!(fs::read_to_string(&file).expect("readable"), "below", "what is below the mount is untouched");
 }
 
+/// The file system below a mount point is full in the middle of a restore in place.
+pub fn a_failure_in_place_takes_no_flag_away(world: &World) {
+    use std::process::Command;
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT TESTED: mounts need root");
+        return;
+    }
+    let run = |program: &str, args: &[&std::ffi::OsStr]| {
+        assert!(Command::new(program).args(args).status().expect("runs").success(), "{program} {args:?}");
+    };
+    let (small, file) = (world.outside.join("small"), world.tree.join("file"));
+    let (source, ballast) = (small.join("source"), small.join("ballast"));
+    fs::create_dir(&small).expect("made");
+    fs::write(&file, "below").expect("written");
+    let tmpfs = ["-t", "tmpfs", "-o", "size=1m", "none"].map(AsRef::as_ref);
+    run("mount", &[&tmpfs[..], &[small.as_os_str()]].concat());
+    let content: Vec<u8> =
+        (0..600u32 << 8).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(&source, &content).expect("written");
+    run("mount", &["--bind".as_ref(), source.as_os_str(), file.as_os_str()]);
+    let baseline = world.approve();
+    fs::write(&file, "forged").expect("written");
+    fs::write(&ballast, vec![1; 900 << 10]).expect("written");
+    let settable = set_flags(&source, IFlags::IMMUTABLE);
+    let immutable = || {
+        let file = fs::File::open(&source).expect("opens");
+        rustix::fs::ioctl_getflags(&file).is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE))
+    };
+    let put_right = || {
+        let expected = world.found(&rel("file"));
+        let approved = baseline[&rel("file")].clone();
+        world.carry_out(Step::Replace { path: rel("file"), approved, expected })
+    };
+    let failed = put_right();
+    let still = immutable();
+    fs::remove_file(&ballast).expect("removed");
+    let done = put_right();
+    let now = fs::read(&file).expect("readable");
+    let cleared = !immutable();
+    run("umount", &[file.as_os_str()]);
+    run("umount", &[small.as_os_str()]);
+    let error = failed.expect_err("there is no room").to_string();
+    assert!(error.contains("No space left"), "{error}");
+    done.expect("there is room");
+    assert!(now == content && cleared);
+    match settable {
+        true => assert!(still, "a failure leaves the immutable flag"),
+        false => println!("NOT TESTED: tmpfs has no flags on this kernel"),
+    }
+}
+
 /// A private name that no other case uses.
 fn leftover_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -22,6 +22,7 @@ fn everything(base: &Path) {
         ("flags of another file system", cases::flags_of_another_file_system),
         ("a tree in an immutable folder", cases::a_tree_goes_from_an_immutable_folder),
         ("mount points", cases::mount_points),
+        ("a failure in place", cases::a_failure_in_place_takes_no_flag_away),
         ("leftovers become evidence", cases::leftovers_become_evidence),
         ("holes stay holes", cases::holes_stay_holes),
         ("a swapped parent", attack::a_swapped_parent_leaves_the_outside_alone),

@@ -73,7 +73,7 @@ pub fn approve(desk: &mut Desk<'_>, item: &Approve, way: Way, said: &str) -> Res
     };
     (event.verdict, event.severity) = (Some(Verdict::Authorised), Severity::Low);
     event.message = Some(format!("{}, {said}", decision.message));
-    let performed = desk.perform(&watch, &path, &steps, &event)?;
+    let performed = desk.perform(&watch, &path, &steps, &mut event)?;
     event.time = rfc3339(realtime_ns());
     let mounted = wanted.is_some_and(|entry| entry.flags.has(Flags::MOUNT));
     let baseline = match decision.wanted {

@@ -43,7 +43,7 @@ impl Desk<'_> {
         watch: &Watch,
         path: &RelPath,
         steps: &[Step],
-        event: &Event,
+        event: &mut Event,
     ) -> Result<Performed, Refused> {
         if steps.is_empty() {
             return Ok(Performed::default());

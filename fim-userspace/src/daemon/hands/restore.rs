@@ -31,7 +31,7 @@ pub fn restore(desk: &mut Desk<'_>, asked: &AbsPath, said: &str) -> Result<Answe
     }
     let mut event = desk.record_of(&watch, &change, said);
     event.response = Response::Restored;
-    let performed = desk.perform(&watch, &path, &plan.steps, &event)?;
+    let performed = desk.perform(&watch, &path, &plan.steps, &mut event)?;
     event.time = rfc3339(realtime_ns());
     let directory = approved.entry.kind == FileType::Directory;
     let right = desk.look(&watch, &path).ok().flatten().is_some_and(|now| now.entry == approved.entry);

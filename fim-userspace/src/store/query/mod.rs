@@ -93,12 +93,14 @@ fn id_of(db: &Connection, seq: u64) -> rusqlite::Result<Option<String>> {
         .optional()
 }
 
+/// One or two columns; a record must have one of the numbers in one of them.
+type Named = (&'static [Column], Bits);
+
 /// One search under way.
 struct Search<'a> {
     db: &'a Connection,
     criteria: &'a Criteria,
-    /// Each names one or two columns; a record must have one of the numbers in one of them.
-    sets: Vec<(&'static [Column], Bits)>,
+    sets: Vec<Named>,
     /// Only while not all are found out.
     paths: Option<Paths<'a>>,
     limit: usize,
@@ -108,24 +110,26 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// `None` when nothing can meet the criteria.
     fn plan(db: &'a Connection, criteria: &'a Criteria, limit: usize) -> rusqlite::Result<Option<Self>> {
-        let mut sets: Vec<(&[Column], Bits)> = Vec::new();
+        let mut sets: Vec<Named> = Vec::new();
         if criteria.by_class() {
             sets.push((&[Column::Class], plan::classes(db, criteria)?));
         }
         if criteria.by_actor() {
             sets.push((&[Column::Actors], plan::actors(db, criteria)?));
         }
-        let mut paths = (!criteria.paths.is_empty()).then(|| Paths::new(db, criteria)).transpose()?;
-        if let Some(set) = paths.as_mut().and_then(Paths::take_known) {
-            sets.push((&[Column::Path, Column::OldPath], set));
-            paths = None;
+        let paths = (!criteria.paths.is_empty()).then(|| Paths::new(db, criteria)).transpose()?;
+        let mut search = Self { db, criteria, sets, paths, limit, found: Vec::new() };
+        search.arrange();
+        Ok((!search.done()).then_some(search))
+    }
+
+    /// Paths that are all found out by now are a set like the others. What leaves least comes first.
+    fn arrange(&mut self) {
+        if let Some(set) = self.paths.as_mut().and_then(Paths::take_known) {
+            self.sets.push((&[Column::Path, Column::OldPath], set));
+            self.paths = None;
         }
-        if limit == 0 || sets.iter().any(|(_, set)| set.is_empty()) {
-            return Ok(None);
-        }
-        // What leaves least comes first.
-        sets.sort_by(|(_, a), (_, b)| a.share().total_cmp(&b.share()));
-        Ok(Some(Self { db, criteria, sets, paths, limit, found: Vec::new() }))
+        self.sets.sort_by(|(_, a), (_, b)| a.share().total_cmp(&b.share()));
     }
 
     fn run(&mut self) -> rusqlite::Result<()> {
@@ -154,7 +158,7 @@ impl<'a> Search<'a> {
     }
 
     fn done(&self) -> bool {
-        self.found.len() >= self.limit
+        self.found.len() >= self.limit || self.sets.iter().any(|(_, set)| set.is_empty())
     }
 
     /// The spans from `first` on and before `end` that may hold records of the time, newest first; and whether all of
@@ -175,6 +179,9 @@ impl<'a> Search<'a> {
     }
 
     fn look(&mut self, mut block: Block) -> rusqlite::Result<()> {
+        if self.paths.is_some() {
+            self.arrange();
+        }
         let Self { db, criteria, sets, paths, limit, found } = self;
         for (columns, set) in sets.iter() {
             if !block.keep(db, columns, set)? {
@@ -183,13 +190,7 @@ impl<'a> Search<'a> {
         }
         let mut by_path = match paths {
             None => None,
-            Some(paths) => match paths.known() {
-                Some(set) => {
-                    block.keep(db, &[Column::Path, Column::OldPath], set)?;
-                    None
-                }
-                None => Some((block.column(db, Column::Path)?, block.column(db, Column::OldPath)?, paths)),
-            },
+            Some(paths) => Some((block.column(db, Column::Path)?, block.column(db, Column::OldPath)?, paths)),
         };
         let by_time = criteria.by_time() && !block.in_time;
         for place in block.places().iter().rev() {

@@ -106,11 +106,6 @@ impl<'a> Paths<'a> {
         self.ranges.is_empty().then(|| std::mem::take(&mut self.yes))
     }
 
-    /// As [`take_known`](Self::take_known).
-    pub fn known(&self) -> Option<&Bits> {
-        self.ranges.is_empty().then_some(&self.yes)
-    }
-
     pub fn has(&mut self, db: &Connection, id: u64) -> rusqlite::Result<bool> {
         if id == 0 || self.ranges.is_empty() || self.yes.has(id) {
             return Ok(self.yes.has(id));

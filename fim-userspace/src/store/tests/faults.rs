@@ -174,7 +174,8 @@ fn writes_until_killed() {
     let mut store = Store::open(Path::new(&dir)).expect("opens");
     for n in 0u64.. {
         let intent = Intent { watch: ETC.into(), path: rel(format!("f{n}")), event: event(n) };
-        let ids = store.intents_begin([intent.planned(), intent.planned()]).expect("noted");
+        let ids =
+            store.intents_begin([planned(&mut intent.clone()), planned(&mut intent.clone())]).expect("noted");
         store.append(&events(7 * n + 1, 7 * n + 7), &ids).expect("appended");
         let entries: Vec<_> =
             (0..3).map(|i| (rel(format!("{}-{n}-{i}", std::process::id())), found(1))).collect();

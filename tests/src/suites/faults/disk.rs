@@ -58,13 +58,29 @@ fn tool(command: &mut Command) -> Result<(), String> {
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim_end()))
 }
 
-/// No record can be written and no evidence kept: nothing is touched until the next start on a sound disk.
+/// The disk gives up with I/O errors.
 pub fn state_fails(setting: &Setting) -> Outcome {
-    let fim = Scene::fim(setting, "state-fails")?;
+    without_state(setting, "state-fails", Disk::stop)
+}
+
+/// ext4 goes read-only by itself when it has met an error (`errors=remount-ro`), whoever has files open for writing.
+pub fn state_read_only(setting: &Setting) -> Outcome {
+    without_state(setting, "state-read-only", |disk| {
+        tool(Command::new("mount").args(["-o", "remount,abort"]).arg(&disk.at))?;
+        match File::create(disk.at.join("probe")) {
+            Err(e) if e.raw_os_error() == Some(libc::EROFS) => Ok(()),
+            other => Err(format!("the file system is not read-only, so this shows nothing: {other:?}")),
+        }
+    })
+}
+
+/// No record can be written and no evidence kept: nothing is touched until the next start on a sound disk.
+fn without_state(setting: &Setting, name: &str, end: fn(&Disk) -> Result<(), String>) -> Outcome {
+    let fim = Scene::fim(setting, name)?;
     let disk = Disk::new("ext4", fim.home.join("image"), &fim.state)?;
     fs::set_permissions(&fim.state, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(text)?;
     let mut scene = Scene::begin(fim)?;
-    disk.stop()?;
+    end(&disk)?;
     Scene::write(setting, &scene.file)?;
     let said = wait::until(setting.patience, || {
         let words = scene.daemon.last_words();

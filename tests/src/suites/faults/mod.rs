@@ -30,6 +30,7 @@ pub fn run(setting: &Setting, report: &mut Report) {
     report.case("faults/vault-full", || shortage::full(setting));
     report.case("faults/vault-refilled", || shortage::refilled(setting));
     report.case("faults/state-disk-fails", || disk::state_fails(setting));
+    report.case("faults/state-read-only", || disk::state_read_only(setting));
     report.case("faults/watch-disk-fails", || disk::watch_fails(setting));
     report.case("faults/one-file-unreadable", || disk::one_file_unreadable(setting));
 }

@@ -1,0 +1,150 @@
+//! The reconciler with all its parts but the sensors: what they would say is said by hand, and each turn is one call.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crossbeam_channel::bounded;
+
+use super::*;
+use crate::config::{Config, TierChoice};
+use crate::core::event::{Event, Response};
+use crate::core::observation::{Observation, Source};
+use crate::daemon::limits::Retention;
+use crate::daemon::scanner::Context;
+use crate::daemon::sensors::Sensors;
+use crate::daemon::start::{Parts, assemble};
+use crate::daemon::take::{open_vault, take};
+
+struct World {
+    dir: tempfile::TempDir,
+    reconciler: Reconciler,
+    told: Receiver<Event>,
+}
+
+impl World {
+    /// `keys` of the watch; `files` with a line each.
+    fn new(keys: &str, files: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (state, root) = (dir.path().join("state"), dir.path().join("w"));
+        fs::create_dir(&root).expect("made");
+        files
+            .iter()
+            .for_each(|file| fs::write(root.join(file), format!("approved {file}\n")).expect("written"));
+        let text = format!("[state]\ndir = {state:?}\n[[watch]]\npath = {root:?}\n{keys}");
+        let config = Config::parse(Path::new("fim.toml"), &text).expect("valid");
+        take(&config, false).expect("a baseline");
+        let store = Store::open(&state).expect("a store");
+        let watches = Watch::open_all(&config).expect("a watch");
+        let (out, inbox) = bounded(CHANNEL);
+        let scanner = Scanner::start(Context {
+            watches: watches.clone(),
+            state_dir: state,
+            marks: None,
+            out: out.clone(),
+            distrust_from_ns: None,
+        });
+        let (records, told) = crossbeam_channel::unbounded();
+        let announce = move |new: &[crate::core::event::Record]| {
+            new.iter().for_each(|record| drop(records.send(record.event.clone())));
+        };
+        let parts = Parts {
+            jobs: never(),
+            keeper: Keeper::open(&store, config.ledger).expect("a keeper"),
+            trust: Trust::new(&config, &watches).expect("no rules"),
+            maintenance: Maintenance::load(&store).expect("no window"),
+            store,
+            vault: Arc::new(open_vault(&config).expect("a vault")),
+            retention: Retention::default(),
+            sensors: Arc::new(Sensors::start(TierChoice::Scan, &watches, &out)),
+            watches,
+            scanner: scanner.expect("a thread"),
+            announce: Box::new(announce),
+            ready: Box::new(|| ()),
+        };
+        Self { dir, reconciler: assemble(parts, inbox), told }
+    }
+
+    fn at(&self, file: &str) -> PathBuf {
+        self.dir.path().join("w").join(file)
+    }
+
+    /// Somebody did this to the file, and it is looked at.
+    fn did(&mut self, file: &str, deed: Deed) {
+        let path = RelPath::new(file).expect("sound");
+        let (watch, source) = (WatchId(0), Source::Fanotify);
+        let seen =
+            Observation { source, watch, path, deed, directory: false, actor: None, at_ns: boottime_ns() };
+        self.reconciler.take(Signal::Observed(seen));
+        self.reconciler.work(u64::MAX);
+    }
+
+    /// What was recorded since the last call.
+    fn told(&self) -> Vec<(EventKind, String, Response)> {
+        let name = |event: &Event| {
+            let path = event.path.clone().unwrap_or_default();
+            path.rsplit('/').next().unwrap_or_default().to_owned()
+        };
+        self.told.try_iter().map(|event| (event.kind, name(&event), event.response)).collect()
+    }
+}
+
+fn told(kind: EventKind, file: &str, response: Response) -> (EventKind, String, Response) {
+    (kind, file.into(), response)
+}
+
+#[test]
+fn what_is_only_told_of_a_path_comes_after_its_restore_that_waits_for_the_disk() {
+    let mut world = World::new("on_modified = \"restore\"\non_deleted = \"alert\"\n", &["a", "b"]);
+    for file in ["a", "b"] {
+        fs::write(world.at(file), "altered").expect("written");
+        world.did(file, Deed::Closed);
+    }
+    assert!(!world.reconciler.begun.is_empty(), "right, and not yet recorded");
+    fs::remove_file(world.at("a")).expect("removed");
+    world.did("a", Deed::Deleted);
+    world.reconciler.conclude();
+    world.reconciler.write();
+    let records = world.told();
+    let of_a: Vec<_> = records.iter().filter(|(_, file, _)| file == "a").cloned().collect();
+    assert_eq!(
+        of_a,
+        [told(EventKind::Modified, "a", Response::Restored), told(EventKind::Deleted, "a", Response::None),]
+    );
+    assert!(records.contains(&told(EventKind::Modified, "b", Response::Restored)), "{records:?}");
+}
+
+#[test]
+fn a_large_copy_holds_up_nothing_but_what_is_told_of_its_own_path() {
+    let keys = "on_modified = \"restore\"\non_attributes = \"alert\"\non_created = \"alert\"\n";
+    let mut world = World::new(keys, &["a"]);
+    let content: Vec<u8> =
+        (0..3u32 << 20).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    for file in ["large", "larger"] {
+        fs::write(world.at(file), &content[..content.len() / if file == "large" { 2 } else { 1 }])
+            .expect("written");
+        world.did(file, Deed::Closed);
+    }
+    world.reconciler.conclude();
+    assert_eq!(world.reconciler.copier.waiting(), 2);
+    fs::write(world.at("a"), "altered").expect("written");
+    world.did("a", Deed::Closed);
+    world.reconciler.conclude();
+    assert_eq!(world.told(), [told(EventKind::Modified, "a", Response::Restored)]);
+
+    // Something else happens to one that waits: it is told first, and both copies are made.
+    fs::set_permissions(world.at("larger"), fs::Permissions::from_mode(0o4711)).expect("set");
+    world.did("larger", Deed::Attributes);
+    let created = |file| told(EventKind::Created, file, Response::None);
+    world.reconciler.write();
+    assert_eq!(world.told(), [created("large"), created("larger"), created("larger")]);
+    assert_eq!(world.reconciler.copier.waiting(), 0);
+    let digest = |file| {
+        let root = &world.reconciler.watches[0].root;
+        let found = crate::tree::inspect::inspect(root, &RelPath::new(file).expect("sound"), None);
+        found.expect("readable").expect("there").entry.sha256.expect("read")
+    };
+    for file in ["large", "larger"] {
+        assert!(world.reconciler.vault.contains(&digest(file)), "{file}");
+    }
+}
