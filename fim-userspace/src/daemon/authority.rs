@@ -248,7 +248,11 @@ impl Reconciler {
                 _ => self.store.baseline_get(watch.path(), &folder)?.as_ref().is_some_and(is_folder),
             };
             if !stays {
-                judged[*index].1 = Authority::Refused(Some("the folder it is in is not approved".into()));
+                // The folder itself may be judged anew at this moment.
+                judged[*index].1 = match finding.look.attempts < PATIENCE {
+                    true => Authority::Later,
+                    false => Authority::Refused(Some("the folder it is in is not approved".into())),
+                };
             }
         }
         // What is in a folder before the folder.
