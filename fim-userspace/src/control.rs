@@ -49,6 +49,22 @@ pub enum Act {
     Purge { evidence: Vec<i64>, reason: Option<String> },
     /// Bring the vault within these limits: seconds, and bytes of all objects together.
     Prune { max_age: Option<u64>, max_size: Option<u64> },
+    /// Open or close a maintenance window.
+    Maintain(Maintain),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Maintain {
+    /// For so many seconds, in these watches as they are shown; none: in all.
+    Start {
+        seconds: u64,
+        reason: String,
+        watches: Vec<String>,
+    },
+    Stop {
+        reason: Option<String>,
+    },
 }
 
 /// By which command something is approved.
@@ -136,6 +152,12 @@ pub enum Answer {
     },
     /// The vault after a [`Act::Prune`]; sizes in bytes.
     Pruned(Pruned),
+    /// A maintenance window was opened until then (RFC 3339), or closed.
+    Window {
+        id: u64,
+        ends: Option<String>,
+        sentence: String,
+    },
     Done {
         done: u64,
         refused: u64,
@@ -188,7 +210,14 @@ impl Outcome {
 
 impl Answer {
     pub fn is_last(&self) -> bool {
-        matches!(self, Self::Hello { .. } | Self::Pruned(_) | Self::Done { .. } | Self::Failed { .. })
+        matches!(
+            self,
+            Self::Hello { .. }
+                | Self::Pruned(_)
+                | Self::Window { .. }
+                | Self::Done { .. }
+                | Self::Failed { .. }
+        )
     }
 }
 

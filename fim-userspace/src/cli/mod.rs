@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod init;
 mod log;
+mod maintenance;
 mod order;
 mod output;
 mod quarantine;
@@ -79,6 +80,9 @@ enum Command {
     /// What was taken out of its place: look at it, put it back, remove it for good
     #[command(subcommand)]
     Quarantine(quarantine::Command),
+    /// Open a time in which changes are meant to be, close it, see whether one is open
+    #[command(subcommand)]
+    Maintenance(maintenance::Command),
     /// Show whether fim watches, with what means, and what is wrong
     Status,
     /// Show what holds for a path, and which line of the configuration says so; 1 when it is not watched
@@ -142,6 +146,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Accept(args) => accept::run(&config, args, cli.json),
         Command::Restore(args) => restore::run(&config, args, cli.json),
         Command::Quarantine(command) => quarantine::run(&config, command, cli.json),
+        Command::Maintenance(command) => maintenance::run(&config, command, cli.json),
         Command::Status => status::run(&config, cli.json),
         Command::Explain(args) => explain::run(&config, args, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),

@@ -35,6 +35,9 @@ impl Tally {
             Answer::Item { path, outcome, seq, .. } if !as_json => {
                 println!("{} {} (event {seq})", outcome.as_str(), escape(&path.0));
             }
+            Answer::Window { sentence, .. } if !as_json => {
+                println!("{}", crate::sink::line::printable(sentence))
+            }
             Answer::Same { path } if !as_json => println!("{}: nothing differs", escape(&path.0)),
             Answer::Refused { path, sentence } => {
                 self.refused = true;
@@ -66,7 +69,7 @@ fn requests(act: Act) -> Vec<Act> {
             let act = |evidence| Act::Purge { evidence, reason: reason.clone() };
             chunks(evidence, &reason).into_iter().map(act).collect()
         }
-        short @ Act::Prune { .. } => vec![short],
+        short @ (Act::Prune { .. } | Act::Maintain(_)) => vec![short],
     }
 }
 

@@ -191,6 +191,13 @@ fn facts(event: &Event) -> Vec<(&'static str, String)> {
     let verdict = event.verdict.map(|verdict| json!(verdict).as_str().unwrap_or_default().to_owned());
     let by = event.authorised_by.as_deref().map(|by| format!(" by {}", printable(by)));
     add("verdict", verdict.map(|verdict| verdict + &by.unwrap_or_default()));
+    let package = event.package.as_deref().map(printable).unwrap_or_default();
+    add(
+        "vouched for",
+        event.vouched.map(|right| {
+            if right { format!("by {package}") } else { format!("no: {package} lists another content") }
+        }),
+    );
     add("response", event.kind.is_change().then(|| event.response.as_str().to_owned()));
     add("planned", event.planned.map(|planned| planned.as_str().to_owned()));
     add("method", event.method.as_deref().map(printable));

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::REPORT;
 use super::log::OVERDUE_INTERVALS;
 use crate::config::Config;
+use crate::core::maintenance::Window;
 use crate::core::path::display;
 use crate::core::size::show as size;
 use crate::sink::alert::plan::lanes;
@@ -39,6 +40,8 @@ pub(super) struct Database {
     /// Responses without a recorded end.
     pub open_responses: usize,
     pub sinks: Vec<SinkState>,
+    /// The maintenance window that is open.
+    pub maintenance: Option<Window>,
 }
 
 pub fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
@@ -175,6 +178,7 @@ impl Database {
             ledger_head: store.ledger_head()?.seq,
             open_responses: store.intents_open()?.len(),
             sinks: store.sink_states()?,
+            maintenance: store.window_open()?,
         })
     }
 }
@@ -236,6 +240,11 @@ fn write_database(out: &mut String, database: &Database, running: bool) -> std::
             let count = database.open_responses;
             writeln!(out, "responses cut short: {count}; the next start looks at them again")?;
         }
+    }
+    if let Some(window) = &database.maintenance {
+        let left = crate::daemon::window_left(window).map(|(_, text)| text).unwrap_or_default();
+        let by = printable(&window.opened_by);
+        writeln!(out, "maintenance: window {} is open until {} ({left}); {by}", window.id, window.ends())?;
     }
     writeln!(out, "ledger: {} records", database.ledger_head)?;
     if !database.sinks.is_empty() {

@@ -13,6 +13,7 @@ mod secret;
 pub mod show;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod vault;
 mod watch;
 
@@ -32,6 +33,7 @@ pub use log::{
     TlsFiles, Transport,
 };
 pub use secret::{Secret, SecretSource};
+pub use trust::{TrustConfig, UserName, real_paths};
 pub use vault::VaultConfig;
 pub use watch::{Lines, RuleLines, WatchConfig};
 
@@ -72,6 +74,8 @@ pub struct Config {
     /// The central database, if there is one.
     pub central: Option<CentralConfig>,
     pub logs: Vec<LogConfig>,
+    /// Whose changes are authorised.
+    pub trust: Vec<TrustConfig>,
     /// Which paths are secret.
     pub secrets: Secrets,
 }
@@ -157,8 +161,9 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
-        document
-            .refuse_unknown(&["state", "sensor", "ledger", "vault", "watch", "alert", "central", "log"])?;
+        document.refuse_unknown(&[
+            "state", "sensor", "ledger", "vault", "watch", "trust", "alert", "central", "log",
+        ])?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let sensor = sensor(document.table("sensor")?)?;
         let ledger = ledger::read(document.table("ledger")?)?;
@@ -174,10 +179,23 @@ impl Config {
         let central = document.table("central")?.map(central::read).transpose()?;
         let watches = watch::read_all(source, watches, &state.dir, &logs)?;
         alert::check_watches(source, &named, &watches)?;
+        let trust = trust::read_all(source, document.tables("trust")?, &watches)?;
         let own = secret::files(file, &alerts, central.as_ref(), &logs);
         let policies = watches.iter().map(|watch| (watch.path.as_path(), &watch.policy));
         let secrets = Secrets::new(&own, policies).map_err(|e| source.whole(e.to_string()))?;
-        Ok(Self { file: file.into(), state, sensor, ledger, vault, watches, alerts, central, logs, secrets })
+        Ok(Self {
+            file: file.into(),
+            state,
+            sensor,
+            ledger,
+            vault,
+            watches,
+            alerts,
+            central,
+            logs,
+            trust,
+            secrets,
+        })
     }
 }
 

@@ -64,7 +64,7 @@ fn the_documented_example_is_valid_and_shows_every_key() {
                 name type account_sid auth_token_file from to api_base min_severity smtp \
                 api_key_sid api_key_secret_file messaging_service watches verdict hours quiet_hours group lifecycle heartbeat \
                 password_file url secret_file format tls_ca_file batch host_id keep address body facility ca_file client_cert \
-                client_key";
+                client_key preset exe sha256 descendants users root";
     for key in keys.split_whitespace() {
         assert!(text.contains(&format!("\n{key} = ")), "{key} is not shown");
     }
@@ -565,4 +565,37 @@ fn logs_arrive_whole() {
             .into_iter()
             .any(excluded)
     );
+}
+
+#[test]
+fn a_trusted_updater_is_named_and_nobody_that_anybody_can_run() {
+    let with = |trust: &str| format!("[[watch]]\npath = \"/usr\"\n[[trust]]\n{trust}\n");
+    let one = |trust: &str| parse(&with(trust)).expect(trust).trust.remove(0);
+    let dpkg = one("preset = \"dpkg\"");
+    assert_eq!((dpkg.name.as_str(), dpkg.descendants, dpkg.users), ("dpkg", true, vec![UserName::Id(0)]));
+    assert_eq!((dpkg.programs, dpkg.root), (vec!["/usr/bin/dpkg".into()], "/".into()));
+    let own = one(
+        "exe = \"/opt/deploy\"\nsha256 = \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"\n\
+         users = [\"ann\", \"1007\"]\nwatches = [\"/usr/\"]",
+    );
+    assert_eq!((own.name.as_str(), own.descendants, own.sha256.is_some()), ("deploy", false, true));
+    assert_eq!(own.users, [UserName::Login("ann".into()), UserName::Id(1007)]);
+    assert_eq!(own.watches, Some(vec!["/usr".into()]));
+    assert!(parse("[[watch]]\npath = \"/usr\"\n").expect("valid").trust.is_empty(), "off until it is named");
+    for (trust, says) in [
+        ("preset = \"dpgk\"", "did you mean \"dpkg\"?"),
+        ("descendants = true", "has no \"exe\""),
+        ("exe = \"/usr/bin/python3.11\"", "runs whatever it is told to"),
+        ("exe = \"/bin/sh\"", "maintenance window"),
+        ("exe = \"bin/deploy\"", "relative"),
+        ("preset = \"apt\"\nexe = \"/usr/bin/apt\"", "keep one of them"),
+        ("exe = \"/opt/x\"\nsha256 = \"12\"", "64 hexadecimal digits"),
+        ("exe = \"/opt/x\"\nusers = []", "hold for nobody"),
+        ("exe = \"/opt/x\"\nwatches = [\"/etc\"]", "no [[watch]] has as its path; those are /usr"),
+        ("exe = \"/opt/x\"\nname = \"a b\"", "must be a word"),
+        ("preset = \"dpkg\"\n[[trust]]\npreset = \"dpkg\"", "two [[trust]] are called \"dpkg\""),
+    ] {
+        let sentence = complaint(&with(trust));
+        assert!(sentence.contains(says), "{trust}: {sentence}");
+    }
 }

@@ -76,6 +76,9 @@ pub struct Ancestor {
     pub exe: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe_file: Option<ExeFile>,
+    /// When it ended, nanoseconds since boot, where it had by the time of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ns: Option<u64>,
 }
 
 /// Names of an actor's ids; `None` where the host has no name for one.

@@ -129,6 +129,10 @@ impl Correlator {
         }
         match seen.deed {
             Deed::MovedHere { from: Some(from) } => {
+                let before = (seen.watch, from.clone());
+                // Who wrote it under its old name, and has not been looked at there, wrote what is here now.
+                let wrote = self.waiting.get(&before).map(|waiting| waiting.look.witnessed.as_writers());
+                let mapped = self.mapped.get(&before).cloned();
                 let mut old = look.clone();
                 old.path = from.clone();
                 old.moved_to = Some(seen.path.clone());
@@ -138,6 +142,13 @@ impl Correlator {
                     old.witnessed.add(actor, Deeds::MOVED_AWAY);
                 }
                 look.moved_from = Some(from);
+                if let Some(wrote) = wrote {
+                    look.witnessed.merge(&wrote);
+                }
+                if let Some(mapped) = mapped {
+                    look.witnessed.merge(&mapped.1);
+                    self.mapped.insert((seen.watch, seen.path.clone()), mapped);
+                }
                 self.schedule(old, now_ns + delay);
             }
             Deed::Linked { to: Some(to) } => {
@@ -204,6 +215,11 @@ impl Correlator {
 
     pub fn next_due(&self) -> Option<u64> {
         self.order.first().map(|(due_ns, _)| *due_ns)
+    }
+
+    /// Whether anything waits that was first reported before then.
+    pub fn waits_since_before(&self, ns: u64) -> bool {
+        self.waiting.values().any(|waiting| waiting.look.first_ns < ns)
     }
 
     pub fn waiting(&self) -> usize {
@@ -412,6 +428,22 @@ mod tests {
         assert_eq!(left.len(), 5);
         assert!(left.iter().all(|look| look.watch == WatchId(7)));
         assert!(c.next_due().is_none(), "nothing of it is left in the order");
+    }
+
+    /// Somebody writes into a package manager's file before it gets its name.
+    #[test]
+    fn a_writer_under_the_old_name_is_one_under_the_new_name() {
+        let mut c = Correlator::new();
+        c.observe(seen(Source::Fanotify, "f.new", Deed::Written, 9), 0);
+        c.observe(seen(Source::Fanotify, "f.new", Deed::Deleted, 8), 0);
+        c.observe(seen(Source::Fanotify, "f", Deed::MovedHere { from: Some(path("f.new")) }, 5), 0);
+        let mut looks = c.due(0, usize::MAX);
+        let witnessed = looks.remove(0).witnessed;
+        let (author, others) = witnessed.attribute(ChangeKind::Modified);
+        assert_eq!((author.pid, author.confidence, others.len()), (Some(5), Confidence::Exact, 0));
+        let writers: Vec<_> =
+            witnessed.writers().expect("few").iter().filter_map(|actor| actor.pid).collect();
+        assert_eq!(writers, [5, 9]);
     }
 
     #[test]

@@ -39,10 +39,14 @@ pub enum EventKind {
     Purged,
     /// One path is changed again and again; further records about it are muted for a while.
     Escalated,
+    /// A person opened a maintenance window.
+    MaintenanceStarted,
+    /// It is over: what was done in it, in one sentence.
+    MaintenanceEnded,
 }
 
 impl EventKind {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Created,
         Self::Modified,
         Self::Deleted,
@@ -59,6 +63,8 @@ impl EventKind {
         Self::Released,
         Self::Purged,
         Self::Escalated,
+        Self::MaintenanceStarted,
+        Self::MaintenanceEnded,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -79,6 +85,8 @@ impl EventKind {
             Self::Released => "released",
             Self::Purged => "purged",
             Self::Escalated => "escalated",
+            Self::MaintenanceStarted => "maintenance_started",
+            Self::MaintenanceEnded => "maintenance_ended",
         }
     }
 
@@ -197,6 +205,12 @@ pub struct Event {
     pub watch: Option<String>,
     pub verdict: Option<Verdict>,
     pub authorised_by: Option<String>,
+    /// Whether the content is what the package that it belongs to lists; `None` where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<bool>,
+    /// That package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
     pub response: Response,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -248,6 +262,8 @@ impl Event {
             watch: None,
             verdict: None,
             authorised_by: None,
+            vouched: None,
+            package: None,
             response: Response::None,
             error: None,
             severity: if matches!(kind, EventKind::CoverageGap | EventKind::Interrupted | EventKind::Trouble)

@@ -20,7 +20,7 @@ pub struct Route {
     pub watches: Vec<String>,
     /// Empty: all.
     pub kinds: Vec<EventKind>,
-    /// Where somebody judged, only this.
+    /// Where somebody judged, only this; `None`: what is not authorised, and what people decided.
     pub verdict: Option<Verdict>,
     /// What happens outside these hours is somebody else's.
     pub hours: Option<Hours>,
@@ -99,7 +99,11 @@ impl Route {
         event.severity >= self.min_severity
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
             && (self.watches.is_empty() || event.watch.as_ref().is_some_and(|w| self.watches.contains(w)))
-            && (self.verdict.is_none() || event.verdict.is_none() || event.verdict == self.verdict)
+            && match (self.verdict, event.verdict) {
+                (_, None) => true,
+                (None, Some(verdict)) => verdict == Verdict::Unauthorised || !event.kind.is_change(),
+                (wanted, verdict) => wanted == verdict,
+            }
     }
 
     /// When a lane with something pending may send; `last` is when it last got something through.
@@ -121,7 +125,15 @@ impl Route {
 
 /// Whether it is about fim's own sight: those who rely on it must know.
 pub fn tells_of_fim(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Started | EventKind::Stopped | EventKind::CoverageGap | EventKind::Trouble)
+    matches!(
+        kind,
+        EventKind::Started
+            | EventKind::Stopped
+            | EventKind::CoverageGap
+            | EventKind::Trouble
+            | EventKind::MaintenanceStarted
+            | EventKind::MaintenanceEnded
+    )
 }
 
 /// A part of each day, local time, perhaps across midnight: from the first minute to before the last.
@@ -215,6 +227,12 @@ mod tests {
         }
         let muted = Event { muted: true, ..seen };
         assert!(!all.takes(&muted, &berlin()));
+        // What a trusted updater does is asked for by name; what a person decided is news.
+        let updated = change(Severity::Critical, Verdict::Authorised);
+        let decided = Event { kind: EventKind::Accepted, ..updated.clone() };
+        assert!(!all.takes(&updated, &berlin()) && all.takes(&decided, &berlin()));
+        let asked = Route { verdict: Some(Verdict::Authorised), ..all };
+        assert!(asked.takes(&updated, &berlin()) && asked.takes(&decided, &berlin()));
     }
 
     #[test]

@@ -129,6 +129,15 @@ impl Witnessed {
         self.seen.retain(|(actor, _)| !done.iter().any(|one| one.same_process(actor)));
     }
 
+    /// Everybody who may have had a part in what is there now, whatever is told of him; `None` when there were more than
+    /// are remembered.
+    pub fn writers(&self) -> Option<Vec<&Actor>> {
+        // Making a link to it, or mounting something over it, alters nothing of the file itself.
+        let had_part = |done: &Deeds| done.0 & !(Deeds::LINKED.0 | Deeds::MOUNTED.0 | Deeds::SCANNED.0) != 0;
+        (!self.crowded)
+            .then(|| self.seen.iter().filter(|(_, done)| had_part(done)).map(|(actor, _)| &**actor).collect())
+    }
+
     /// Who made a change of this kind, and who else may have. Those who certainly did such a thing come before those
     /// who merely could have.
     pub fn attribute(&self, kind: ChangeKind) -> (Actor, Vec<Actor>) {
@@ -156,6 +165,16 @@ impl Witnessed {
             actor.confidence = Confidence::Several;
         }
         (actor, others.iter().map(|a| Actor::clone(a)).collect())
+    }
+
+    /// Those who wrote, or could have written, without what they did to the name.
+    pub(super) fn as_writers(&self) -> Witnessed {
+        let content = Deeds::OPENED.0 | Deeds::MAPPED.0 | Deeds::WRITTEN.0 | Deeds::CLOSED.0;
+        let of = |(actor, deeds): &(Arc<Actor>, Deeds)| {
+            let done = deeds.0 & (content | Deeds::ATTRIBUTES.0);
+            (done != 0).then(|| (actor.clone(), Deeds(done)))
+        };
+        Self { seen: self.seen.iter().filter_map(of).collect(), crowded: self.crowded }
     }
 
     /// Whether one process is known for certain to have made a change of this kind.

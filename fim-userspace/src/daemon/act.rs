@@ -11,6 +11,7 @@ use crate::core::quarantine::Reason;
 use crate::respond::{Evidence, ONE_BY_ONE, Outcome, Pending, Responder, ResponseError};
 use crate::store::IntentId;
 
+use super::authority::{self, Grant};
 use super::examine::Finding;
 use super::sight::Sight;
 use super::watch::Watch;
@@ -32,6 +33,10 @@ pub struct Act {
     pub unreleased: bool,
     /// A copy of what is left there goes into the vault before the record.
     pub keep: bool,
+    /// A package database may vouch for its content; its record waits for that.
+    pub vouch: bool,
+    /// By whose authority what is there becomes the approved state.
+    pub grant: Option<Grant>,
     pub error: Option<String>,
     /// What was there was not what had been compared: it must be looked at again before anything is said.
     pub again: bool,
@@ -59,10 +64,25 @@ impl Act {
             evidence: Vec::new(),
             unreleased: false,
             keep: false,
+            grant: None,
+            vouch: false,
             error,
             again: false,
             filled: false,
         }
+    }
+
+    /// A change that is authorised: nothing is undone, and what is there is approved.
+    pub fn granted(finding: Finding, policy: PathPolicy, mut event: Event, grant: Grant) -> Self {
+        authority::grant(&mut event, &grant);
+        let mut act = Self::new(finding, policy, ResponsePlan::default(), event);
+        act.grant = Some(grant);
+        act
+    }
+
+    /// Its record waits until everything that is wrong has been put right.
+    pub fn waits(&self) -> bool {
+        self.keep || self.vouch
     }
 
     /// Something was mounted over the path: that is told, and nothing is done about it.

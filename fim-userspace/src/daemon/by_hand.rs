@@ -28,6 +28,9 @@ impl Reconciler {
         {
             return tell(Answer::Failed { sentence });
         }
+        if let Act::Maintain(wish) = &job.act {
+            return tell(self.maintain(wish, &job.person));
+        }
         let mut desk = Desk {
             store: &mut self.store,
             vault: &self.vault,

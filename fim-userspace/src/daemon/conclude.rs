@@ -48,10 +48,10 @@ impl Begun {
         let mut places = Vec::with_capacity(acts.len());
         for act in acts {
             places.push(waiting.len());
-            if act.keep {
+            if act.waits() {
                 self.untold.insert((watch.id, act.finding.change.path.clone()));
             }
-            if act.unreleased || act.keep { waiting.push(act) } else { others.push(act) }
+            if act.unreleased || act.waits() { waiting.push(act) } else { others.push(act) }
         }
         for path in waiting.iter().flat_map(paths) {
             *self.waiting.entry((watch.id, path.clone())).or_default() += 1;
@@ -68,7 +68,7 @@ impl Begun {
     fn pop(&mut self) -> Option<Round> {
         let round = self.rounds.pop_front()?;
         for act in &round.acts {
-            if act.keep {
+            if act.waits() {
                 self.untold.remove(&(round.watch.id, act.finding.change.path.clone()));
             }
             for path in paths(act) {
@@ -168,7 +168,8 @@ impl Reconciler {
         let Some(Round { watch, mut acts, mut unfinished, .. }) = self.begun.pop() else { return };
         unfinished.secure(&self.responder, &watch, &mut acts);
         self.after_storing(&watch);
-        let acts = self.keep_copies(&watch, acts);
+        let mut acts = self.keep_copies(&watch, acts);
+        self.vouch(&watch, &mut acts);
         self.unreleased.push((watch.id, unfinished.secured()));
         let mut upkeep = Upkeep::default();
         for act in acts {

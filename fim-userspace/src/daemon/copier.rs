@@ -49,6 +49,12 @@ impl Copier {
         self.queue.len() + usize::from(self.at_work.is_some())
     }
 
+    /// Whether something about `path` waits for its copy.
+    pub fn has(&self, watch: WatchId, path: &RelPath) -> bool {
+        let about = |w: &Waiting| w.watch.id == watch && paths(&w.act).any(|p| p == path);
+        self.at_work.as_ref().is_some_and(about) || self.queue.iter().any(about)
+    }
+
     /// The act that `path` waits for, if there is one; it is done next.
     fn hurry(&mut self, watch: WatchId, path: &RelPath) -> Option<&mut Waiting> {
         let about = |w: &Waiting| w.watch.id == watch && paths(&w.act).any(|p| p == path);
@@ -120,6 +126,7 @@ impl Reconciler {
         // Removed for its age or size since: it is looked at again.
         let there = |e: &Evidence| e.digest.is_none_or(|digest| self.vault.contains(&digest));
         copied(&mut act, &found, copy.map(|evidence| evidence.filter(there)));
+        self.vouch(&watch, std::slice::from_mut(&mut act));
         // Nothing stays wrong for want of this room.
         self.vault.take_refused();
         let mut upkeep = Upkeep::default();

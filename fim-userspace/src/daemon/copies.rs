@@ -44,6 +44,9 @@ impl Reconciler {
 
     fn wants_copy(&mut self, watch: &Watch, act: &Act) -> bool {
         let change = &act.finding.change;
+        if act.grant.is_some() {
+            return self.lacks_approved(act);
+        }
         let Some(after) = change.after.as_ref().filter(|_| act.plan.steps.is_empty()) else { return false };
         let new = after.entry.kind == FileType::Regular
             && after.entry.sha256.is_some()
@@ -65,6 +68,15 @@ impl Reconciler {
         }
         let known = self.store.open_change(watch.path(), &change.path).ok().flatten();
         known.is_none_or(|known| known.and_then(|entry| entry.sha256) != after.entry.sha256)
+    }
+
+    /// Whether what is about to be approved has yet to be put into the vault.
+    fn lacks_approved(&self, act: &Act) -> bool {
+        let now = act.finding.change.after.as_ref().map(|found| &found.entry);
+        let Some(now) = now.filter(|now| now.kind == FileType::Regular && act.policy.keeps(now.size)) else {
+            return false;
+        };
+        now.sha256.is_some_and(|digest| !self.vault.contains(&digest))
     }
 
     /// Keeps the copies that were noted; where that is not possible the record says why. Large ones are left to the copier,
@@ -129,6 +141,8 @@ pub(super) fn copied(act: &mut Act, found: &Found, copy: Copy) {
         Ok(Some(evidence)) if same_content(&evidence.found, found) => {
             act.evidence.push((Reason::Recorded, evidence));
         }
+        // Who wrote what is there now has not been judged.
+        Ok(_) if act.grant.is_some() => act.again = true,
         // It is looked at again before anything is said; what does not keep still is told as it is now.
         Ok(other) => match other.filter(|_| act.finding.look.attempts >= RESTLESS) {
             None if act.finding.look.attempts < RESTLESS => act.again = true,

@@ -1,7 +1,7 @@
 //! The way into the ledger: batches, and patience when the disk is full.
 
 use crate::core::event::{Event, EventKind, Record};
-use crate::store::{EvidenceRow, IntentId, Store, StoreError};
+use crate::store::{Approved, EvidenceRow, IntentId, Store, StoreError};
 
 use super::clock::boottime_ns;
 use super::portrait::Portrait;
@@ -19,12 +19,14 @@ pub struct Entry {
     pub event: Event,
     pub closes: Option<IntentId>,
     pub evidence: Vec<EvidenceRow>,
+    /// What becomes the approved state with it.
+    pub approved: Vec<Approved>,
 }
 
 impl Entry {
     /// A record without response.
     pub fn plain(event: Event) -> Self {
-        Self { event, closes: None, evidence: Vec::new() }
+        Self { event, closes: None, evidence: Vec::new(), approved: Vec::new() }
     }
 }
 
@@ -153,7 +155,14 @@ impl Journal {
             .enumerate()
             .flat_map(|(index, e)| e.evidence.iter().map(move |row| (index, row.clone())))
             .collect();
-        let appended = store.durably(durably, |store| store.append_with(&events, &closes, &evidence));
+        let approved: Vec<(usize, Approved)> = self
+            .entries
+            .iter()
+            .enumerate()
+            .flat_map(|(index, e)| e.approved.iter().map(move |approved| (index, approved.clone())))
+            .collect();
+        let append = |store: &mut Store| store.append_approving(&events, &closes, &evidence, &approved);
+        let appended = store.durably(durably, append);
         match appended {
             Ok(records) => {
                 if self.blocked.take().is_some() {

@@ -10,6 +10,7 @@ pub mod watch;
 
 mod act;
 mod apart;
+mod authority;
 mod by_hand;
 mod canary;
 mod conclude;
@@ -19,6 +20,7 @@ mod descriptors;
 mod examine;
 mod journal;
 mod keeper;
+mod maintenance;
 mod portrait;
 mod progress;
 mod recent;
@@ -35,12 +37,15 @@ mod sight;
 mod signals;
 mod start;
 mod tell;
+mod trust;
+mod vouch;
 
 use anyhow::bail;
 
 pub use crate::sink::host;
 pub use canary::act as act_as_canary;
 pub use journal::Announce;
+pub use maintenance::left as window_left;
 pub use start::run;
 
 /// Refuses to work half-blind: without these, files are skipped and nothing can be put back.

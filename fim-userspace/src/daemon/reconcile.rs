@@ -1,11 +1,14 @@
 //! The one place where things happen: observations in, comparison, response, record out.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, never, select};
 
+use crate::core::change::{Change, ChangeKind};
 use crate::core::correlate::{Correlator, Look};
+use crate::core::entry::Found;
 use crate::core::event::EventKind;
 use crate::core::observation::{Deed, Signal, WatchId};
 use crate::core::path::{RelPath, display};
@@ -18,15 +21,17 @@ use crate::store::{Planned, Store, StoreError, Upkeep};
 
 use super::act::{Act, carry_out};
 use super::apart;
+use super::authority::{self, Authority};
 use super::canary::{Canary, Outcome};
 use super::clock::boottime_ns;
 use super::conclude::{Begun, paths};
 use super::control::Job;
 use super::copier::Copier;
 use super::copies::LeftAlone;
-use super::examine::{Examiner, Round};
+use super::examine::{Examiner, Finding, Round};
 use super::journal::{Entry, Journal};
 use super::keeper::{ALTERED, Keeper};
+use super::maintenance::Maintenance;
 use super::progress::{Progress, SelfTest};
 use super::recent::Recent;
 use super::record::Stamp;
@@ -34,6 +39,8 @@ use super::report::Reporter;
 use super::scanner::Scanner;
 use super::shortage::Standing;
 use super::sight::Sight;
+use super::trust::Trust;
+use super::vouch::Voucher;
 use super::watch::Watch;
 
 /// Signals taken in at once before anything is looked at; bounds the delay of the first response under load.
@@ -53,6 +60,11 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// Nanoseconds between two writings of the status file.
 const REPORT_NS: u64 = 1_000_000_000;
 
+/// Of a round: what equals its baseline, what did so again, and all with what differs.
+type Right = Vec<(Look, Option<Found>)>;
+type Transient = Vec<(Look, ChangeKind)>;
+type Seen = (Vec<Finding>, Right, Transient);
+
 pub struct Reconciler {
     pub watches: Vec<Arc<Watch>>,
     pub store: Store,
@@ -68,6 +80,9 @@ pub struct Reconciler {
     pub recent: Recent,
     pub repetition: Repetition<(WatchId, RelPath)>,
     pub left_alone: LeftAlone,
+    pub trust: Trust,
+    pub voucher: Voucher,
+    pub maintenance: Maintenance,
     pub progress: Arc<Progress>,
     /// Places that are right while the disk has not been waited for.
     pub begun: Begun,
@@ -151,7 +166,7 @@ impl Reconciler {
         // While nothing can be recorded, nothing is due.
         let due = self.correlator.next_due().filter(|_| self.journal.healthy());
         let own = self.journal.retry_at().into_iter().chain(self.standing.next_due());
-        let own = own.chain(self.repetition.next_end());
+        let own = own.chain(self.repetition.next_end()).chain(self.maintenance.next_due());
         let kept = Some(self.keeper.due()).filter(|_| self.journal.healthy());
         let own = own.chain(self.begun.due_ns());
         let own = own.chain(self.canary.as_ref().filter(|_| self.progress.ready()).map(Canary::due_ns));
@@ -184,6 +199,7 @@ impl Reconciler {
         }
         self.vault_housekeeping(now);
         self.self_test();
+        self.keep_window();
         self.keeper.keep(&mut self.store, &mut self.journal, &self.stamp);
         // Nothing else may come for hours.
         self.write();
@@ -230,6 +246,10 @@ impl Reconciler {
         let dry = if dry { "; this is a dry run, nothing is put back" } else { "" };
         let message = format!("watching {} in the {} tier{dry}", watches.join(", "), self.stamp.tier);
         self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
+        let problems = self.trust.problems(&self.watches, &self.store).unwrap_or_default();
+        for problem in problems.into_iter().chain(self.trust.in_tier(self.sight.sensors.tier)) {
+            self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, problem)));
+        }
         if self.keeper.altered {
             self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, ALTERED.into())));
         }
@@ -291,6 +311,10 @@ impl Reconciler {
 
     fn round(&mut self, watch: &Arc<Watch>, looks: Vec<Look>) -> Result<(), StoreError> {
         let looks = self.copier.hold(looks);
+        // What became of a path is compared with the baseline as it will be.
+        if looks.iter().any(|look| self.begun.has_to_tell(watch.id, &look.path)) {
+            self.conclude();
+        }
         let (sight, inbox, held) = (&self.sight, &self.inbox, &mut self.held);
         // A sensor that is far behind is not waited for again and again.
         let mut in_time = true;
@@ -314,16 +338,11 @@ impl Reconciler {
         if !findings.is_empty() {
             self.vault_stands();
         }
-        // What waits for its copy decides what is news.
-        for path in findings.iter().flat_map(|f| std::iter::once(&f.change.path).chain(&f.change.old_path)) {
-            if self.begun.has_to_tell(watch.id, path) {
-                self.conclude();
-            }
-            self.await_copy(watch.id, path);
-        }
-        let kept = apart::kept(&self.vault, &findings.iter().map(|f| &f.change).collect::<Vec<_>>());
-        let mut acts = Vec::with_capacity(findings.len());
-        for (finding, in_vault) in findings.into_iter().zip(kept) {
+        let (findings, right, transient) = self.in_order(watch, findings, right, transient);
+        let judged = self.authorise(watch, findings)?;
+        let kept = apart::kept(&self.vault, &judged.iter().map(|(f, _)| &f.change).collect::<Vec<_>>());
+        let mut acts = Vec::with_capacity(judged.len());
+        for ((finding, authority), in_vault) in judged.into_iter().zip(kept) {
             let change = &finding.change;
             let policy = watch.policy.of_change(change);
             let over =
@@ -333,7 +352,15 @@ impl Reconciler {
             }
             let plan = plan(change, &policy, in_vault);
             let over = over.map(|_| watch.root.mount_at(&change.path));
-            let event = self.stamp.change(watch, &finding.look, change, policy.severity);
+            let mut event = self.stamp.change(watch, &finding.look, change, policy.severity);
+            match authority {
+                Authority::Granted(grant) => {
+                    acts.push(Act::granted(finding, policy, event, grant));
+                    continue;
+                }
+                Authority::Refused(why) => event.message = why,
+                Authority::Later => {}
+            }
             let mut act = Act::new(finding, policy, plan, event);
             if let Some(what) = over {
                 act.leave_mounted(
@@ -344,6 +371,7 @@ impl Reconciler {
         }
         self.admit(watch, &mut acts);
         self.mark_copies(watch, &mut acts);
+        self.mark_vouched(&mut acts);
         self.announce_intents(watch, &mut acts)?;
         let unfinished = carry_out(&self.responder, &self.sight, watch, &mut acts, self.begun.room());
         self.after_storing(watch);
@@ -365,7 +393,15 @@ impl Reconciler {
             let policy = watch.policy.of(&look.path, look.directory);
             if policy.kinds.contains(kind) && !responded {
                 self.catch_up_with(watch.id, &look.path);
-                let event = self.stamp.transient(watch, &look, kind);
+                let mut event = self.stamp.transient(watch, &look, kind);
+                match self.authority(watch, &look, kind, None)? {
+                    Authority::Granted(grant) => authority::grant(&mut event, &grant),
+                    Authority::Later => {
+                        self.retry(look, boottime_ns());
+                        continue;
+                    }
+                    Authority::Refused(_) => {}
+                }
                 self.tell(watch, &look.path, kind, &policy, Entry::plain(event));
             }
         }
@@ -373,6 +409,47 @@ impl Reconciler {
             self.put_off(watch, look, &error.to_string());
         }
         Ok(())
+    }
+
+    /// One order of records for each path: what waits for its copy comes before what came of it since. That may have become
+    /// the approved state, so such a path is compared once more.
+    fn in_order(
+        &mut self,
+        watch: &Watch,
+        findings: Vec<Finding>,
+        right: Right,
+        transient: Transient,
+    ) -> Seen {
+        let of = |path: &RelPath| path.clone();
+        let paths =
+            findings.iter().flat_map(|f| std::iter::once(&f.change.path).chain(&f.change.old_path)).map(of);
+        let paths = paths.chain(right.iter().map(|(look, _)| of(&look.path)));
+        let paths = paths.chain(transient.iter().map(|(look, _)| of(&look.path)));
+        let late = |path: &RelPath| self.begun.has_to_tell(watch.id, path) || self.copier.has(watch.id, path);
+        let late: HashSet<RelPath> = paths.filter(late).collect();
+        if late.is_empty() {
+            return (findings, right, transient);
+        }
+        self.conclude();
+        late.iter().for_each(|path| self.await_copy(watch.id, path));
+        if !self.may_grant() {
+            return (findings, right, transient);
+        }
+        let is_late = |change: &Change| {
+            std::iter::once(&change.path).chain(&change.old_path).any(|path| late.contains(path))
+        };
+        let (again, findings): (Vec<_>, Vec<_>) = findings.into_iter().partition(|f| is_late(&f.change));
+        let (right_again, right): (Right, Right) =
+            right.into_iter().partition(|(look, _)| late.contains(&look.path));
+        let (transient_again, transient): (Transient, Transient) =
+            transient.into_iter().partition(|(look, _)| late.contains(&look.path));
+        let now = boottime_ns();
+        let looks = again.into_iter().map(|finding| finding.look);
+        let looks = looks.chain(right_again.into_iter().map(|(look, _)| look));
+        looks
+            .chain(transient_again.into_iter().map(|(look, _)| look))
+            .for_each(|look| self.correlator.schedule(look, now));
+        (findings, right, transient)
     }
 
     /// A crash between acting and recording leaves a trace: the intent is written first.

@@ -40,7 +40,7 @@ impl Reconciler {
                 look.deeds = look.deeds.with(Deeds::CREATED);
             }
             upkeep.closed_intents.extend(act.intent);
-            let told = look.attempts == RESTLESS;
+            let told = look.attempts == RESTLESS && act.grant.is_none();
             let path = look.path.clone();
             self.retry(look, now);
             if told {
@@ -50,6 +50,9 @@ impl Reconciler {
                 self.tell(watch, &change.path, change.kind, &act.policy, journal::Entry::plain(act.event));
             }
             return;
+        }
+        if act.grant.is_some() {
+            return self.approve(watch, act, upkeep);
         }
         let response = act.response();
         let (look, change) = (&act.finding.look, &act.finding.change);
@@ -89,9 +92,25 @@ impl Reconciler {
             upkeep.closed_intents.extend(closes);
         } else {
             let evidence = evidence_rows(watch, act.evidence);
-            let entry = journal::Entry { event: act.event, closes, evidence };
+            let entry = journal::Entry { event: act.event, closes, evidence, approved: Vec::new() };
             self.tell(watch, &act.finding.change.path, act.finding.change.kind, &act.policy, entry);
         }
+    }
+
+    /// Records an authorised change; with its record the baseline holds what is there.
+    fn approve(&mut self, watch: &Watch, mut act: Act, upkeep: &mut Upkeep) {
+        let change = &act.finding.change;
+        conclude(&mut act.event, &act.finding.look, Response::None, None, None);
+        let known = self.store.open_change(watch.path(), &change.path).ok().flatten();
+        let after = change.after.as_ref().map(|found| found.entry.clone());
+        act.event.previous = known
+            .filter(|known| *known != change.before && *known != after)
+            .map(|known| known.as_ref().map(State::from));
+        upkeep.resolved.push(change.path.clone());
+        upkeep.resolved.extend(change.old_path.clone());
+        let approved = self.approvals(watch, &act.finding.change);
+        let entry = journal::Entry { event: act.event, closes: None, evidence: Vec::new(), approved };
+        self.journal.add(entry);
     }
 
     /// Looks again at what was put right: a writer may go on writing, and a folder has something in it.

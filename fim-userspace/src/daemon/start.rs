@@ -35,6 +35,7 @@ use super::copies::LeftAlone;
 use super::journal::{Announce, Entry, Journal};
 use super::keeper::Keeper;
 use super::limits::Retention;
+use super::maintenance::Maintenance;
 use super::portrait::Portrait;
 use super::progress::Progress;
 use super::recent::Recent;
@@ -47,6 +48,8 @@ use super::sensors::Sensors;
 use super::shortage::Standing;
 use super::sight::Sight;
 use super::take::{open_vault, require_baseline};
+use super::trust::Trust;
+use super::vouch::Voucher;
 use super::watch::Watch;
 
 /// Runs until SIGINT or SIGTERM. `announce` sees each record once it is in the ledger; `ready` is called when changes
@@ -68,6 +71,8 @@ pub fn run(
     let retention = Retention { max_age: config.vault.max_age, max_size: config.vault.max_size };
     let watches = Watch::open_all(config)?;
     require_baseline(&store, &watches)?;
+    let trust = Trust::new(config, &watches)?;
+    let maintenance = Maintenance::load(&store)?;
     let keeper = Keeper::open(&store, config.ledger)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -114,6 +119,8 @@ pub fn run(
         jobs,
         store,
         keeper,
+        trust,
+        maintenance,
         vault,
         retention,
         watches,
@@ -145,13 +152,12 @@ pub fn run(
 /// content, nanoseconds since the epoch. The kernel writes back within a minute; the last record is from before the end.
 fn not_surely_on_disk(store: &mut Store) -> anyhow::Result<Option<i64>> {
     const HOUR_NS: i64 = 3_600_000_000_000;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .context("which boot this is cannot be read; mount /proc")?;
+    let boot = super::maintenance::boot_id()?;
     let before = store.meta_get("boot_id")?;
-    if before.as_deref() == Some(boot.trim()) {
+    if before.as_deref() == Some(boot.as_str()) {
         return Ok(None);
     }
-    store.meta_set("boot_id", boot.trim())?;
+    store.meta_set("boot_id", &boot)?;
     let last = store.last_record_time()?.and_then(|time| time.parse::<jiff::Timestamp>().ok());
     let last_ns = last.map_or(0, |t| i64::try_from(t.as_nanosecond()).unwrap_or(i64::MAX));
     Ok(before.map(|_| last_ns.saturating_sub(HOUR_NS)))
@@ -162,6 +168,8 @@ pub(super) struct Parts {
     pub jobs: Receiver<Job>,
     pub store: Store,
     pub keeper: Keeper,
+    pub trust: Trust,
+    pub maintenance: Maintenance,
     pub vault: Arc<Vault>,
     pub retention: Retention,
     pub watches: Vec<Arc<Watch>>,
@@ -213,6 +221,8 @@ pub(super) fn assemble(parts: Parts, inbox: Receiver<Signal>) -> Reconciler {
         jobs,
         store,
         keeper,
+        trust,
+        maintenance,
         vault,
         retention,
         watches,
@@ -254,6 +264,9 @@ pub(super) fn assemble(parts: Parts, inbox: Receiver<Signal>) -> Reconciler {
         sight,
         correlator: Correlator::new(),
         keeper,
+        voucher: Voucher::default(),
+        trust,
+        maintenance,
         journal: Journal::new(announce, stamp.clone(), Portrait::new(watches.clone())),
         recent: Recent::default(),
         repetition: Repetition::default(),
@@ -326,7 +339,7 @@ impl Reconciler {
                 look.deeds = Deeds::SCANNED;
                 self.correlator.schedule(look, now);
             }
-            self.journal.add(Entry { event, closes: Some(id), evidence });
+            self.journal.add(Entry { event, closes: Some(id), evidence, approved: Vec::new() });
         }
         self.journal.write(&mut self.store, &self.progress, true);
         Ok(())

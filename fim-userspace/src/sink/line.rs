@@ -110,6 +110,13 @@ pub(super) fn outcome(event: &Event) -> String {
     if let Some(by) = &event.authorised_by {
         text.push_str(&format!(", authorised by {}", printable(by)));
     }
+    if let Some((right, package)) = event.vouched.zip(event.package.as_deref()) {
+        let package = printable(package);
+        text.push_str(&match right {
+            true => format!(", vouched for by {package}"),
+            false => format!(", not what {package} lists"),
+        });
+    }
     if let Some(error) = &event.error {
         text.push_str(&format!(": {}", printable(error)));
     }

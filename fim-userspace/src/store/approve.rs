@@ -1,14 +1,14 @@
 //! What a person decides, as one transaction each: the baseline, what was approved before, the record.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
 use super::error::explain;
 use super::evidence::put_evidence;
 use super::versions::put_former;
-use super::{EvidenceRow, IntentId, Store, StoreError, bad_row, baseline};
+use super::{EvidenceRow, IntentId, Store, StoreError, bad_row};
 use crate::core::entry::Found;
 use crate::core::event::{Event, Record};
 use crate::core::path::RelPath;
@@ -37,6 +37,14 @@ pub struct Approval {
     pub released: Option<i64>,
 }
 
+/// What an authorised change makes the approved state of one path.
+#[derive(Clone, Debug)]
+pub struct Approved {
+    pub watch: PathBuf,
+    pub path: RelPath,
+    pub baseline: Baseline,
+}
+
 /// A row of `evidence` whose content goes, and the record of it.
 #[derive(Clone, Debug)]
 pub struct Purge {
@@ -50,7 +58,7 @@ impl Store {
     pub fn approve(&mut self, approval: &Approval) -> Result<Record, StoreError> {
         let one = self.append_in(std::slice::from_ref(&approval.event), |db, records| {
             let record = first(records)?;
-            rewrite(db, approval, record)?;
+            rewrite(db, (&approval.watch, &approval.path), &approval.baseline, record)?;
             approval.evidence.iter().try_for_each(|row| put_evidence(db, record.seq, row))?;
             let root = approval.watch.as_os_str().as_bytes();
             db.prepare_cached("DELETE FROM open_change WHERE watch = ?1 AND path = ?2")?
@@ -87,18 +95,23 @@ fn decide(db: &Connection, id: i64, fate: Fate, time: &str) -> rusqlite::Result<
     db.prepare_cached(sql)?.execute(params![id, fate.as_str(), time]).map(drop)
 }
 
-fn rewrite(db: &Connection, approval: &Approval, record: &Record) -> rusqlite::Result<()> {
-    let Approval { watch, path, .. } = approval;
+/// Makes the baseline entry what `baseline` says; what was approved before becomes a former version.
+pub(super) fn rewrite(
+    db: &Connection,
+    (watch, path): (&Path, &RelPath),
+    baseline: &Baseline,
+    record: &Record,
+) -> rusqlite::Result<()> {
     let root = watch.as_os_str().as_bytes();
-    let before = baseline::get(db, watch, path)?;
-    let entry = match &approval.baseline {
+    let before = super::baseline::get(db, watch, path)?;
+    let entry = match baseline {
         Baseline::Keep => return Ok(()),
         Baseline::Put(found) => {
-            baseline::put(db, watch, &[(path.clone(), found.clone())])?;
+            super::baseline::put(db, watch, &[(path.clone(), found.clone())])?;
             Some(&found.entry)
         }
         Baseline::Remove => {
-            let sql = format!("DELETE FROM baseline WHERE {} AND path = ?2", baseline::OF_WATCH);
+            let sql = format!("DELETE FROM baseline WHERE {} AND path = ?2", super::baseline::OF_WATCH);
             db.prepare_cached(&sql)?.execute(params![root, path.as_bytes()])?;
             None
         }

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest as _, Sha256};
 
+use super::approve::{Approved, rewrite};
 use super::columns::{Dictionaries, Facets};
 use super::evidence::{EvidenceRow, put_evidence};
 use super::{IntentId, Store, StoreError, bad_row, signed, span, unsigned};
@@ -50,7 +51,22 @@ impl Store {
         closes: &[IntentId],
         evidence: &[(usize, EvidenceRow)],
     ) -> Result<Vec<Record>, StoreError> {
+        self.append_approving(events, closes, evidence, &[])
+    }
+
+    /// As [`append_with`](Self::append_with), with what authorised changes make the approved state, likewise by index.
+    pub fn append_approving(
+        &mut self,
+        events: &[Event],
+        closes: &[IntentId],
+        evidence: &[(usize, EvidenceRow)],
+        approved: &[(usize, Approved)],
+    ) -> Result<Vec<Record>, StoreError> {
         self.append_in(events, |db, records| {
+            for (index, Approved { watch, path, baseline }) in approved {
+                let record = records.get(*index).ok_or_else(|| bad_row("approved"))?;
+                rewrite(db, (watch, path), baseline, record)?;
+            }
             for (index, row) in evidence {
                 let record = records.get(*index).ok_or_else(|| bad_row("evidence"))?;
                 put_evidence(db, record.seq, row)?;

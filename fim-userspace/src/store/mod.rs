@@ -14,6 +14,7 @@ mod ledger;
 pub mod lines;
 mod links;
 mod lock;
+mod maintenance;
 mod quarantine;
 pub mod query;
 mod retain;
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-pub use approve::{Approval, Baseline, Purge};
+pub use approve::{Approval, Approved, Baseline, Purge};
 pub use baseline::{Rebuild, Taken};
 pub use cursor::SinkState;
 pub use error::StoreError;
@@ -44,6 +45,7 @@ pub use intent::{Intent, IntentId, Planned};
 pub use ledger::Head;
 pub use links::{EvidenceCopy, Link};
 pub use lock::Lock;
+pub use maintenance::WindowTally;
 pub use quarantine::{Former, Held};
 pub use retain::{Pruning, Retention};
 pub use upkeep::Upkeep;

@@ -146,6 +146,19 @@ CREATE TABLE open_change (
     PRIMARY KEY (watch, path)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE maintenance (
+    id INTEGER PRIMARY KEY,
+    reason TEXT NOT NULL,
+    opened_by TEXT NOT NULL,
+    watches TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    start_boot_ns INTEGER NOT NULL,
+    start_wall_ns INTEGER NOT NULL,
+    length_ns INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    ended TEXT
+) STRICT;
+
 CREATE TABLE cursor (
     sink TEXT PRIMARY KEY,
     seq INTEGER NOT NULL,

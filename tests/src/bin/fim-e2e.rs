@@ -25,6 +25,7 @@ enum Suite {
     Lines,
     Who,
     Alerts,
+    Trust,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -119,6 +120,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Alerts => suites::alerts::run(&setting, report, args.kills, seed),
             Suite::Lines => suites::lines::run(&setting, report),
             Suite::Who => suites::who::run(&setting, report),
+            Suite::Trust => suites::trust::run(&setting, report),
         }
     }
     say("");

@@ -12,4 +12,5 @@ pub mod powercut;
 pub mod race;
 pub mod silent;
 pub mod table;
+pub mod trust;
 pub mod who;

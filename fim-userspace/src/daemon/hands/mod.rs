@@ -115,6 +115,10 @@ pub fn carry_out(desk: &mut Desk<'_>, act: &Act, person: &Person, tell: &mut dyn
             let said = person.says("fim vault prune", None);
             return tell(prune::prune(desk, *max_age, *max_size, &said));
         }
+        Act::Maintain(_) => {
+            let sentence = "fim is not running, so nothing is put back that a window would have to allow; start it first";
+            return tell(Answer::Failed { sentence: sentence.into() });
+        }
     };
     if whole {
         tell(Answer::Done { done, refused });

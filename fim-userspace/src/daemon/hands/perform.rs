@@ -98,7 +98,12 @@ impl Desk<'_> {
                 if intent.is_some() {
                     let Approval { path, mut event, evidence, .. } = approval;
                     (event.response, event.error) = (Response::Failed, Some(error.to_string()));
-                    self.record_later(watch, &path, Entry { event, closes: intent, evidence }, left);
+                    self.record_later(
+                        watch,
+                        &path,
+                        Entry { event, closes: intent, evidence, approved: Vec::new() },
+                        left,
+                    );
                 }
                 Err(error)
             }
@@ -127,7 +132,12 @@ impl Desk<'_> {
                 Ok(())
             }
             Err(error) => {
-                self.record_later(watch, path, Entry { event, closes: intent, evidence }, left);
+                self.record_later(
+                    watch,
+                    path,
+                    Entry { event, closes: intent, evidence, approved: Vec::new() },
+                    left,
+                );
                 Err(error)
             }
         }

@@ -51,6 +51,8 @@ impl World {
         let parts = Parts {
             jobs: never(),
             keeper: Keeper::open(&store, config.ledger).expect("a keeper"),
+            trust: Trust::new(&config, &watches).expect("no rules"),
+            maintenance: Maintenance::load(&store).expect("no window"),
             store,
             vault: Arc::new(open_vault(&config).expect("a vault")),
             retention: Retention::default(),

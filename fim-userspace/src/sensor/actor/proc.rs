@@ -169,6 +169,7 @@ pub fn ancestors(mut ppid: Option<u32>) -> Vec<Ancestor> {
             comm: live.comm,
             exe: live.exe,
             exe_file: live.exe_file,
+            ended_ns: None,
         });
         ppid = live.ppid;
     }

@@ -147,6 +147,7 @@ impl ProcessTable {
                 comm: comm(&record),
                 exe: path(&record.exe),
                 exe_file: self.exe_file(&record),
+                ended_ns: Some(record.exit_ns).filter(|at| *at != 0),
             });
             if record.parent == next {
                 break;

@@ -103,7 +103,9 @@ fn classes(kind: EventKind) -> (Option<&'static str>, &'static str) {
         }
         EventKind::Started => (Some("process"), "start"),
         EventKind::Stopped => (Some("process"), "end"),
-        EventKind::Accepted => (Some("configuration"), "change"),
+        EventKind::Accepted | EventKind::MaintenanceStarted | EventKind::MaintenanceEnded => {
+            (Some("configuration"), "change")
+        }
         EventKind::Rescanned => (None, "info"),
         EventKind::CoverageGap | EventKind::Trouble => (None, "error"),
     }

@@ -60,5 +60,7 @@ fn title(kind: EventKind) -> &'static str {
         EventKind::Released => "File released from quarantine",
         EventKind::Purged => "Evidence purged",
         EventKind::Escalated => "Repeated changes escalated",
+        EventKind::MaintenanceStarted => "Maintenance window opened",
+        EventKind::MaintenanceEnded => "Maintenance window over",
     }
 }
