@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    const RECORDED: &str = r#"{"seq":1,"id":"x","kind":"modified","path":"/w/a","old_path":null,"verdict":"unauthorised","response":"restored","tier":"lsm","actor":{"pid":123,"ppid":7,"uid":1234,"gid":2345,"exe":"/bin/fim-actor","confidence":"exact"},"before":{"type":"regular","sha256":"aa","size":9,"mode":"0640","uid":1234,"gid":2345,"mtime":"t"},"after":null}"#;
+    const RECORDED: &str = r#"{"seq":1,"id":"x","time":"t","kind":"modified","path":"/w/a","old_path":null,"verdict":"unauthorised","response":"restored","tier":"lsm","actor":{"pid":123,"ppid":7,"uid":1234,"gid":2345,"exe":"/bin/fim-actor","confidence":"exact"},"before":{"type":"regular","sha256":"aa","size":9,"mode":"0640","uid":1234,"gid":2345,"mtime":"t"},"after":null}"#;
 
     /// What `RECORDED` with `from` replaced by `to` is answered with.
     fn answer(wanted: &Wanted, from: &str, to: &str) -> Result<(), String> {

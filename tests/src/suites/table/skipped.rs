@@ -39,7 +39,7 @@ mod tests {
     use serde_json::json;
 
     fn record(seq: u64, kind: &str, message: &str) -> Record {
-        serde_json::from_value(json!({"seq": seq, "kind": kind, "message": message, "response": "none", "id": "x", "tier": "fentry"}))
+        serde_json::from_value(json!({"seq": seq, "kind": kind, "message": message, "response": "none", "id": "x", "time": "t", "tier": "fentry"}))
             .expect("a record")
     }
 
