@@ -5,9 +5,7 @@
 //! alone it makes a look due a little later, so that nothing depends on the other witness.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
-use super::actor::Actor;
 use super::observation::{Deed, Observation, Source, WatchId};
 use super::path::RelPath;
 use super::witness::{Deeds, Sources, Witnessed};
@@ -124,7 +122,9 @@ impl Correlator {
         if let Some(actor) = &seen.actor {
             look.witnessed.add(actor.clone(), deeds);
             if matches!(seen.deed, Deed::OpenedForWrite | Deed::MappedForWrite) {
-                self.remember_writer(&seen, actor.clone(), deeds);
+                let mut writer = Witnessed::default();
+                writer.add(actor.clone(), deeds);
+                self.remember_writers((seen.watch, seen.path.clone()), seen.at_ns, &writer);
             }
         }
         match seen.deed {
@@ -132,7 +132,7 @@ impl Correlator {
                 let before = (seen.watch, from.clone());
                 // Who wrote it under its old name, and has not been looked at there, wrote what is here now.
                 let wrote = self.waiting.get(&before).map(|waiting| waiting.look.witnessed.as_writers());
-                let mapped = self.mapped.get(&before).cloned();
+                let holders = self.writers.get(&before).map(|(_, writers)| writers.clone());
                 let mut old = look.clone();
                 old.path = from.clone();
                 old.moved_to = Some(seen.path.clone());
@@ -145,9 +145,9 @@ impl Correlator {
                 if let Some(wrote) = wrote {
                     look.witnessed.merge(&wrote);
                 }
-                if let Some(mapped) = mapped {
-                    look.witnessed.merge(&mapped.1);
-                    self.mapped.insert((seen.watch, seen.path.clone()), mapped);
+                if let Some(holders) = holders {
+                    look.witnessed.merge(&holders);
+                    self.remember_writers((seen.watch, seen.path.clone()), seen.at_ns, &holders);
                 }
                 self.schedule(old, now_ns + delay);
             }
@@ -265,13 +265,12 @@ impl Correlator {
         }
     }
 
-    fn remember_writer(&mut self, seen: &Observation, actor: Arc<Actor>, deeds: Deeds) {
-        let place = (seen.watch, seen.path.clone());
+    fn remember_writers(&mut self, place: Place, at_ns: u64, writers: &Witnessed) {
         let slot = self.writers.entry(place.clone()).or_default();
-        slot.1.add(actor, deeds);
-        let before = std::mem::replace(&mut slot.0, seen.at_ns);
+        slot.1.merge(writers);
+        let before = std::mem::replace(&mut slot.0, at_ns);
         self.writers_order.remove(&(before, place.clone()));
-        self.writers_order.insert((seen.at_ns, place));
+        self.writers_order.insert((at_ns, place));
         if self.writers.len() > WRITERS_LIMIT
             && let Some((_, oldest)) = self.writers_order.pop_first()
         {
@@ -282,8 +281,10 @@ impl Correlator {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::core::actor::Confidence;
+    use crate::core::actor::{Actor, Confidence};
     use crate::core::change::ChangeKind;
 
     fn actor(pid: u32) -> Arc<Actor> {
