@@ -197,7 +197,7 @@ pub struct CollapseKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Calls that could matter: for file_open, only those for writing.
+    /// Calls that could matter: for file_open and file_receive, only those for writing.
     pub seen: u64,
     /// Sent to the daemon.
     pub kept: u64,
