@@ -28,8 +28,10 @@ pub fn run(setting: &Setting, report: &mut Report, kills: Option<u32>, seed: u64
         report.case(&name, || crash(setting, work, kills, seed));
     }
     if setting.full {
+        let kills = (kills / 4).max(1);
         for kind in ["xfs", "btrfs"] {
-            report.case(&format!("{name}/{kind}"), || on_disk(setting, work, kind, kills, seed));
+            let name = format!("crash/{kills}-kills/{kind}");
+            report.case(&name, || on_disk(setting, work, kind, kills, seed));
         }
     }
 }
