@@ -65,6 +65,10 @@ pub fn forked(child: Address) {
         let _ = PROCESS.insert(key, unsafe { &*known }, BPF_ANY as u64);
         fresh = false;
     }
+    // It may have changed its ids since its exec; at this moment they are those of its child.
+    if let Some(own) = PROCESS.get_ptr_mut(self::key(kernel::current_task())) {
+        ids(child, own);
+    }
     let Some(record) = record(&key) else { return };
     // SAFETY: a live map value of this type.
     unsafe {

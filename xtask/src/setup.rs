@@ -23,7 +23,7 @@ pub struct Options {
 /// (a file that shows it is there or a program's name, the Debian package that brings it)
 const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
 /// What the tests run against, real programs; servers they start for themselves, on loopback and in folders of their own.
-const TESTS: [(&str, &str); 8] = [
+const TESTS: [(&str, &str); 9] = [
     ("chromium", "chromium"),
     ("mariadbd", "mariadb-server"),
     ("postgres", "postgresql"),
@@ -31,6 +31,7 @@ const TESTS: [(&str, &str); 8] = [
     ("/var/lib/dpkg/info/rsyslog-openssl.list", "rsyslog-openssl"),
     ("/usr/sbin/logrotate", "logrotate"),
     ("sqlite3", "sqlite3"),
+    ("sudo", "sudo"),
     ("/usr/lib/python3/dist-packages/aiosmtpd/smtp.py", "python3-aiosmtpd"),
 ];
 const VM: [(&str, &str); 6] = [

@@ -28,11 +28,11 @@ const MODULES: [&str; 13] = [
 ];
 
 /// Programs that tests and a person in `--shell` may use, where this machine has them.
-const TOOLS: [&str; 39] = [
+const TOOLS: [&str; 41] = [
     "sh", "bash", "cat", "chattr", "chmod", "chown", "cp", "dd", "df", "dmesg", "echo", "env", "getfattr",
     "grep", "head", "id", "kill", "ln", "ls", "lsattr", "mkdir", "mount", "mv", "ps", "rm", "rmdir", "sed",
-    "setfattr", "setsid", "sleep", "stat", "sync", "tail", "touch", "true", "truncate", "umount", "uname",
-    "btrfs",
+    "su", "sudo", "setfattr", "setsid", "sleep", "stat", "sync", "tail", "touch", "true", "truncate",
+    "umount", "uname", "btrfs",
 ];
 
 /// The binaries under test, built by cargo.
@@ -77,13 +77,14 @@ impl Base {
                 add_program(&mut archive, &mut libraries, &path, &format!("/usr/bin/{name}"), false)?;
             }
         }
+        let permit = permitting(&mut archive, &mut libraries)?;
         archive.symlink("/bin", "usr/bin");
         archive.symlink("/sbin", "usr/bin");
         for library in libraries {
             let content = fs::read(&library).with_context(|| format!("cannot read {library}"))?;
             archive.file(&library, 0o755, &content);
         }
-        etc(&mut archive);
+        etc(&mut archive, &permit);
         Ok(Base { archive: archive.finish() })
     }
 
@@ -104,11 +105,29 @@ impl Base {
     }
 }
 
-fn etc(archive: &mut Archive) {
+/// What `su` and `sudo` load by themselves; gives what /etc/pam.d has to say. Who runs programs here is root anyway.
+fn permitting(archive: &mut Archive, libraries: &mut BTreeSet<String>) -> Result<String> {
+    let folders = fs::read_dir("/usr/lib").context("cannot list /usr/lib")?.filter_map(Result::ok);
+    let permit =
+        folders.map(|folder| folder.path().join("security/pam_permit.so")).find(|path| path.exists());
+    for module in permit.iter().map(PathBuf::as_path).chain([Path::new("/usr/libexec/sudo/sudoers.so")]) {
+        if module.exists() {
+            add_program(archive, libraries, module, &module.display().to_string(), false)?;
+        }
+    }
+    let lines = permit.iter().flat_map(|module| {
+        ["auth", "account", "session"].map(|part| format!("{part} required {}\n", module.display()))
+    });
+    Ok(lines.collect())
+}
+
+fn etc(archive: &mut Archive, pam: &str) {
     let files = [
         ("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"),
         ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
         ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+        ("/etc/pam.d/other", pam),
+        ("/etc/sudoers", "root ALL=(ALL:ALL) NOPASSWD: ALL\n"),
         ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
     ];
     for (path, content) in files {

@@ -40,19 +40,21 @@ fn host_of(utmp: &[u8], tty: &[u8]) -> Option<String> {
     })
 }
 
-/// `SSH_CONNECTION` of the process that sshd started.
+/// `SSH_CONNECTION` of the process that sshd started: root's sshd, and the outermost, since anybody can call a program so.
 fn by_environment(actor: &Actor) -> Option<String> {
     let is_sshd = |exe: &Option<String>| {
         exe.as_deref().and_then(|exe| exe.rsplit('/').next()).is_some_and(|name| name.starts_with("sshd"))
     };
-    let chain: Vec<_> = std::iter::once((actor.pid, actor.start_ns, &actor.exe))
-        .chain(actor.ancestors.iter().map(|a| (Some(a.pid), a.start_ns, &a.exe)))
+    let chain: Vec<_> = std::iter::once((actor.pid, actor.start_ns, &actor.exe, actor.uid))
+        .chain(actor.ancestors.iter().map(|a| (Some(a.pid), a.start_ns, &a.exe, a.uid)))
         .collect();
-    let (pid, start_ns, _) = chain
-        .iter()
-        .zip(chain.iter().skip(1))
-        .find_map(|(child, parent)| (!is_sshd(child.2) && is_sshd(parent.2)).then_some(child))?;
-    let (pid, start_ns) = ((*pid)?, (*start_ns)?);
+    let outermost = (1..chain.len()).rfind(|at| {
+        // The server's part for one user runs as that user, below the one that stays root.
+        let mut servers = chain[*at..].iter().take_while(|(.., exe, _)| is_sshd(exe));
+        !is_sshd(chain[at - 1].2) && servers.any(|(.., uid)| *uid == Some(0))
+    })?;
+    let (pid, start_ns, ..) = chain[outermost - 1];
+    let (pid, start_ns) = (pid?, start_ns?);
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
     Live::read(pid).ok().filter(|live| live.started(start_ns))?;
     connection(&environment)

@@ -1,5 +1,6 @@
 //! Processes in all the shapes that have misled tools like fim. Each says who it is, and then overwrites one file.
 
+mod places;
 mod shapes;
 mod truth;
 mod uring;
@@ -9,7 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub use shapes::act;
-pub use truth::Truth;
+pub use truth::{Forebear, Truth};
 
 use super::{CONTENT, become_user};
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::MemfdFlags;
@@ -19,7 +19,8 @@ use rustix::net::{
 };
 use rustix::process::{Signal, getppid, kill_process};
 
-use super::{CONTENT, FIRST, LOGIN, OWNER, SECOND, Truth, deed, tell, uring};
+use super::truth::sha256;
+use super::{CONTENT, FIRST, LOGIN, OWNER, SECOND, Truth, deed, places, tell, uring};
 use crate::sys::{Mapped, fork_and};
 
 type Done = io::Result<()>;
@@ -70,6 +71,14 @@ pub fn act(shape: &str, file: &Path, place: &Path) -> Done {
             mapped.store(CONTENT)
         }),
         "two" => two(file),
+        "terminal" => places::terminal(file),
+        "service" => places::service(file),
+        "container" => places::container(file),
+        "over-ssh" => places::over_ssh(file, place),
+        "ssh-server" => places::ssh_server(file, place),
+        "ssh-shell" => places::ssh_shell(file, place),
+        "ssh-pretender" => places::ssh_pretender(file, place),
+        "ssh-client" => places::ssh_client(file),
         other => Err(io::Error::other(format!("there is no shape {other}"))),
     }
 }
@@ -88,13 +97,13 @@ fn own() -> io::Result<PathBuf> {
     fs::read_link("/proc/self/exe")
 }
 
-fn again(program: &Path, shape: &str, file: &Path, place: &Path) -> io::Result<Command> {
+pub(super) fn again(program: &Path, shape: &str, file: &Path, place: &Path) -> io::Result<Command> {
     let mut command = Command::new(program);
     command.args([OsStr::new("who"), OsStr::new(shape), file.as_os_str(), place.as_os_str()]);
     Ok(command)
 }
 
-fn copy_of_this_program(place: &Path, name: &str, mode: u32) -> io::Result<PathBuf> {
+pub(super) fn copy_of_this_program(place: &Path, name: &str, mode: u32) -> io::Result<PathBuf> {
     let to = place.join(format!("{name}-{}", std::process::id()));
     fs::copy("/proc/self/exe", &to)?;
     fs::set_permissions(&to, fs::Permissions::from_mode(mode))?;
@@ -130,7 +139,8 @@ fn double_fork(file: &Path) -> Done {
                 std::thread::yield_now();
             }
             // Whose child it was says more than who took it in.
-            let ancestors = std::iter::once(before.pid).chain(before.ancestors).take(16).collect();
+            let parent = before.as_forebear();
+            let ancestors = std::iter::once(parent).chain(before.ancestors).take(16).collect();
             tell(&Truth { ancestors, ..Truth::here()? })?;
             deed(file)
         })
@@ -151,6 +161,7 @@ fn script(file: &Path, place: &Path) -> Done {
     let about = fs::metadata(&shell)?;
     truth.exe = shell.display().to_string();
     (truth.exe_dev, truth.exe_ino) = (about.dev(), about.ino());
+    truth.sha256 = sha256(&shell)?;
     truth.comm = "a script".into();
     truth.cmdline = vec!["/bin/sh".into(), script.display().to_string(), file.display().to_string()];
     truth.script = Some(script.display().to_string());
@@ -178,7 +189,7 @@ fn memfd(file: &Path, place: &Path) -> Done {
 fn changed_by(program: &str, args: &[&str], file: &Path, place: &Path) -> Done {
     let quoted = |path: &Path| format!("'{}'", path.display());
     let command = format!("exec {} who as-it-is {} {}", quoted(&own()?), quoted(file), quoted(place));
-    let status = match Command::new(program).args(args).arg(&command).status() {
+    let status = match Command::new(program).args(args).arg(&command).stderr(Stdio::null()).status() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(io::ErrorKind::Unsupported.into()),
         other => other?,
     };
@@ -205,6 +216,7 @@ fn chroot(file: &Path, place: &Path) -> Done {
     // Afterwards there is no /proc to look into.
     let mut truth = Truth::here()?;
     (truth.uid, truth.euid, truth.fsuid, truth.gid) = (FIRST.uid, FIRST.uid, FIRST.uid, FIRST.gid);
+    truth.name();
     std::os::unix::fs::chroot(cage)?;
     FIRST.put_on()?;
     tell(&truth)?;
@@ -222,10 +234,14 @@ fn with_ring(file: &Path, submission_thread: bool) -> Done {
 /// One opens, another writes.
 fn passed(file: &Path) -> Done {
     let (ours, theirs) = UnixStream::pair()?;
+    // A parent is recorded as it was when it last forked.
+    let parent = Truth::here()?.as_forebear();
     let writer = fork_and(|| {
         FIRST.put_on()?;
         let mut open = File::from(receive(&theirs)?);
-        tell(&Truth::here()?)?;
+        let mut truth = Truth::here()?;
+        truth.ancestors[0] = parent;
+        tell(&truth)?;
         open.write_all(CONTENT)
     })?;
     SECOND.put_on()?;

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::actor::who::Truth;
+use crate::actor::who::{Forebear, Truth};
 
 /// Every field that is compared, by its place in the record.
-pub const FIELDS: [&str; 20] = [
+pub const FIELDS: [&str; 31] = [
     "tid",
     "ppid",
     "inner_pid",
@@ -16,15 +16,26 @@ pub const FIELDS: [&str; 20] = [
     "fsuid",
     "auid",
     "session",
+    "names/uid",
+    "names/gid",
+    "names/euid",
+    "names/fsuid",
+    "names/auid",
+    "tty",
     "comm",
     "exe",
     "exe_file/dev",
     "exe_file/ino",
     "exe_file/place",
+    "exe_file/sha256",
     "script",
     "cmdline",
     "cwd",
     "cgroup",
+    "unit",
+    "container",
+    "runtime",
+    "from",
     "ancestors",
 ];
 
@@ -95,11 +106,23 @@ fn one(actor: &Value, truth: &Truth, fields: &[&str]) -> Result<(), String> {
             "fsuid" => json!(truth.fsuid),
             "auid" => json!(truth.auid),
             "session" => json!(truth.session),
+            "names/uid" => json!(truth.names[0]),
+            "names/gid" => json!(truth.names[1]),
+            "names/euid" => json!(truth.names[2]),
+            "names/fsuid" => json!(truth.names[3]),
+            "names/auid" => json!(truth.names[4]),
+            "tty" => json!(truth.tty),
+            "unit" if truth.unit.is_some() => json!(truth.unit),
+            "container" if truth.container.is_some() => json!(truth.container),
+            "runtime" if truth.runtime.is_some() => json!(truth.runtime),
+            "from" if truth.from.is_some() => json!(truth.from),
+            "unit" | "container" | "runtime" | "from" => continue,
             "comm" => json!(truth.comm),
             "exe" => json!(truth.exe),
             "exe_file/dev" => json!(truth.exe_dev),
             "exe_file/ino" => json!(truth.exe_ino),
             "exe_file/place" => json!(truth.place),
+            "exe_file/sha256" => json!(truth.sha256),
             "script" => json!(truth.script),
             "cmdline" => {
                 same_words(&got, &truth.cmdline)?;
@@ -112,19 +135,7 @@ fn one(actor: &Value, truth: &Truth, fields: &[&str]) -> Result<(), String> {
                 None => continue,
             },
             "ancestors" => {
-                let pids: Vec<&Value> =
-                    got.as_array().into_iter().flatten().map(|ancestor| &ancestor["pid"]).collect();
-                if pids
-                    != truth
-                        .ancestors
-                        .iter()
-                        .map(|pid| json!(pid))
-                        .collect::<Vec<_>>()
-                        .iter()
-                        .collect::<Vec<_>>()
-                {
-                    return Err(format!("the ancestors are {pids:?}, not {:?}", truth.ancestors));
-                }
+                same_chain(&got, &truth.ancestors)?;
                 continue;
             }
             other => return Err(format!("{other} is not compared")),
@@ -134,6 +145,21 @@ fn one(actor: &Value, truth: &Truth, fields: &[&str]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The same processes, each with its start and user, and its program where the shape could see that.
+fn same_chain(got: &Value, wanted: &[Forebear]) -> Result<(), String> {
+    let chain: Vec<&Value> = got.as_array().into_iter().flatten().collect();
+    let same = |(got, wanted): (&&Value, &Forebear)| {
+        got["pid"] == wanted.pid
+            && got["start_ns"].as_u64().map(|ns| ns / TICK_NS) == Some(wanted.start_ticks)
+            && got["uid"] == wanted.uid
+            && wanted.exe.as_ref().is_none_or(|exe| got["exe"] == *exe)
+    };
+    if chain.len() == wanted.len() && chain.iter().zip(wanted).all(same) {
+        return Ok(());
+    }
+    Err(format!("the ancestors are {got}, not {wanted:?}"))
 }
 
 /// As many bytes of the words as are kept.
@@ -170,11 +196,21 @@ mod tests {
             cmdline: vec!["a".into(), "b".into()],
             cwd: "/w".into(),
             cgroup: Some("/g".into()),
-            ancestors: vec![102, 1],
+            sha256: "ab".into(),
+            names: ["n1", "n2", "n3", "n4", "n5"].map(|name| Some(name.to_owned())),
+            tty: Some("pts/9".into()),
+            unit: Some("u.service".into()),
+            container: Some("fe".into()),
+            runtime: Some("podman".into()),
+            from: Some("::1".into()),
+            ancestors: vec![
+                Forebear { pid: 102, start_ticks: 103, uid: 113, exe: Some("/p".into()) },
+                Forebear { pid: 1, start_ticks: 0, uid: 0, exe: None },
+            ],
         }
     }
 
-    const RECORDED: &str = r#"{"actor":{"pid":100,"tid":101,"ppid":102,"inner_pid":3,"start_ns":1040000007,"uid":105,"gid":106,"euid":107,"fsuid":108,"auid":109,"session":110,"comm":"c","exe":"/e","exe_file":{"dev":111,"ino":112,"place":"linked"},"script":"/s","cmdline":["a","b"],"cwd":"/w","cgroup":"/g","ancestors":[{"pid":102},{"pid":1}],"confidence":"exact"}}"#;
+    const RECORDED: &str = r#"{"actor":{"pid":100,"tid":101,"ppid":102,"inner_pid":3,"start_ns":1040000007,"uid":105,"gid":106,"euid":107,"fsuid":108,"auid":109,"session":110,"names":{"uid":"n1","gid":"n2","euid":"n3","fsuid":"n4","auid":"n5"},"tty":"pts/9","unit":"u.service","container":"fe","runtime":"podman","from":"::1","comm":"c","exe":"/e","exe_file":{"dev":111,"ino":112,"place":"linked","sha256":"ab"},"script":"/s","cmdline":["a","b"],"cwd":"/w","cgroup":"/g","ancestors":[{"pid":102,"start_ns":1030000000,"uid":113,"exe":"/p"},{"pid":1,"start_ns":7,"uid":0,"exe":"/init"}],"confidence":"exact"}}"#;
 
     fn answer(from: &str, to: &str) -> Result<(), String> {
         let altered = RECORDED.replacen(from, to, 1);
@@ -185,7 +221,7 @@ mod tests {
     #[test]
     fn each_wrong_field_is_refused() {
         assert_eq!(answer("", ""), Ok(()));
-        for number in [100, 101, 102, 105, 106, 107, 108, 109, 110, 111, 112] {
+        for number in [100, 101, 102, 105, 106, 107, 108, 109, 110, 111, 112, 113] {
             assert!(answer(&format!(":{number}"), ":999").is_err(), "{number}");
         }
         let others = [
@@ -198,7 +234,20 @@ mod tests {
             ("[\"a\",\"b\"]", "[\"a\"]"),
             ("\"/w\"", "\"/\""),
             ("\"/g\"", "\"/\""),
-            ("{\"pid\":1}", "{\"pid\":2}"),
+            ("{\"pid\":1,", "{\"pid\":2,"),
+            ("103000", "104000"),
+            ("\"/p\"", "\"/q\""),
+            ("\"ab\"", "null"),
+            ("\"n1\"", "null"),
+            ("\"n2\"", "null"),
+            ("\"n3\"", "null"),
+            ("\"n4\"", "null"),
+            ("\"n5\"", "null"),
+            ("pts/9", "pts/8"),
+            ("u.service", "v.service"),
+            ("\"fe\"", "null"),
+            ("podman", "docker"),
+            ("\"::1\"", "null"),
             ("exact", "unknown"),
         ];
         for (from, to) in others {

@@ -5,9 +5,10 @@ mod compare;
 mod not_known;
 mod storm;
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use crate::report::{Outcome, Report, say};
 use crate::wait;
 
 /// Shapes of `fim-actor who`. Two processes write in the last.
-const CASES: [&str; 19] = [
+const CASES: [&str; 23] = [
     "plain",
     "thread",
     "brief",
@@ -38,7 +39,14 @@ const CASES: [&str; 19] = [
     "passed",
     "mapped",
     "two",
+    "terminal",
+    "service",
+    "container",
+    "over-ssh",
 ];
+
+/// Shapes with processes that stay until their stdin is closed.
+const LINGERING: [&str; 1] = ["over-ssh"];
 
 /// What a file holds before: longer than what is written over it.
 const APPROVED: [u8; 200] = [b'a'; 200];
@@ -104,8 +112,8 @@ fn shapes(setting: &Setting, report: &mut Report) {
 /// Lets a shape act on a file, and holds what is recorded against what it says of itself.
 fn one(stage: &Stage<'_>, case: &str, file: &Path) -> Outcome {
     let Stage { setting, kernel, fim } = stage;
-    let truths = match act(setting, fim, case, file)? {
-        Some(truths) => truths,
+    let (truths, actor) = match act(setting, fim, case, file)? {
+        Some(acted) => acted,
         None => return Ok("(not asserted: this machine cannot have such a process)".into()),
     };
     let known = |field: &str| not_known::not_known(&setting.expect_tier, kernel, case, field);
@@ -124,25 +132,36 @@ fn one(stage: &Stage<'_>, case: &str, file: &Path) -> Outcome {
     });
     let fields: Vec<&str> = fields.copied().collect();
     recorded(setting, fim, file, |records| compare::all(records, &truths, &fields))?;
+    drop(actor);
     let remark = left_out.join("; ");
     Ok(if remark.is_empty() { remark } else { format!("({remark})") })
 }
 
-/// Lets the shape act and end. `None`: there is no such shape here.
-fn act(setting: &Setting, fim: &Fim, case: &str, file: &Path) -> Result<Option<Vec<Truth>>, String> {
+/// Lets the shape act, and end unless it lingers. `None`: there is no such shape here.
+fn act(
+    setting: &Setting,
+    fim: &Fim,
+    case: &str,
+    file: &Path,
+) -> Result<Option<(Vec<Truth>, Acting)>, String> {
+    let lingers = LINGERING.contains(&case);
     let mut child = Command::new(&setting.actor)
         .args(["who", case])
         .args([file, &fim.outside])
-        .stdin(Stdio::null())
+        .stdin(if lingers { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| format!("cannot start {}: {e}", setting.actor.display()))?;
-    // Its descendants hold its stdout: it ends when all of them have.
+    let mut out = BufReader::new(child.stdout.take().ok_or("the actor has no stdout")?);
     let mut told = String::new();
-    let out = child.stdout.as_mut().ok_or("the actor has no stdout")?;
-    std::io::Read::read_to_string(out, &mut told).map_err(|e| e.to_string())?;
-    let output = child.wait_with_output().map_err(|e| e.to_string())?;
+    if lingers {
+        out.read_line(&mut told).map_err(|e| e.to_string())?;
+    } else {
+        // Its descendants hold its stdout: it ends when all of them have.
+        out.read_to_string(&mut told).map_err(|e| e.to_string())?;
+    }
+    let mut acting = Acting { child, _out: out };
     if told.trim() == "unsupported" {
         return Ok(None);
     }
@@ -150,11 +169,40 @@ fn act(setting: &Setting, fim: &Fim, case: &str, file: &Path) -> Result<Option<V
         .lines()
         .map(|line| serde_json::from_str(line).map_err(|e| format!("{e}: {line}")))
         .collect::<Result<_, _>>()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if truths.is_empty() || !said.trim().is_empty() {
-        return Err(format!("the actor ended with {} and said: {}", output.status, said.trim()));
+    if truths.is_empty() || !lingers {
+        acting.end()?;
     }
-    Ok(Some(truths))
+    if truths.is_empty() {
+        return Err("the actor said nothing of itself".into());
+    }
+    Ok(Some((truths, acting)))
+}
+
+/// The processes of a shape.
+struct Acting {
+    child: Child,
+    /// Open, so that nobody fails to write to it.
+    _out: BufReader<ChildStdout>,
+}
+
+impl Acting {
+    fn end(&mut self) -> Result<(), String> {
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        let err = self.child.stderr.take();
+        err.map_or(Ok(0), |mut err| err.read_to_string(&mut said)).map_err(|e| e.to_string())?;
+        let status = self.child.wait().map_err(|e| e.to_string())?;
+        match said.trim() {
+            "" => Ok(()),
+            said => Err(format!("the actor ended with {status} and said: {said}")),
+        }
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
 }
 
 /// Waits until what is recorded of `file` is as `judge` wants it.

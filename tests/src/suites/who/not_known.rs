@@ -11,6 +11,9 @@ pub fn not_known(tier: &str, kernel: &Features, case: &str, field: &str) -> Opti
         ("uring-thread", "pid") if foreign_workers => {
             Some("before Linux 5.12 the submission thread is a process of the kernel's own")
         }
+        ("deleted" | "memfd", "exe_file/sha256") => {
+            Some("a program without a name can be read only while it runs")
+        }
         (_, "tid") if fanotify_names => Some("fanotify names processes, not threads"),
         _ => None,
     }
