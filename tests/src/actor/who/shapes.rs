@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -272,25 +272,26 @@ fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
     fds.next().and_then(|mut fds| fds.next()).ok_or_else(|| io::Error::other("no descriptor came"))
 }
 
-/// Both have it open before either writes, and neither closes it before both have written.
+/// Both have it open before either writes, and neither closes it before both have written. Each writes a part of its own:
+/// what the second did shows even where the first was looked at before.
 fn two(file: &Path) -> Done {
     let (mut first_ear, first_mouth) = UnixStream::pair()?;
     let (mut second_ear, second_mouth) = UnixStream::pair()?;
-    let writer = |user: super::User, mut mouth: UnixStream| {
+    let writer = |user: super::User, at: u64, mut mouth: UnixStream| {
         fork_and(move || {
             user.put_on()?;
-            let mut open = OpenOptions::new().write(true).open(file)?;
+            let open = OpenOptions::new().write(true).open(file)?;
             tell(&Truth::here()?)?;
             let step = |mouth: &mut UnixStream| -> Done {
                 mouth.write_all(b".")?;
                 mouth.read_exact(&mut [0])
             };
             step(&mut mouth)?;
-            open.write_all(CONTENT)?;
+            open.write_all_at(CONTENT, at)?;
             step(&mut mouth)
         })
     };
-    let (first, second) = (writer(FIRST, first_mouth)?, writer(SECOND, second_mouth)?);
+    let (first, second) = (writer(FIRST, 0, first_mouth)?, writer(SECOND, 100, second_mouth)?);
     for _ in 0..2 {
         first_ear.read_exact(&mut [0])?;
         second_ear.read_exact(&mut [0])?;
