@@ -300,6 +300,12 @@ impl Daemon {
         }
     }
 
+    /// The next line that it prints.
+    pub fn next_line(&mut self, patience: Duration) -> Result<String, String> {
+        let missing = |_| format!("the daemon printed nothing within {patience:?}; {}", self.last_words());
+        self.lines.recv_timeout(patience).map_err(missing)
+    }
+
     pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.stderr).unwrap_or_default();
         let tail: Vec<&str> = text.lines().rev().take(5).collect();

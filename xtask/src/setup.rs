@@ -23,7 +23,7 @@ pub struct Options {
 /// (a file that shows it is there or a program's name, the Debian package that brings it)
 const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
 /// What the tests run against, real programs; servers they start for themselves, on loopback and in folders of their own.
-const TESTS: [(&str, &str); 9] = [
+const TESTS: [(&str, &str); 10] = [
     ("chromium", "chromium"),
     ("mariadbd", "mariadb-server"),
     ("postgres", "postgresql"),
@@ -32,6 +32,7 @@ const TESTS: [(&str, &str); 9] = [
     ("/usr/sbin/logrotate", "logrotate"),
     ("sqlite3", "sqlite3"),
     ("sudo", "sudo"),
+    ("strace", "strace"),
     ("/usr/lib/python3/dist-packages/aiosmtpd/smtp.py", "python3-aiosmtpd"),
 ];
 const VM: [(&str, &str); 6] = [
@@ -42,6 +43,29 @@ const VM: [(&str, &str); 6] = [
     ("xz", "xz-utils"),
     ("strip", "binutils"),
 ];
+
+/// What fim is measured beside, and what the measurements run; none of it is needed for anything else.
+const PEERS: [(&str, &str); 7] = [
+    ("aide", "aide"),
+    ("inotifywait", "inotify-tools"),
+    ("fatrace", "fatrace"),
+    ("/usr/lib/python3/dist-packages/watchdog/version.py", "python3-watchdog"),
+    ("auditctl", "auditd"),
+    ("zstd", "zstd"),
+    ("git", "git"),
+];
+
+/// Installs the programs that fim is measured beside. Those that cannot be installed are left out of the measurement.
+pub fn peers() {
+    for (what, package) in PEERS {
+        if present(what) {
+            continue;
+        }
+        if let Err(error) = apt_install(&[package]) {
+            println!("setup: {package} will not be measured: {error:#}");
+        }
+    }
+}
 
 pub fn main(options: &Options) -> Result<ExitCode> {
     setup(!options.no_vm)?;

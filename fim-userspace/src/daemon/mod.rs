@@ -21,6 +21,7 @@ mod examine;
 mod journal;
 mod keeper;
 mod maintenance;
+mod outline;
 mod portrait;
 mod progress;
 mod recent;

@@ -1,15 +1,16 @@
 //! Whole watches compared in the background: at the start, after a gap, and by interval.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 
-use crate::core::entry::Found;
+use crate::core::entry::{Entry, FileType, Found, Identity};
 use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
 use crate::core::path::RelPath;
 use crate::sensor::marks::Marks;
@@ -17,6 +18,7 @@ use crate::sensor::scan::{self, ScanProgress};
 use crate::store::{Store, StoreError};
 
 use super::clock::boottime_ns;
+use super::outline::Outline;
 use super::watch::Watch;
 
 /// How often a thread that waits for room looks whether it should stop.
@@ -197,22 +199,104 @@ impl Approved {
     }
 }
 
+/// The baseline as a scan needs it: its outline in memory, and the rest of what the outline does not settle from the database.
+struct Reader<'a> {
+    outline: Outline,
+    watch: &'a Path,
+    state_dir: &'a Path,
+    /// Connections that nobody uses right now.
+    idle: Mutex<Vec<Store>>,
+    /// The first that went wrong: the scan has to be made again.
+    failure: Mutex<Option<StoreError>>,
+}
+
+/// KiB of the database that a scan's connection keeps in memory.
+const KEPT: u32 = 2048;
+
+thread_local! {
+    /// What was read last: each path is asked for before it is looked at, and again afterwards.
+    static LAST: RefCell<Option<(RelPath, Option<Found>)>> = const { RefCell::new(None) };
+}
+
+impl<'a> Reader<'a> {
+    fn open(
+        state_dir: &'a Path,
+        watch: &'a Watch,
+        distrust_from_ns: Option<i64>,
+    ) -> Result<Self, StoreError> {
+        LAST.set(None);
+        let (store, watch) = (open_for_scan(state_dir)?, watch.path());
+        let outline = Outline::load(&store, watch, distrust_from_ns)?;
+        let (idle, failure) = (Mutex::new(vec![store]), Mutex::default());
+        Ok(Self { outline, watch, state_dir, idle, failure })
+    }
+
+    fn get(&self, path: &RelPath) -> Option<Found> {
+        let last =
+            LAST.with_borrow(|last| last.as_ref().filter(|last| last.0 == *path).map(|last| last.1.clone()));
+        if let Some(found) = last {
+            return found;
+        }
+        let found = self.with_store(|store| store.baseline_get(self.watch, path)).unwrap_or_else(|error| {
+            lock(&self.failure).get_or_insert(error);
+            None
+        });
+        LAST.set(Some((path.clone(), found.clone())));
+        found
+    }
+
+    /// The approved state of a path that has been met.
+    fn meet(&self, path: &RelPath) -> Option<Found> {
+        self.outline.meet(path);
+        self.get(path)
+    }
+
+    fn missing(&self) -> Result<Vec<RelPath>, StoreError> {
+        self.with_store(|store| self.outline.missing(store, self.watch))
+    }
+
+    fn failure(self) -> Option<StoreError> {
+        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_store<T>(&self, read: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = lock(&self.idle).pop();
+        let store = idle.map_or_else(|| open_for_scan(self.state_dir), Ok)?;
+        let out = read(&store);
+        lock(&self.idle).push(store);
+        out
+    }
+}
+
+fn open_for_scan(state_dir: &Path) -> Result<Store, StoreError> {
+    let store = Store::open_read_only(state_dir)?;
+    store.keep_little(KEPT)?;
+    Ok(store)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn compare_watch(
     context: &Context,
     watch: &Watch,
     progress: &ScanProgress,
     distrust_from_ns: Option<i64>,
 ) -> Result<Report, String> {
-    let store = Store::open_read_only(&context.state_dir).map_err(|e| e.to_string())?;
-    let approved = Approved::load(&store, watch.path()).map_err(|e| e.to_string())?;
+    let approved = Reader::open(&context.state_dir, watch, distrust_from_ns).map_err(|e| e.to_string())?;
     let different = AtomicU64::new(0);
     let tell = |path: RelPath| {
         different.fetch_add(1, Ordering::Relaxed);
         send(&context.out, found_different(watch.id, path), &progress.stop);
     };
-    let trusted = |found: &&Found| distrust_from_ns.is_none_or(|from| found.identity.ctime_ns < from);
-    let known = |path: &RelPath| approved.get(path).filter(trusted).cloned();
-    let job = watch.scan(context.marks.as_deref(), &known, progress);
+    let trusted = |found: &Found| distrust_from_ns.is_none_or(|from| found.identity.ctime_ns < from);
+    let known = |path: &RelPath| approved.get(path).filter(trusted);
+    let settled = |path: &RelPath, entry: &Entry, identity: &Identity| {
+        approved.outline.settles(path, entry, identity) && !watch.root.is_mounted_over(path, entry)
+    };
+    let mut job = watch.scan(context.marks.as_deref(), &known, progress);
+    job.settled = Some(&settled);
     let visit = |path: RelPath, found: Found| match approved.meet(&path) {
         Some(was)
             if watch.satisfied(&path, &was.entry, &found.entry)
@@ -221,14 +305,16 @@ fn compare_watch(
     };
     let report = scan::walk(&job, &visit).map_err(|e| e.to_string())?;
     // Ended early, nothing can be said of what was not met.
-    let missing = if report.stopped { Vec::new() } else { approved.missing() };
+    let missing = if report.stopped { Vec::new() } else { approved.missing().map_err(|e| e.to_string())? };
     for path in missing {
         // What has been excluded since the baseline was taken is not missing.
-        let folder =
-            approved.get(path).is_some_and(|f| f.entry.kind == crate::core::entry::FileType::Directory);
-        if !watch.policy.exclude.excludes(path, folder) && !report.hides(path) {
-            tell(path.clone());
+        let folder = approved.get(&path).is_some_and(|f| f.entry.kind == FileType::Directory);
+        if !watch.policy.exclude.excludes(&path, folder) && !report.hides(&path) {
+            tell(path);
         }
+    }
+    if let Some(error) = approved.failure() {
+        return Err(error.to_string());
     }
     Ok(Report {
         files: report.files,

@@ -121,7 +121,9 @@ fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Foun
     let mut unreadable: Vec<String> =
         report.unreadable.into_iter().map(|(path, why)| format!("{path}: {why}")).collect();
     unreadable.extend(std::mem::take(&mut *lock(&failures)));
-    let entries = std::mem::take(&mut *lock(&entries));
+    let mut entries = std::mem::take(&mut *lock(&entries));
+    // In the order of the table they are appended to it.
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let approved = Approved {
         watch: display(watch.path()),
         entries: entries.len() as u64,

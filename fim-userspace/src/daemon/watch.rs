@@ -62,6 +62,7 @@ impl Watch {
             marks,
             exclude: &self.policy.exclude,
             known,
+            settled: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             all_mounts: false,
             progress,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use crate::core::entry::{FileType, Found};
+use crate::core::entry::{Entry, FileType, Found, Identity};
 use crate::core::observation::WatchId;
 use crate::core::path::RelPath;
 use crate::core::policy::Exclusions;
@@ -39,11 +39,17 @@ pub struct Job<'a> {
     /// What was there when last seen: a regular file whose identity is still the same is not read again. `None` for every
     /// path makes a deep scan.
     pub known: &'a (dyn Fn(&RelPath) -> Option<Found> + Sync),
+    /// Whether what statx(2) alone tells of a path proves that it is as it was: then it is neither looked at any further nor
+    /// visited. Only asked where a change of anything moves the change time.
+    pub settled: Option<Settled<'a>>,
     pub threads: usize,
     /// Also what was mounted since the state was approved is entered: for people who decide about it.
     pub all_mounts: bool,
     pub progress: &'a ScanProgress,
 }
+
+/// Has the entry without digest, link target and extended attributes, and only with the flags that statx(2) tells.
+pub type Settled<'a> = &'a (dyn Fn(&RelPath, &Entry, &Identity) -> bool + Sync);
 
 #[derive(Debug, Default)]
 pub struct ScanReport {

@@ -126,6 +126,48 @@ impl Store {
         })
     }
 
+    /// Gives `each` the path, and the part of the approved state that statx(2) tells, of every entry in path order. The change
+    /// time is 0 where the state proves nothing: a regular file whose content was not read.
+    pub fn baseline_outline(
+        &self,
+        watch: &Path,
+        mut each: impl FnMut(&[u8], &Entry, &Identity),
+    ) -> Result<(), StoreError> {
+        self.run("reading the baseline", |db| {
+            let sql = format!(
+                "SELECT path, type, size, mode, uid, gid, mtime_ns, rdev, flags, dev, ino, ctime_ns, nlink,
+                    sha256 IS NULL FROM baseline WHERE {OF_WATCH} ORDER BY path"
+            );
+            let mut select = db.prepare_cached(&sql)?;
+            let mut rows = select.query([watch.as_os_str().as_bytes()])?;
+            while let Some(row) = rows.next()? {
+                let kind = type_from(row.get_ref(1)?.as_str()?).ok_or_else(|| bad_row("type"))?;
+                let entry = Entry {
+                    kind,
+                    sha256: None,
+                    size: unsigned(row.get(2)?),
+                    mode: row.get(3)?,
+                    uid: row.get(4)?,
+                    gid: row.get(5)?,
+                    mtime_ns: row.get(6)?,
+                    xattrs: Xattrs::default(),
+                    target: None,
+                    rdev: unsigned(row.get(7)?),
+                    flags: Flags::from_bits(row.get(8)?),
+                };
+                let unread = kind == FileType::Regular && row.get(13)?;
+                let identity = Identity {
+                    dev: unsigned(row.get(9)?),
+                    ino: unsigned(row.get(10)?),
+                    ctime_ns: if unread { 0 } else { row.get(11)? },
+                    nlink: unsigned(row.get(12)?),
+                };
+                each(row.get_ref(0)?.as_blob()?, &entry, &identity);
+            }
+            Ok(())
+        })
+    }
+
     /// How many entries the watch has; the root is one.
     pub fn baseline_count(&self, watch: &Path) -> Result<u64, StoreError> {
         self.run("reading the baseline", |db| {

@@ -103,6 +103,11 @@ impl Store {
         Self::connect_existing(dir, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
+    /// Keeps no more than `kib` of the database in memory: for who reads all of it once.
+    pub fn keep_little(&self, kib: u32) -> Result<(), StoreError> {
+        self.run("setting how much to keep", |db| db.pragma_update(None, "cache_size", -i64::from(kib)))
+    }
+
     fn connect_existing(dir: &Path, access: OpenFlags) -> Result<Self, StoreError> {
         let file = dir.join(DATABASE);
         match std::fs::metadata(&file) {

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, Stat, Statx, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
+};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::flags;
+use super::object::type_of_mode;
 pub use super::object::{NotApplied, file_type};
 use super::open::{is_refused, open_content};
 use super::root::{proc_path, reopen};
@@ -43,33 +46,65 @@ pub fn directory_flags(fd: BorrowedFd<'_>, told: Flags) -> io::Result<Flags> {
 
 /// As [`read`], without the flags that only an open file tells ([`Flags::completed_by`]).
 pub fn read_unopened(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
-    let stat = rustix::fs::fstat(fd)?;
-    let kind = file_type(&stat);
-    let target = match kind {
-        FileType::Symlink => Some(rustix::fs::readlinkat(fd, c"", Vec::new())?.into_bytes()),
-        _ => None,
-    };
+    let (mut entry, identity) = of_stat(&stat(fd)?);
+    complete(fd, &mut entry)?;
+    Ok((entry, identity))
+}
+
+/// What statx(2) tells of the object of `fd`.
+pub fn stat(fd: BorrowedFd<'_>) -> io::Result<Statx> {
+    Ok(rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?)
+}
+
+/// What needs the object itself: link target and extended attributes.
+pub fn complete(fd: BorrowedFd<'_>, entry: &mut Entry) -> io::Result<()> {
+    if entry.kind == FileType::Symlink {
+        let target = rustix::fs::readlinkat(fd, c"", Vec::new())?.into_bytes();
+        entry.size = target.len() as u64;
+        entry.target = Some(target);
+    }
+    entry.xattrs = read_xattrs(&Holder::Path(proc_path(fd)))?;
+    Ok(())
+}
+
+/// The extended attributes of an open file or folder; not of an `O_PATH` descriptor.
+pub fn open_xattrs(file: BorrowedFd<'_>) -> io::Result<Xattrs> {
+    read_xattrs(&Holder::Open(file))
+}
+
+/// An entry without digest, link target and extended attributes, and only with the flags that statx(2) tells.
+pub fn of_stat(stat: &Statx) -> (Entry, Identity) {
+    let kind = type_of_mode(stat.stx_mode.into());
+    let dev = |major, minor| rustix::fs::makedev(major, minor);
     let entry = Entry {
         kind,
         sha256: None,
-        size: match kind {
-            FileType::Regular => stat.st_size as u64,
-            FileType::Symlink => target.as_ref().map_or(0, |t| t.len() as u64),
+        size: if kind == FileType::Regular { stat.stx_size } else { 0 },
+        mode: if kind == FileType::Symlink { 0o777 } else { u32::from(stat.stx_mode) & 0o7777 },
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        mtime_ns: match kind {
+            FileType::Directory => 0,
+            _ => ns(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+        },
+        xattrs: Xattrs::default(),
+        target: None,
+        rdev: match kind {
+            FileType::CharDevice | FileType::BlockDevice => dev(stat.stx_rdev_major, stat.stx_rdev_minor),
             _ => 0,
         },
-        mode: if kind == FileType::Symlink { 0o777 } else { stat.st_mode & 0o7777 },
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime_ns: if kind == FileType::Directory { 0 } else { ns(stat.st_mtime, stat.st_mtime_nsec) },
-        xattrs: read_xattrs(fd)?,
-        target,
-        rdev: if matches!(kind, FileType::CharDevice | FileType::BlockDevice) { stat.st_rdev } else { 0 },
         flags: match kind {
-            FileType::Regular | FileType::Directory => flags::told(fd),
+            FileType::Regular | FileType::Directory => flags::told_by(stat),
             _ => Flags::default(),
         },
     };
-    Ok((entry, identity(&stat)))
+    let identity = Identity {
+        dev: dev(stat.stx_dev_major, stat.stx_dev_minor),
+        ino: stat.stx_ino,
+        ctime_ns: ns(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        nlink: stat.stx_nlink.into(),
+    };
+    (entry, identity)
 }
 
 pub fn identity(stat: &Stat) -> Identity {
@@ -87,10 +122,31 @@ fn ns(seconds: impl Into<i64>, nanoseconds: impl TryInto<i64>) -> i64 {
     seconds.into().saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
+/// Who has extended attributes: a path of [`proc_path`], or an open file, which is quicker.
+enum Holder<'a> {
+    Path(String),
+    Open(BorrowedFd<'a>),
+}
+
+impl Holder<'_> {
+    fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Path(path) => rustix::fs::listxattr(path, buffer),
+            Self::Open(fd) => rustix::fs::flistxattr(fd, buffer),
+        }
+    }
+
+    fn get(&self, name: &[u8], buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Path(path) => rustix::fs::getxattr(path, name, buffer),
+            Self::Open(fd) => rustix::fs::fgetxattr(fd, name, buffer),
+        }
+    }
+}
+
 /// All of them, or what stands for more than fim keeps ([`Xattrs::beyond`]).
-fn read_xattrs(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
-    let path = proc_path(fd);
-    let names = match grown(|buffer| rustix::fs::listxattr(&path, buffer)) {
+fn read_xattrs(holder: &Holder<'_>) -> io::Result<Xattrs> {
+    let names = match grown(|buffer| holder.list(buffer)) {
         Ok(names) => names,
         // More names than the kernel can list (listxattr(2), BUGS).
         Err(Errno::TOOBIG) => return Ok(Xattrs::beyond(b"")),
@@ -101,10 +157,10 @@ fn read_xattrs(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
     let mut out = BTreeMap::new();
     let mut kept = 0;
     for name in names.split(|b| *b == 0).filter(|n| !n.is_empty() && !is_shadow(n)) {
-        let Some(value) = read_xattr(&path, name)? else { continue };
+        let Some(value) = read_xattr(holder, name)? else { continue };
         kept += value.len();
         if kept > XATTRS_KEPT {
-            return digest_xattrs(&path, &names);
+            return digest_xattrs(holder, &names);
         }
         out.insert(XattrName(name.to_vec()), XattrValue(value));
     }
@@ -112,8 +168,8 @@ fn read_xattrs(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
 }
 
 /// `None` for one that was removed since it was listed, or a label that its security module shows nobody.
-fn read_xattr(path: &str, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    match grown(|buffer| rustix::fs::getxattr(path, name, buffer)) {
+fn read_xattr(holder: &Holder<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    match grown(|buffer| holder.get(name, buffer)) {
         Ok(value) => Ok(Some(value)),
         Err(Errno::NODATA | Errno::NOTSUP | Errno::ACCESS | Errno::PERM) => Ok(None),
         Err(e) => Err(e.into()),
@@ -121,13 +177,13 @@ fn read_xattr(path: &str, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// One value at a time: nothing but the digest stays in memory.
-fn digest_xattrs(path: &str, names: &[u8]) -> io::Result<Xattrs> {
+fn digest_xattrs(holder: &Holder<'_>, names: &[u8]) -> io::Result<Xattrs> {
     let mut sorted: Vec<&[u8]> =
         names.split(|b| *b == 0).filter(|n| !n.is_empty() && !is_shadow(n)).collect();
     sorted.sort_unstable();
     let mut digest = Sha256::new();
     for name in sorted {
-        let value = read_xattr(path, name)?.unwrap_or_default();
+        let value = read_xattr(holder, name)?.unwrap_or_default();
         for part in [name, &value] {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
@@ -180,8 +236,11 @@ pub fn apply(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
         chmod(fd, &path, approved.mode).map_err(not_applied("mode"))?;
     }
     // What chown dropped has to be looked at again.
-    let held =
-        if approved.xattrs.0.is_empty() { Xattrs::default() } else { read_xattrs(fd).map_err(io_error)? };
+    let held = if approved.xattrs.0.is_empty() {
+        Xattrs::default()
+    } else {
+        read_xattrs(&Holder::Path(path.clone())).map_err(io_error)?
+    };
     for (name, value) in approved.xattrs.0.iter().filter(|(n, v)| held.0.get(n) != Some(v)) {
         rustix::fs::setxattr(&path, &*name.0, &value.0, XattrFlags::empty())
             .map_err(not_applied(xattr_label(name)))?;

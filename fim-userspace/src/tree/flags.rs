@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, IFlags, OFlags, StatxAttributes, StatxFlags, XattrFlags};
+use rustix::fs::{AtFlags, IFlags, OFlags, Statx, StatxAttributes, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::object::{NotApplied, file_type};
@@ -30,9 +30,14 @@ static REFUSED: Mutex<BTreeMap<u64, u32>> = Mutex::new(BTreeMap::new());
 
 /// What statx(2) tells without anything being opened; of the other flags it is not known whether they are set.
 pub fn told(fd: BorrowedFd<'_>) -> Flags {
-    let Ok(stat) = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()) else {
-        return Flags::default().of_supported(Flags::default());
-    };
+    match rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()) {
+        Ok(stat) => told_by(&stat),
+        Err(_) => Flags::default().of_supported(Flags::default()),
+    }
+}
+
+/// As [`told`], out of an answer that is there already.
+pub fn told_by(stat: &Statx) -> Flags {
     let pairs = [
         (Flags::IMMUTABLE, StatxAttributes::IMMUTABLE),
         (Flags::APPEND, StatxAttributes::APPEND),
@@ -47,46 +52,71 @@ pub fn told(fd: BorrowedFd<'_>) -> Flags {
 
 /// All flags of an open regular file or folder; what is `told` of it where its file system knows no flags.
 pub fn read(file: BorrowedFd<'_>, told: Flags) -> Flags {
+    all(file, told, || supported(file))
+}
+
+/// As [`read`], of a `kind` of file with the device number `dev`, looked at in a folder on `system`.
+pub fn read_on(system: Option<System>, file: BorrowedFd<'_>, kind: FileType, dev: u64, told: Flags) -> Flags {
+    match system.filter(|system| system.dev == dev) {
+        Some(system) => all(file, told, || system.supports(kind)),
+        None => read(file, told),
+    }
+}
+
+fn all(file: BorrowedFd<'_>, told: Flags, supported: impl FnOnce() -> Flags) -> Flags {
     match rustix::fs::ioctl_getflags(file) {
         Ok(all) => Flags::from_bits(all.bits() & Flags::SETTABLE.bits())
             .with(Flags::MOUNT, told.has(Flags::MOUNT))
-            .of_supported(supported(file)),
+            .of_supported(supported()),
         Err(_) => told,
+    }
+}
+
+/// The file system of an open folder. What is in it and has the same device number lies on it too.
+#[derive(Clone, Copy, Debug)]
+pub struct System {
+    dev: u64,
+    magic: u32,
+}
+
+impl System {
+    pub fn of(folder: BorrowedFd<'_>) -> io::Result<Self> {
+        let (system, stat) = (rustix::fs::fstatfs(folder)?, rustix::fs::fstat(folder)?);
+        Ok(Self { dev: stat.st_dev, magic: system.f_type as u32 })
+    }
+
+    /// Whether a change of an extended attribute moves the change time. tmpfs left it alone before Linux 6.3, and of others
+    /// it is not known.
+    pub fn times_xattrs(self) -> bool {
+        matches!(self.magic, EXT | XFS | BTRFS)
+    }
+
+    pub fn holds(self, dev: u64) -> bool {
+        self.dev == dev
+    }
+
+    // Of XFS and btrfs what their ioctls let pass; of ext4 EXT4_FL_USER_MODIFIABLE, of tmpfs SHMEM_FL_USER_MODIFIABLE.
+    fn supports(self, kind: FileType) -> Flags {
+        let directory = kind == FileType::Directory;
+        Flags::from_bits(match self.magic {
+            EXT if directory => 0x2203_c0ff,
+            EXT => 0x0200_c0ff,
+            XFS if directory => 0x2200_00f8,
+            XFS => 0x0200_00f8,
+            BTRFS if directory => 0x0081_04fc,
+            BTRFS => 0x0080_04fc,
+            TMPFS => 0xf0,
+            _ => Flags::SETTABLE.bits() & !refused(self.dev),
+        })
     }
 }
 
 /// What the file system can hold for this file. Some give more than they take, or take what they then pass over.
 fn supported(file: BorrowedFd<'_>) -> Flags {
-    let (Ok(system), Ok(stat)) = (rustix::fs::fstatfs(file), rustix::fs::fstat(file)) else {
-        return Flags::SETTABLE;
-    };
-    let directory = file_type(&stat) == FileType::Directory;
-    // Of XFS and btrfs what their ioctls let pass; of ext4 EXT4_FL_USER_MODIFIABLE, of tmpfs SHMEM_FL_USER_MODIFIABLE.
-    Flags::from_bits(match system.f_type as u32 {
-        EXT => {
-            if directory {
-                0x2203_c0ff
-            } else {
-                0x0200_c0ff
-            }
-        }
-        XFS => {
-            if directory {
-                0x2200_00f8
-            } else {
-                0x0200_00f8
-            }
-        }
-        BTRFS => {
-            if directory {
-                0x0081_04fc
-            } else {
-                0x0080_04fc
-            }
-        }
-        TMPFS => 0xf0,
-        _ => Flags::SETTABLE.bits() & !refused(stat.st_dev),
-    })
+    match (System::of(file), rustix::fs::fstat(file)) {
+        (Ok(system), Ok(stat)) => system.supports(file_type(&stat)),
+        _ => Flags::SETTABLE,
+    }
 }
 
 fn refused(dev: u64) -> u32 {

@@ -36,6 +36,33 @@ pub fn hash_at_most(fd: impl AsFd, limit: u64) -> io::Result<Option<(Digest, u64
     Ok((total <= limit).then(|| (Digest(hash.finalize().into()), total)))
 }
 
+/// As [`hash_at_most`], of a file that had `size` bytes a moment ago: where a read comes to that very end, none more is made
+/// to see that it is one. Whoever calls this looks at the size once more afterwards.
+pub fn hash_sized(fd: impl AsFd, size: u64, limit: u64) -> io::Result<Option<(Digest, u64)>> {
+    if size > BUFFER as u64 {
+        // The kernel reads twice as far ahead; where it does not listen, nothing is lost.
+        let _ = rustix::fs::fadvise(&fd, 0, None, rustix::fs::Advice::Sequential);
+    }
+    let mut hash = Sha256::new();
+    let mut total = 0;
+    let more = BYTES.with_borrow_mut(|buffer| {
+        loop {
+            match rustix::io::read(&fd, buffer.as_mut_slice()) {
+                Ok(n) => {
+                    total += n as u64;
+                    hash.update(&buffer[..n]);
+                    if n == 0 || total > limit || (total == size && n < BUFFER) {
+                        return Ok(total > limit);
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(io::Error::from(e)),
+            }
+        }
+    })?;
+    Ok((!more).then(|| (Digest(hash.finalize().into()), total)))
+}
+
 /// As [`hash_fd`], and writes what was read to `out`; `None` if more than `limit` bytes came.
 pub fn copy_at_most(fd: impl AsFd, limit: u64, out: &mut impl io::Write) -> io::Result<Option<Digest>> {
     let mut hash = Sha256::new();

@@ -4,8 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{AtFlags, OFlags, StatxFlags};
+
+use super::flags::System;
 use super::open::is_refused;
-use super::root::{Root, TreeError, is_absent, open_name, read_error};
+use super::root::{Root, TreeError, is_absent, open_name, read_error, reopen};
 use super::{attributes, flags, hash};
 use crate::core::entry::{Entry, FileType, Flags, Found, Identity, Xattrs};
 use crate::core::path::RelPath;
@@ -61,32 +64,65 @@ fn describe(fd: OwnedFd, known: Option<&Found>) -> io::Result<Option<Found>> {
 
 /// The state of the object of an `O_PATH` descriptor.
 pub fn inspect_fd(fd: BorrowedFd<'_>, known: Option<&Found>) -> io::Result<Found> {
+    inspect_on(None, fd, known)
+}
+
+/// What statx(2) tells of one name in an open folder; a link is not followed.
+pub fn glance(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Entry, Identity)> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    Ok(attributes::of_stat(&rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)?))
+}
+
+/// As [`inspect_fd`], of something in a folder on `system`.
+pub fn inspect_on(system: Option<System>, fd: BorrowedFd<'_>, known: Option<&Found>) -> io::Result<Found> {
     let mut attempt = 1;
     loop {
         let started = SystemTime::now();
-        let (mut entry, mut identity) = match attributes::read_unopened(fd) {
-            Ok(read) => read,
+        let stat = match attributes::stat(fd) {
+            Ok(stat) => stat,
             Err(e) => return closed_mount(fd).ok_or(e),
         };
+        let (mut entry, mut identity) = attributes::of_stat(&stat);
         match known.filter(|k| is_unchanged(k, &entry, &identity)) {
             Some(known) => {
+                attributes::complete(fd, &mut entry)?;
                 entry.sha256 = known.entry.sha256;
                 entry.flags = entry.flags.completed_by(known.entry.flags);
             }
-            None if entry.kind == FileType::Directory => {
-                entry.flags = attributes::directory_flags(fd, entry.flags)?;
-            }
-            None if entry.kind == FileType::Regular => read_content(fd, &mut entry)?,
-            None => {}
+            None => read_whole(system, fd, &mut entry, identity.dev)?,
         }
-        let after = attributes::identity(&rustix::fs::fstat(fd)?);
-        if after.ctime_ns == identity.ctime_ns || attempt == ATTEMPTS {
-            if after.ctime_ns != identity.ctime_ns || is_fresh(identity.ctime_ns, started) {
+        let after = attributes::stat(fd)?;
+        let grown = entry.kind == FileType::Regular && after.stx_size != entry.size;
+        let moved = attributes::of_stat(&after).1.ctime_ns != identity.ctime_ns;
+        if !moved && !grown || attempt == ATTEMPTS {
+            if moved || grown || is_fresh(identity.ctime_ns, started) {
                 identity.ctime_ns = 0;
             }
             return Ok(Found { entry, identity });
         }
         attempt += 1;
+    }
+}
+
+/// Adds what the object of `fd`, on the device `dev`, has to be opened for.
+fn read_whole(system: Option<System>, fd: BorrowedFd<'_>, entry: &mut Entry, dev: u64) -> io::Result<()> {
+    let open = match entry.kind {
+        FileType::Regular => match open_content(fd) {
+            Err(e) if is_refused(&e) && e.kind() != io::ErrorKind::WouldBlock => None,
+            other => Some(other?),
+        },
+        FileType::Directory => match reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(e) if is_refused(&e) => None,
+            other => Some(other?),
+        },
+        _ => None,
+    };
+    let Some(open) = open else { return attributes::complete(fd, entry) };
+    entry.xattrs = attributes::open_xattrs(open.as_fd())?;
+    entry.flags = flags::read_on(system, open.as_fd(), entry.kind, dev, entry.flags);
+    match entry.kind {
+        FileType::Regular => read_content(open.as_fd(), entry),
+        _ => Ok(()),
     }
 }
 
@@ -129,18 +165,12 @@ fn is_fresh(ctime_ns: i64, read_at: SystemTime) -> bool {
     now.saturating_sub(ctime_ns) < grain
 }
 
-/// Adds digest, size and flags; no digest where the content is refused, or grows faster than it can be read.
-fn read_content(fd: BorrowedFd<'_>, entry: &mut Entry) -> io::Result<()> {
-    let file = match open_content(fd) {
-        Ok(file) => file,
-        Err(e) if is_refused(&e) && e.kind() != io::ErrorKind::WouldBlock => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    entry.flags = flags::read(file.as_fd(), entry.flags);
-    if entry.size >= HOLLOW_SIZE && is_hollow(file.as_fd())? {
+/// Adds digest and size; no digest where the content is refused, or grows faster than it can be read.
+fn read_content(file: BorrowedFd<'_>, entry: &mut Entry) -> io::Result<()> {
+    if entry.size >= HOLLOW_SIZE && is_hollow(file)? {
         return Ok(());
     }
-    match hash::hash_at_most(&file, entry.size.saturating_mul(2).saturating_add(GROWTH)) {
+    match hash::hash_sized(file, entry.size, entry.size.saturating_mul(2).saturating_add(GROWTH)) {
         Ok(Some((digest, size))) => {
             entry.sha256 = Some(digest);
             entry.size = size;

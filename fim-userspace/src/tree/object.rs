@@ -7,7 +7,12 @@ use rustix::fs::{FileType as Kind, Stat};
 use crate::core::entry::FileType;
 
 pub fn file_type(stat: &Stat) -> FileType {
-    match Kind::from_raw_mode(stat.st_mode) {
+    type_of_mode(stat.st_mode)
+}
+
+/// The type that the bits of `S_IFMT` tell.
+pub fn type_of_mode(mode: u32) -> FileType {
+    match Kind::from_raw_mode(mode) {
         Kind::Directory => FileType::Directory,
         Kind::Symlink => FileType::Symlink,
         Kind::Fifo => FileType::Fifo,

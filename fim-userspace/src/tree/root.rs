@@ -3,8 +3,10 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::path::DecInt;
 
 use crate::core::path::{RelPath, display, escape};
 
@@ -148,7 +150,18 @@ pub fn proc_path(fd: BorrowedFd<'_>) -> String {
 /// Opens the object of an `O_PATH` descriptor. The caller has checked on `fd` that it is a regular file or a folder.
 pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    Ok(rustix::fs::open(proc_path(fd), flags, Mode::empty())?)
+    Ok(rustix::fs::openat(descriptors()?, DecInt::from_fd(fd).as_c_str(), flags, Mode::empty())?)
+}
+
+/// Where the kernel shows this process's descriptors. Opened once: the way through /proc costs as much as what is opened.
+fn descriptors() -> io::Result<BorrowedFd<'static>> {
+    static FOLDER: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(folder) = FOLDER.get() {
+        return Ok(folder.as_fd());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open("/proc/self/fd", flags, Mode::empty())?;
+    Ok(FOLDER.get_or_init(|| folder).as_fd())
 }
 
 /// Whether an error of reaching a path means that there is nothing under it: it is gone, or a folder on the way is.

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod bad_input;
+pub mod cost;
 pub mod crash;
 pub mod faults;
 pub mod flood;

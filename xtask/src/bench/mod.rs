@@ -1,7 +1,9 @@
-//! `cargo xtask bench`: how fast fim is, on this machine, with programs built for release.
+//! `cargo xtask bench`: how fast fim is, on this machine, with programs built for release. Without a further word: all of it
+//! beside fim's peers and the machine's limits, as a table for docs/performance.md.
 mod ledger;
 mod lines;
 mod restore;
+mod table;
 
 use std::process::ExitCode;
 
@@ -9,9 +11,12 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    table: table::Options,
 }
 
 #[derive(Subcommand)]
@@ -25,7 +30,8 @@ enum What {
 }
 
 pub fn main(options: &Options) -> Result<ExitCode> {
-    match &options.what {
+    let Some(what) = &options.what else { return table::main(&options.table) };
+    match what {
         What::Restore(options) => restore::main(options),
         What::Ledger(options) => ledger::main(options),
         What::Lines => lines::main(),

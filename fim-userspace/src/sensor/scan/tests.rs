@@ -46,13 +46,14 @@ struct Scan<'a> {
     marks: Option<&'a dyn Marks>,
     exclude: Exclusions,
     known: &'a (dyn Fn(&RelPath) -> Option<Found> + Sync),
+    settled: Option<Settled<'a>>,
     progress: ScanProgress,
 }
 
 impl<'a> Scan<'a> {
     fn of(base: &'a Path) -> Self {
         let (start, exclude, progress) = (RelPath::root(), Exclusions::none(), ScanProgress::default());
-        Self { base, start, marks: None, exclude, known: &|_| None, progress }
+        Self { base, start, marks: None, exclude, known: &|_| None, settled: None, progress }
     }
 
     fn run(&self) -> (BTreeMap<RelPath, Found>, ScanReport) {
@@ -65,6 +66,7 @@ impl<'a> Scan<'a> {
             marks: self.marks,
             exclude: &self.exclude,
             known: self.known,
+            settled: self.settled,
             all_mounts: false,
             threads: 4,
             progress: &self.progress,
@@ -192,6 +194,41 @@ fn a_quick_scan_takes_digests_over_and_a_deep_one_does_not() {
     assert_eq!(scan.run().0[&p("one")].entry.sha256, Some(forged));
     scan.known = &|_| None;
     assert_ne!(scan.run().0[&p("one")].entry.sha256, Some(forged));
+}
+
+#[test]
+fn what_is_settled_is_not_visited_but_what_is_below_it_is() {
+    let dir = tree();
+    let folder = std::fs::File::open(dir.path()).expect("opens");
+    if !crate::tree::flags::System::of(folder.as_fd()).expect("statfs works").times_xattrs() {
+        eprintln!("the temporary folder lies on a file system of which nothing is ever settled");
+        return;
+    }
+    let mut scan = Scan::of(dir.path());
+    let settled = |path: &RelPath, entry: &Entry, _: &Identity| match path.as_bytes() {
+        b"a" => entry.kind == FileType::Directory,
+        b"a/two" => entry.size == 2,
+        b"one" => entry.size == 7,
+        _ => false,
+    };
+    scan.settled = Some(&settled);
+    assert_eq!(scan.paths(), ["", "a/b", "a/b/c", "a/b/c/three", "a/b/x.swp", "link", "one"]);
+    let (_, report) = scan.run();
+    assert_eq!((report.files, report.unreadable), (9, vec![]));
+}
+
+#[test]
+fn a_file_with_several_links_is_marked_though_it_is_settled() {
+    let dir = tree();
+    std::fs::hard_link(dir.path().join("one"), dir.path().join("a/again")).expect("links");
+    let marks = Noting::new(&|_| {});
+    let mut scan = Scan::of(dir.path());
+    scan.marks = Some(&marks);
+    scan.settled = Some(&|_, _, _| true);
+    scan.run();
+    let mut files = marks.files.into_inner().expect("no panics");
+    files.sort();
+    assert_eq!(files, [p("a/again"), p("one")]);
 }
 
 #[test]
