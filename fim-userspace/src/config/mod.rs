@@ -39,6 +39,9 @@ pub use watch::{Lines, RuleLines, WatchConfig};
 
 pub(crate) use read::parse_duration;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::core::entry::Digest;
 use crate::core::mask::Masks;
 use crate::core::policy::{Secrets, Severity};
 use read::{Section, Source};
@@ -64,6 +67,8 @@ const SEVERITIES: [(&str, Severity); 4] = [
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
+    /// SHA-256 of what stands in it: tells whether it has changed since.
+    pub digest: Digest,
     pub state: StateConfig,
     pub sensor: SensorConfig,
     pub vault: VaultConfig,
@@ -185,6 +190,7 @@ impl Config {
         let secrets = Secrets::new(&own, policies).map_err(|e| source.whole(e.to_string()))?;
         Ok(Self {
             file: file.into(),
+            digest: Digest(Sha256::digest(text).into()),
             state,
             sensor,
             ledger,

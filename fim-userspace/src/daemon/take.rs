@@ -59,7 +59,7 @@ pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
     let mut reports = Vec::new();
     for (id, watch) in (0..).zip(&config.watches) {
         let watch = Watch::open(id, watch)?;
-        let (entries, report) = one_watch(&watch, &vault)?;
+        let (entries, report) = one_watch(&watch, &vault, &scan::ScanProgress::default())?;
         all.push((watch.path().to_path_buf(), entries));
         reports.push(report);
     }
@@ -74,13 +74,17 @@ pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
     Ok(reports)
 }
 
-fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Found)>, Approved)> {
+/// What is there now, its content in the vault; not durable before the vault's batch is.
+pub(super) fn one_watch(
+    watch: &Watch,
+    vault: &Vault,
+    progress: &scan::ScanProgress,
+) -> anyhow::Result<(Vec<(RelPath, Found)>, Approved)> {
     let entries = Mutex::new(Vec::new());
     let failures = Mutex::new(Vec::new());
     let (kept, bytes, too_large) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let full = Mutex::new(None);
-    let progress = scan::ScanProgress::default();
-    let job = watch.scan(None, &|_| None, &progress);
+    let job = watch.scan(None, &|_| None, progress);
     let visit = |path: RelPath, found: Found| {
         let regular = found.entry.kind == FileType::Regular;
         let policy = watch.policy.of(&path, false);

@@ -26,6 +26,7 @@ enum Suite {
     Who,
     Alerts,
     Trust,
+    Service,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -120,6 +121,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Alerts => suites::alerts::run(&setting, report, args.kills, seed),
             Suite::Lines => suites::lines::run(&setting, report),
             Suite::Who => suites::who::run(&setting, report),
+            Suite::Service => suites::service::run(&setting, report),
             Suite::Trust => suites::trust::run(&setting, report),
         }
     }
