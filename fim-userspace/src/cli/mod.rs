@@ -1,4 +1,4 @@
-//! Arguments, printing, exit codes: 0 all is well, 1 there is something to report, 2 the work could not be done.
+//! Arguments, printing, exit codes; [`exits`] says what each code means for each command.
 
 mod accept;
 mod alert;
@@ -7,7 +7,9 @@ mod check;
 mod config;
 mod diff;
 mod doctor;
+mod exits;
 mod explain;
+mod generate;
 mod init;
 mod log;
 mod maintenance;
@@ -32,7 +34,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, DEFAULT_FILE};
 use crate::sink::line::printable;
@@ -109,16 +111,20 @@ enum Command {
     /// Make the change of the self-test; the daemon starts this
     #[command(hide = true)]
     Canary,
+    /// Write the man pages and shell completions below a folder, for packages
+    #[command(hide = true)]
+    Generate {
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
-/// Something to report.
-const REPORT: u8 = 1;
-/// The work could not be done.
-const FAILED: u8 = 2;
+use exits::{FAILED, REPORT};
 
 pub fn main() -> ExitCode {
     // Wrong arguments end here, with a sentence and code 2; --help and --version with 0.
-    let cli = Cli::parse();
+    let matches = exits::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match dispatch(&cli) {
         Ok(code) => code,
         // `fim log | head` has printed all that was wanted.
@@ -131,9 +137,17 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
-    if matches!(cli.command, Command::Canary) {
-        crate::daemon::act_as_canary()?;
-        return Ok(ExitCode::SUCCESS);
+    // Without a configuration.
+    match &cli.command {
+        Command::Canary => {
+            crate::daemon::act_as_canary()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Generate { dir } => {
+            generate::write(dir)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     let config = Config::load(&cli.config)?;
     match &cli.command {
@@ -156,7 +170,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Alert(command) => alert::run(&config, command, cli.json),
         Command::Config(command) => config::run(&config, command, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
-        Command::Canary => Ok(ExitCode::SUCCESS),
+        Command::Canary | Command::Generate { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 
