@@ -15,6 +15,7 @@ mod log;
 mod maintenance;
 mod order;
 mod output;
+mod progress;
 mod quarantine;
 mod render;
 mod report;
@@ -68,7 +69,7 @@ enum Command {
         dry_run: bool,
     },
     /// Compare every watched file with the baseline, once; 1 when something differs
-    Check,
+    Check(check::Args),
     /// Show what is approved against what is there, line by line; 1 when something differs
     Diff(diff::Args),
     /// Show one event in full: who, what, what was done, and which lines changed
@@ -147,13 +148,14 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
             generate::write(dir)?;
             return Ok(ExitCode::SUCCESS);
         }
+        // Perhaps with the configuration of another system.
+        Command::Check(args) => return check::run(&cli.config, args, cli.json),
         _ => {}
     }
     let config = Config::load(&cli.config)?;
     match &cli.command {
         Command::Init { replace } => init::run(&config, *replace, cli.json),
         Command::Run { dry_run } => run::run(&config, *dry_run, cli.json),
-        Command::Check => check::run(&config, cli.json),
         Command::Diff(args) => diff::run(&config, args, cli.json),
         Command::Show(args) => show::run(&config, args, cli.json),
         Command::Blame(args) => blame::run(&config, args, cli.json),
@@ -170,7 +172,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Alert(command) => alert::run(&config, command, cli.json),
         Command::Config(command) => config::run(&config, command, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
-        Command::Canary | Command::Generate { .. } => Ok(ExitCode::SUCCESS),
+        Command::Canary | Command::Generate { .. } | Command::Check(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
