@@ -153,7 +153,12 @@ impl Config {
             io::ErrorKind::NotFound => ConfigError::Missing(file.into()),
             _ => ConfigError::Unreadable { file: file.into(), source },
         })?;
-        match std::str::from_utf8(&bytes) {
+        Self::from_bytes(file, &bytes)
+    }
+
+    /// What was read from `file`.
+    pub fn from_bytes(file: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+        match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(file, text),
             Err(e) => {
                 let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();

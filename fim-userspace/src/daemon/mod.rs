@@ -17,6 +17,7 @@ mod conclude;
 mod copier;
 mod copies;
 mod descriptors;
+pub mod estimate;
 mod examine;
 mod heal;
 mod journal;

@@ -194,6 +194,12 @@ impl Approved {
         missing
     }
 
+    /// Size of all regular files.
+    pub fn bytes(&self) -> u64 {
+        let regular = self.0.values().filter(|(f, _)| f.entry.kind == crate::core::entry::FileType::Regular);
+        regular.map(|(found, _)| found.entry.size).sum()
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

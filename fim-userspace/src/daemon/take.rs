@@ -42,6 +42,15 @@ pub fn open_vault(config: &Config) -> Result<Vault, VaultError> {
 
 /// Approves everything as it is. Refuses to replace an older baseline unless `replace`.
 pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
+    take_telling(config, replace, &scan::ScanProgress::default())
+}
+
+/// As [`take`]; `progress` counts over all watches.
+pub fn take_telling(
+    config: &Config,
+    replace: bool,
+    progress: &scan::ScanProgress,
+) -> anyhow::Result<Vec<Approved>> {
     let _lock = Lock::acquire(&config.state.dir)?;
     let mut store = Store::open(&config.state.dir)?;
     if let Some(taken) = store.baseline_taken()?.filter(|_| !replace) {
@@ -59,7 +68,7 @@ pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
     let mut reports = Vec::new();
     for (id, watch) in (0..).zip(&config.watches) {
         let watch = Watch::open(id, watch)?;
-        let (entries, report) = one_watch(&watch, &vault, &scan::ScanProgress::default())?;
+        let (entries, report) = one_watch(&watch, &vault, progress)?;
         all.push((watch.path().to_path_buf(), entries));
         reports.push(report);
     }
@@ -71,6 +80,28 @@ pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
     let by = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     let by = std::env::var("SUDO_USER").ok().or(by.map(|u| u.name)).unwrap_or_default();
     rebuild.commit(&Taken { time: crate::core::event::rfc3339(clock::realtime_ns()), by, host: host() })?;
+    Ok(reports)
+}
+
+/// Approves what is there in those watches alone that have no baseline yet.
+pub fn take_missing(config: &Config, progress: &scan::ScanProgress) -> anyhow::Result<Vec<Approved>> {
+    let lock = Lock::acquire(&config.state.dir)?;
+    let mut store = Store::open(&config.state.dir)?;
+    if store.baseline_taken()?.is_none() {
+        drop((store, lock));
+        return take_telling(config, false, progress);
+    }
+    let known = store.baseline_watches()?;
+    let watches = Watch::open_all(config)?;
+    let mut reports = Vec::new();
+    let vault = open_vault(config)?;
+    for watch in watches.iter().filter(|watch| !known.iter().any(|path| path == watch.path())) {
+        vault.measure()?;
+        let (entries, report) = one_watch(watch, &vault, progress)?;
+        vault.commit_batch()?;
+        store.baseline_put_many(watch.path(), &entries)?;
+        reports.push(report);
+    }
     Ok(reports)
 }
 
