@@ -6,6 +6,6 @@ if [ -d /run/systemd/system ]; then
     if [ "$1" -gt 1 ]; then
         systemctl try-restart fim.service
     else
-        echo "fim: look at /etc/fim/fim.toml, then: systemctl enable --now fim.service fim-check.timer"
+        echo "fim: look at /etc/fim/fim.toml, then: fim init && systemctl enable --now fim.service fim-check.timer"
     fi
 fi

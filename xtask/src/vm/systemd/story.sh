@@ -70,7 +70,8 @@ by_root() {
     await sh -c 'journalctl FIM_PATH=/etc/hosts FIM_KIND=modified --no-pager -o cat | grep -q .'
 }
 few_capabilities() {
-    say_if_not grep -q 'CapEff:[[:space:]]*000000c0892802ff' "/proc/$(pid)/status" || grep Cap "/proc/$(pid)/status"
+    grep Cap "/proc/$(pid)/status"
+    say_if_not grep -q 'CapEff:[[:space:]]*000000c0892802ff' "/proc/$(pid)/status" || return 1
     local task
     for task in /proc/"$(pid)"/task/*; do
         local effective
@@ -132,7 +133,7 @@ upgrade() {
     await sh -c "[ \"\$(systemctl show -p MainPID --value fim)\" != $before ] && systemctl is-active -q fim" || return 1
     await recorded "$since" '"kind":"started"' || return 1
     await sh -c 'fim status --json | grep -q "\"waiting\":0,"' || return 1
-    say_if_not recorded "$since" '"path":"/usr/bin/fim"' '"verdict":"authorised"' || records "$since"
+    say_if_not recorded "$since" '"path":"/usr/bin/fim"' '"verdict":"authorised"' || { records "$since"; return 1; }
     told=$(records "$since" '"verdict":"unauthorised"')
     [ -z "$told" ] || { echo "an alert about itself: $told"; return 1; }
 }
