@@ -33,6 +33,7 @@ macro_rules! hooks {
 
 hooks! {
     FileOpen = "file_open" ["struct file"],
+    FileReceive = "file_receive" ["struct file"],
     MmapFile = "mmap_file" ["struct file", "prot", "flags"],
     FileMprotect = "file_mprotect" ["struct vm_area_struct", "prot"],
     InodeSetattr = "inode_setattr" ["struct dentry", "struct iattr"],

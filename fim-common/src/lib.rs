@@ -63,6 +63,8 @@ impl PathText {
     pub const DETACHED: u32 = 2;
     /// The file had no name any more.
     pub const UNLINKED: u32 = 4;
+    /// The walk came to the root: without any text, it is the root itself.
+    pub const ROOTED: u32 = 8;
 }
 
 /// One process, as of its fork, exec or exit, whichever was last.
@@ -195,7 +197,7 @@ pub struct CollapseKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Calls that could matter: for file_open, only those for writing.
+    /// Calls that could matter: for file_open and file_receive, only those for writing.
     pub seen: u64,
     /// Sent to the daemon.
     pub kept: u64,

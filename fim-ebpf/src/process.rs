@@ -342,7 +342,7 @@ fn walk(path: Address, to: *mut PathText) -> u32 {
             let parent = kernel::pointer_or_null(mount, offset!(mount_parent));
             if parent == mount {
                 // SAFETY: as above.
-                unsafe { flags.write_volatile(flags.read_volatile() & !PathText::CUT) };
+                unsafe { flags.write_volatile(flags.read_volatile() & !PathText::CUT | PathText::ROOTED) };
                 return 0;
             }
             dentry = kernel::pointer_or_null(mount, offset!(mount_mountpoint));

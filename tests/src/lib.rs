@@ -4,12 +4,14 @@
 //! It uses none of fim's own code: what scripts may rely on is read here as a script would read it.
 
 pub mod actor;
+pub mod disk;
 pub mod fim;
 pub mod kernel;
 pub mod receiver;
 pub mod record;
 pub mod report;
 pub mod state;
+pub mod storm;
 pub mod suites;
 pub mod sys;
 pub mod tree;

@@ -1,4 +1,5 @@
-//! Opening for writing: every write by a descriptor begins here, whatever system call makes it.
+//! Getting a descriptor to write with, by opening or from another process: every write by a descriptor begins here,
+//! whatever system call makes it.
 
 use fim_common::Hook;
 
@@ -10,6 +11,14 @@ use crate::{emit, filter, kernel};
 const FMODE_WRITE: u32 = 2;
 
 shells!(FileOpen, lsm_file_open, fentry_file_open, "file_open", "security_file_open", file_open);
+shells!(
+    FileReceive,
+    lsm_file_receive,
+    fentry_file_receive,
+    "file_receive",
+    "security_file_receive",
+    file_open
+);
 
 /// On overlayfs the hook fires again for the file below; it carries the same dentry or one that is not watched.
 #[inline(always)]

@@ -67,7 +67,7 @@ fn status(config: &Config, as_json: bool) -> anyhow::Result<ExitCode> {
         Err(StoreError::Absent(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    let left = window.as_ref().map(|window| window_left(window)).transpose()?;
+    let left = window.as_ref().map(window_left).transpose()?;
     match (&window, as_json) {
         (_, true) => {
             let left = left.map(|(left, _)| left.as_secs());

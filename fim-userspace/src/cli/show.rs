@@ -188,6 +188,14 @@ fn facts(event: &Event) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     let mut add = |name, text: Option<String>| out.extend(text.map(|text| (name, text)));
     add("watch", event.watch.as_deref().map(printable));
+    let rules: Vec<String> = event.rules.iter().map(|rule| printable(rule)).collect();
+    add(
+        "rule",
+        event.kind.is_change().then(|| match rules.is_empty() {
+            true => "the watch's own keys".to_owned(),
+            false => format!("for {}", rules.join("; then for ")),
+        }),
+    );
     let verdict = event.verdict.map(|verdict| json!(verdict).as_str().unwrap_or_default().to_owned());
     let by = event.authorised_by.as_deref().map(|by| format!(" by {}", printable(by)));
     add("verdict", verdict.map(|verdict| verdict + &by.unwrap_or_default()));

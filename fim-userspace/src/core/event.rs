@@ -207,6 +207,9 @@ pub struct Event {
     pub old_path: Option<String>,
     /// Root of the watch, escaped.
     pub watch: Option<String>,
+    /// The patterns of each rule that decided; none where the watch's own keys did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
     pub verdict: Option<Verdict>,
     pub authorised_by: Option<String>,
     /// Whether the content is what the package that it belongs to lists; `None` where none does.
@@ -265,6 +268,7 @@ impl Event {
             old_path: None,
             watch: None,
             verdict: None,
+            rules: Vec::new(),
             authorised_by: None,
             vouched: None,
             package: None,

@@ -46,6 +46,7 @@ impl Stamp {
         event.before = change.before.as_ref().map(State::from);
         event.after = change.after.as_ref().map(|found| State::from(&found.entry));
         event.differences = change.aspects.clone();
+        event.rules = watch.policy.rules_of_change(change);
         event
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::table::place::{approved, approved_file};
 use crate::actor::spawn::{self, GID, UID};
 use crate::actor::{Random, block, is_block};
+use crate::disk::Disk;
 use crate::fim::{Daemon, Fim, Policy, Setting, make_open};
 use crate::record::Record;
 use crate::report::{Outcome, Report, say};
@@ -21,13 +22,30 @@ const SIZES: [usize; 10] = [4096, 4096, 4096, 4096, 4096, 4096, 70_000, 70_000, 
 pub fn run(setting: &Setting, report: &mut Report, kills: Option<u32>, seed: u64) {
     let kills = kills.unwrap_or(if setting.full { 200 } else { 10 });
     let name = format!("crash/{kills}-kills");
-    if !report.wants(&name) {
-        return;
-    }
+    let Some(work) = setting.works.first() else { return };
     say(&format!("crash: seed {seed}"));
-    for work in setting.works.iter().take(1) {
+    if report.wants(&name) {
         report.case(&name, || crash(setting, work, kills, seed));
     }
+    if setting.full {
+        let kills = (kills / 4).max(1);
+        for kind in ["xfs", "btrfs"] {
+            let name = format!("crash/{kills}-kills/{kind}");
+            report.case(&name, || on_disk(setting, work, kind, kills, seed));
+        }
+    }
+}
+
+/// The same on a file system of its own, state and watched tree alike.
+fn on_disk(setting: &Setting, work: &Path, kind: &'static str, kills: u32, seed: u64) -> Outcome {
+    let home = work.join(format!("crash-{kind}"));
+    let at = home.join("disk");
+    std::fs::create_dir_all(&at).map_err(|e| e.to_string())?;
+    let disk = Disk::new(kind, 8 << 30, home.join("image"), &at)?;
+    let remark = crash(setting, &at, kills, seed)?;
+    disk.unmount()?;
+    std::fs::remove_dir_all(home).map_err(|e| e.to_string())?;
+    Ok(remark)
 }
 
 struct Crash<'a> {

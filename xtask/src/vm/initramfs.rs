@@ -28,10 +28,11 @@ const MODULES: [&str; 13] = [
 ];
 
 /// Programs that tests and a person in `--shell` may use, where this machine has them.
-const TOOLS: [&str; 38] = [
+const TOOLS: [&str; 39] = [
     "sh", "bash", "cat", "chattr", "chmod", "chown", "cp", "dd", "df", "dmesg", "echo", "env", "getfattr",
     "grep", "head", "id", "kill", "ln", "ls", "lsattr", "mkdir", "mount", "mv", "ps", "rm", "rmdir", "sed",
-    "setfattr", "setsid", "sleep", "stat", "sync", "tail", "touch", "truncate", "umount", "uname", "btrfs",
+    "setfattr", "setsid", "sleep", "stat", "sync", "tail", "touch", "true", "truncate", "umount", "uname",
+    "btrfs",
 ];
 
 /// The binaries under test, built by cargo.

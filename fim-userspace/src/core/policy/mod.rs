@@ -216,6 +216,19 @@ impl WatchPolicy {
         PathPolicy { on_created: new.on_created, severity: old.severity.max(new.severity), ..old }
     }
 
+    /// The rules that decided what holds for a change, as written; none where the watch's own keys did.
+    pub fn rules_of_change(&self, change: &Change) -> Vec<String> {
+        let directory = change.before.as_ref().or(change.after.as_ref().map(|found| &found.entry));
+        let directory = directory.is_some_and(|entry| entry.kind == FileType::Directory);
+        let mut names: Vec<String> = self.rules.named(&change.path, directory).collect();
+        for name in change.old_path.iter().flat_map(|old| self.rules.named(old, directory)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
     /// Whether a rename from `old` to `new` is told and answered as one change. Where the two names' policies do not
     /// agree on that, it is a deletion and a creation, each under its own.
     pub fn renames_as_one(&self, old: &RelPath, new: &RelPath, directory: bool) -> bool {

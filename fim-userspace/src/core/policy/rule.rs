@@ -58,16 +58,25 @@ pub struct Rule {
 /// The rules of one watch, in the order of the file: a later one wins over an earlier one, key by key.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    rules: Vec<(Patterns, Override)>,
+    rules: Vec<Stated>,
     /// Every pattern of every rule: most paths match none, which is known by one search.
     any: Patterns,
+}
+
+#[derive(Clone, Debug)]
+struct Stated {
+    paths: Vec<String>,
+    patterns: Patterns,
+    says: Override,
 }
 
 impl Rules {
     pub fn new(rules: &[Rule]) -> Result<Self, BadPattern> {
         let all: Vec<&str> =
             rules.iter().flat_map(|rule| &rule.paths).map(|p| p.strip_prefix('!').unwrap_or(p)).collect();
-        let one = |rule: &Rule| Ok((Patterns::new(&rule.paths)?, rule.says));
+        let one = |rule: &Rule| {
+            Ok(Stated { paths: rule.paths.clone(), patterns: Patterns::new(&rule.paths)?, says: rule.says })
+        };
         Ok(Self { rules: rules.iter().map(one).collect::<Result<_, _>>()?, any: Patterns::new(&all)? })
     }
 
@@ -80,9 +89,8 @@ impl Rules {
         if !self.any.matches(path, directory) {
             return Vec::new();
         }
-        let matched = |(index, (patterns, _)): (usize, &(Patterns, Override))| {
-            patterns.matches(path, directory).then_some(index)
-        };
+        let matched =
+            |(index, rule): (usize, &Stated)| rule.patterns.matches(path, directory).then_some(index);
         self.rules.iter().enumerate().filter_map(matched).collect()
     }
 
@@ -90,11 +98,16 @@ impl Rules {
     pub fn resolve(&self, watch: PathPolicy, path: &RelPath, directory: bool) -> PathPolicy {
         self.matching(path, directory)
             .into_iter()
-            .fold(watch, |policy, index| self.rules[index].1.over(policy))
+            .fold(watch, |policy, index| self.rules[index].says.over(policy))
+    }
+
+    /// The patterns of each rule that holds for `path`, as written.
+    pub fn named(&self, path: &RelPath, directory: bool) -> impl Iterator<Item = String> {
+        self.matching(path, directory).into_iter().map(|index| self.rules[index].paths.join(", "))
     }
 
     /// Takes back what rules say of dry runs.
     pub(super) fn forget_dry_run(&mut self) {
-        self.rules.iter_mut().for_each(|(_, says)| says.dry_run = None);
+        self.rules.iter_mut().for_each(|rule| rule.says.dry_run = None);
     }
 }

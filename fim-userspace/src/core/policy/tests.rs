@@ -46,6 +46,8 @@ fn later_rules_win_key_by_key() {
         assert_eq!(policy.of(&path(at), directory), expected, "{at}");
     }
     assert_eq!(policy.rules.matching(&path("ssh/sshd.conf"), false), [0, 1, 3]);
+    let named: Vec<String> = policy.rules.named(&path("ssh/sshd.conf"), false).collect();
+    assert_eq!(named, ["*.conf, !local.conf", "/ssh/**", "!x, /ssh/sshd.conf"]);
 }
 
 #[test]

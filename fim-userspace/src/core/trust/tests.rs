@@ -120,8 +120,10 @@ fn a_rule_holds_for_its_watches_its_users_and_its_descendants() {
     assert!(!with(Actor { uid: Some(33), auid: Some(0), ..dpkg.clone() }));
     assert!(!with(Actor { uid: Some(33), auid: Some(1000), ..dpkg.clone() }));
     let only_1000 = Rule { users: vec![1000], ..rule(true) };
-    let by =
-        |auid| of(&[only_1000.clone()], WATCH, &[(&Actor { auid, ..dpkg.clone() }, Deed::Written)]).is_ok();
+    let by = |auid| {
+        of(std::slice::from_ref(&only_1000), WATCH, &[(&Actor { auid, ..dpkg.clone() }, Deed::Written)])
+            .is_ok()
+    };
     assert!(by(Some(1000)) && !by(Some(1001)) && !by(None), "sudo keeps the login id");
     // What a script runs as another user is still what dpkg started.
     assert!(with(Actor { uid: Some(33), ..child.clone() }));

@@ -30,7 +30,7 @@ impl ControlGroups {
     pub fn of_host() -> Self {
         let mount = MOUNTS.into_iter().find_map(|at| {
             let dir = File::open(at).ok()?;
-            let unified = rustix::fs::fstatfs(&dir).is_ok_and(|fs| fs.f_type as i64 == CGROUP2_SUPER_MAGIC);
+            let unified = rustix::fs::fstatfs(&dir).is_ok_and(|fs| fs.f_type == CGROUP2_SUPER_MAGIC);
             unified.then_some((at, dir))
         });
         Self { mount, known: Mutex::default() }

@@ -98,7 +98,7 @@ impl Event {
 
     fn deed(&self) -> Deed {
         match self.hook {
-            Hook::FileOpen => Deed::OpenedForWrite,
+            Hook::FileOpen | Hook::FileReceive => Deed::OpenedForWrite,
             Hook::MmapFile | Hook::FileMprotect => Deed::MappedForWrite,
             Hook::InodeSetattr if self.head.detail & ATTR_SIZE != 0 => Deed::Written,
             Hook::FileIoctl | Hook::FileIoctlCompat if matches!(self.head.detail, FICLONE | FICLONERANGE) => {

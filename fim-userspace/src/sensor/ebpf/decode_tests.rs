@@ -110,6 +110,7 @@ fn a_hook_becomes_its_deed() {
         |detail| EventHead { dir: 11, ino: 77, detail, flags: EventHead::BY_NAME, ..EventHead::default() };
     for (hook, detail, deed) in [
         (Hook::FileOpen, 0, Deed::OpenedForWrite),
+        (Hook::FileReceive, 0, Deed::OpenedForWrite),
         (Hook::MmapFile, 0, Deed::MappedForWrite),
         (Hook::FileMprotect, 0, Deed::MappedForWrite),
         (Hook::InodeSetattr, ATTR_SIZE | 64, Deed::Written),

@@ -205,7 +205,7 @@ pub fn path(text: &PathText) -> Option<String> {
         return Some("/".into());
     }
     if components.is_empty() {
-        return None;
+        return (text.flags & PathText::ROOTED != 0).then(|| "/".into());
     }
     let path = escape(&components.join(&b'/'));
     Some(if text.flags & PathText::DETACHED != 0 {
@@ -276,6 +276,7 @@ mod tests {
         assert_eq!(path(&text(b"d\0c\0", PathText::CUT)).as_deref(), Some("…/c/d"));
         assert_eq!(path(&text(b"memfd:x\0", PathText::DETACHED)).as_deref(), Some("/memfd:x (deleted)"));
         assert_eq!(path(&PathText::NONE), None);
+        assert_eq!(path(&text(b"", PathText::ROOTED)).as_deref(), Some("/"));
     }
 
     #[test]

@@ -142,6 +142,7 @@ fn actor(pairs: &mut Pairs<'_>, event: &Event) {
     pairs.number("spid", actor.pid);
     pairs.maybe("sproc", actor.exe.as_deref().or(actor.comm.as_deref()));
     pairs.number("suid", actor.uid);
+    pairs.maybe("suser", actor.names.uid.as_deref());
     pairs.custom("cs6", "container", actor.container.as_deref());
     if let Some(auid) = actor.auid {
         pairs.number("cn2", Some(auid));

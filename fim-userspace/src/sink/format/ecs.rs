@@ -164,6 +164,9 @@ fn file_type(kind: FileType) -> String {
 fn process(doc: &mut Doc, event: &Event, actor: &Actor) {
     let id = |id: Option<u32>| id.map(|id| id.to_string());
     doc.maybe("process.pid", actor.pid);
+    doc.maybe("process.thread.id", actor.tid);
+    let digest = actor.exe_file.as_ref().and_then(|file| file.sha256);
+    doc.maybe("process.hash.sha256", digest.map(|digest| digest.to_string()));
     doc.maybe("process.name", actor.comm.as_deref());
     doc.maybe("process.executable", actor.exe.as_deref());
     doc.maybe("process.working_directory", actor.cwd.as_deref());
@@ -180,18 +183,29 @@ fn process(doc: &mut Doc, event: &Event, actor: &Actor) {
         doc.maybe("process.parent.entity_id", entity(Some(parent.pid), parent.start_ns));
     }
     doc.maybe("user.id", id(actor.uid));
+    doc.maybe("user.name", actor.names.uid.as_deref());
     doc.maybe("user.group.id", id(actor.gid));
+    doc.maybe("user.group.name", actor.names.gid.as_deref());
     doc.maybe("user.effective.id", id(actor.euid));
+    doc.maybe("user.effective.name", actor.names.euid.as_deref());
+    doc.maybe("source.address", actor.from.as_deref());
     let mut users: Vec<String> = [actor.uid, actor.euid, actor.auid].into_iter().filter_map(id).collect();
     users.sort();
     users.dedup();
     doc.maybe("related.user", (!users.is_empty()).then(|| json!(users)));
     doc.maybe("container.id", actor.container.as_deref());
+    doc.maybe("container.runtime", actor.runtime.as_deref());
     doc.set("fim.actor.confidence", json!(actor.confidence));
     doc.maybe("fim.actor.login_uid", id(actor.auid));
     doc.maybe("fim.actor.start_ns", actor.start_ns);
     doc.maybe("fim.actor.session", actor.session);
     doc.maybe("fim.actor.tty", actor.tty.as_deref());
+    doc.maybe("fim.actor.inner_pid", actor.inner_pid);
+    doc.maybe("fim.actor.fsuid", id(actor.fsuid));
+    doc.maybe("fim.actor.script", actor.script.as_deref());
+    doc.maybe("fim.actor.unit", actor.unit.as_deref());
+    let baseline = actor.exe_file.as_ref().and_then(|file| file.baseline);
+    doc.maybe("fim.actor.exe_baseline", baseline.map(|standing| json!(standing)));
 }
 
 /// `fim.*`: what the schema does not know.
@@ -201,6 +215,7 @@ fn own(doc: &mut Doc, event: &Event) {
     doc.set("fim.severity", event.severity.as_str());
     doc.maybe("fim.verdict", event.verdict.map(|v| json!(v)));
     doc.maybe("fim.authorised_by", event.authorised_by.as_deref());
+    doc.maybe("fim.rules", (!event.rules.is_empty()).then(|| json!(event.rules)));
     doc.maybe("fim.path_raw", event.path_raw.as_deref());
     doc.maybe("fim.old_path", event.old_path.as_deref());
     doc.maybe("fim.method", event.method.as_deref());

@@ -2,61 +2,19 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use super::{Scene, text};
-use crate::fim::{Setting, make_open};
+use crate::disk::{Disk, tool};
+use crate::fim::Setting;
 use crate::record::Record;
 use crate::report::Outcome;
-use crate::sys::stop_file_system;
 use crate::tree::as_approved;
 use crate::wait;
 
-/// A file system in a file, mounted over a folder.
-struct Disk {
-    kind: &'static str,
-    image: PathBuf,
-    at: PathBuf,
-}
-
-impl Disk {
-    fn new(kind: &'static str, image: PathBuf, at: &Path) -> Result<Self, String> {
-        File::create(&image).and_then(|file| file.set_len(256 << 20)).map_err(text)?;
-        tool(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image))?;
-        let disk = Self { kind, image, at: at.to_owned() };
-        disk.mount()?;
-        make_open(at).map_err(text)?;
-        Ok(disk)
-    }
-
-    fn mount(&self) -> Result<(), String> {
-        tool(Command::new("mount").args(["-t", self.kind, "-o", "loop"]).arg(&self.image).arg(&self.at))
-    }
-
-    /// From now on everything fails with an I/O error.
-    fn stop(&self) -> Result<(), String> {
-        File::open(&self.at).and_then(|top| stop_file_system(&top)).map_err(text)
-    }
-
-    fn unmount(&self) -> Result<(), String> {
-        tool(Command::new("umount").arg(&self.at))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.at).output();
-    }
-}
-
-fn tool(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim_end()))
-}
+/// Bytes.
+const SIZE: u64 = 256 << 20;
 
 /// The disk gives up with I/O errors.
 pub fn state_fails(setting: &Setting) -> Outcome {
@@ -77,7 +35,7 @@ pub fn state_read_only(setting: &Setting) -> Outcome {
 /// No record can be written and no evidence kept: nothing is touched until the next start on a sound disk.
 fn without_state(setting: &Setting, name: &str, end: fn(&Disk) -> Result<(), String>) -> Outcome {
     let fim = Scene::fim(setting, name)?;
-    let disk = Disk::new("ext4", fim.home.join("image"), &fim.state)?;
+    let disk = Disk::new("ext4", SIZE, fim.home.join("image"), &fim.state)?;
     fs::set_permissions(&fim.state, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(text)?;
     let mut scene = Scene::begin(fim)?;
     end(&disk)?;
@@ -111,7 +69,7 @@ fn without_state(setting: &Setting, name: &str, end: fn(&Disk) -> Result<(), Str
 /// What cannot be read is not taken for deleted.
 pub fn watch_fails(setting: &Setting) -> Outcome {
     let fim = Scene::fim(setting, "watch-fails")?;
-    let disk = Disk::new("ext4", fim.home.join("image"), &fim.watched)?;
+    let disk = Disk::new("ext4", SIZE, fim.home.join("image"), &fim.watched)?;
     fs::remove_dir(fim.watched.join("lost+found")).map_err(text)?;
     scan_each_second(&fim)?;
     let mut scene = Scene::begin(fim)?;
@@ -152,7 +110,7 @@ fn no_false_deletion(scene: &Scene) -> Result<(), String> {
 /// files are guarded all the same, and the file is compared again once it can be read.
 pub fn one_file_unreadable(setting: &Setting) -> Outcome {
     let fim = Scene::fim(setting, "unreadable")?;
-    let disk = Disk::new("btrfs", fim.home.join("image"), &fim.watched)?;
+    let disk = Disk::new("btrfs", SIZE, fim.home.join("image"), &fim.watched)?;
     let lost = fim.watched.join("lost");
     let content = b"content whose blocks will be damaged\n".repeat(400);
     fs::write(&lost, &content).map_err(text)?;

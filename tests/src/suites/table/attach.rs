@@ -7,6 +7,7 @@ use crate::kernel::has_function;
 /// Every place where the lsm and fentry tiers look.
 const FILE_HOOKS: &[&str] = &[
     "file_open",
+    "file_receive",
     "mmap_file",
     "file_mprotect",
     "inode_setattr",

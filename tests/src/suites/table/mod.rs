@@ -6,7 +6,7 @@ mod expect;
 mod not_live;
 pub mod place;
 mod run;
-mod skipped;
+pub mod skipped;
 
 use std::path::Path;
 

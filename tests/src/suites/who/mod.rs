@@ -3,6 +3,7 @@
 mod canary;
 mod compare;
 mod not_known;
+mod storm;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -47,55 +48,70 @@ pub fn run(setting: &Setting, report: &mut Report) {
     report.case("who/self-test", || canary::self_test(setting));
 }
 
+/// A daemon that only tells, and what is known of the machine.
+struct Stage<'a> {
+    setting: &'a Setting,
+    kernel: Features,
+    fim: Fim,
+}
+
 fn shapes(setting: &Setting, report: &mut Report) {
     let wanted: Vec<&str> = CASES.into_iter().filter(|case| report.wants(&format!("who/{case}"))).collect();
-    let Some(work) = setting.works.first().filter(|_| !wanted.is_empty()) else { return };
+    let storm = report.wants("who/storm");
+    let Some(work) = setting.works.first().filter(|_| storm || !wanted.is_empty()) else { return };
     let begun = Features::of(work).map_err(|e| e.to_string()).and_then(|kernel| {
         let fim = Fim::new(setting, work, "who", Policy::Alert)?;
-        for case in &wanted {
-            let file = fim.watched.join(case);
+        let of_storm = (0..storm::CHANGES).map(storm::file);
+        for name in wanted.iter().map(ToString::to_string).chain(of_storm) {
+            let file = fim.watched.join(name);
             std::fs::write(&file, APPROVED).map_err(|e| e.to_string())?;
             std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).map_err(|e| e.to_string())?;
         }
         fim.init()?;
         let daemon = fim.start()?;
-        Ok((kernel, fim, daemon))
+        Ok((Stage { setting, kernel, fim }, daemon))
     });
-    let (kernel, fim, daemon) = match begun {
+    let (stage, daemon) = match begun {
         Ok(begun) => begun,
         Err(e) => return report.case("who/start", || Err(e)),
     };
-    say(&format!("who: {} on {}, Linux {}", work.display(), kernel.file_system, kernel.release));
+    say(&format!("who: {} on {}, Linux {}", work.display(), stage.kernel.file_system, stage.kernel.release));
     let mut fine = true;
     for case in wanted {
         report.case(&format!("who/{case}"), || {
-            let outcome = one(setting, &kernel, &fim, case);
+            let outcome = one(&stage, case, &stage.fim.watched.join(case));
             fine &= outcome.is_ok();
             outcome
         });
     }
+    report.case("who/storm", || {
+        let outcome = storm::storm(&stage);
+        fine &= outcome.is_ok();
+        outcome
+    });
     let stopped = daemon.stop(setting.patience);
     fine &= stopped.is_ok();
     if let Err(e) = stopped {
         report.case("who/stop", || Err(e));
     }
     if fine {
-        fim.remove();
+        stage.fim.remove();
     } else {
-        say(&format!("  everything of this run is kept in {}", fim.home.display()));
+        say(&format!("  everything of this run is kept in {}", stage.fim.home.display()));
     }
 }
 
-fn one(setting: &Setting, kernel: &Features, fim: &Fim, case: &str) -> Outcome {
-    let file = fim.watched.join(case);
-    let truths = match act(setting, fim, case, &file)? {
+/// Lets a shape act on a file, and holds what is recorded against what it says of itself.
+fn one(stage: &Stage<'_>, case: &str, file: &Path) -> Outcome {
+    let Stage { setting, kernel, fim } = stage;
+    let truths = match act(setting, fim, case, file)? {
         Some(truths) => truths,
         None => return Ok("(not asserted: this machine cannot have such a process)".into()),
     };
     let known = |field: &str| not_known::not_known(&setting.expect_tier, kernel, case, field);
     if let Some(why) = known("pid") {
         // What is not known may not be said wrongly either: nobody else is named for certain.
-        recorded(setting, fim, &file, |records| compare::nobody_else(records, &truths))?;
+        recorded(setting, fim, file, |records| compare::nobody_else(records, &truths))?;
         return Ok(format!("(actor not asserted: {why})"));
     }
     let mut left_out = Vec::new();
@@ -107,7 +123,7 @@ fn one(setting: &Setting, kernel: &Features, fim: &Fim, case: &str) -> Outcome {
         None => true,
     });
     let fields: Vec<&str> = fields.copied().collect();
-    recorded(setting, fim, &file, |records| compare::all(records, &truths, &fields))?;
+    recorded(setting, fim, file, |records| compare::all(records, &truths, &fields))?;
     let remark = left_out.join("; ");
     Ok(if remark.is_empty() { remark } else { format!("({remark})") })
 }

@@ -1,7 +1,9 @@
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::config::LogFormat;
+use crate::core::actor::{ExeFile, ExePlace, Standing};
+use crate::core::entry::Digest;
 use crate::sink::format::body;
 
 /// Fields of Elastic Common Schema 8.17.0 with their types, from generated/csv/fields.csv of its repository at v8.17.0.
@@ -9,6 +11,7 @@ use crate::sink::format::body;
 const FIELDS: &str = "
     @timestamp date
     container.id keyword
+    container.runtime keyword
     ecs.version keyword
     error.message match_only_text
     event.action keyword
@@ -43,19 +46,25 @@ const FIELDS: &str = "
     process.args_count long
     process.entity_id keyword
     process.executable keyword
+    process.hash.sha256 keyword
     process.name keyword
     process.parent.entity_id keyword
     process.parent.executable keyword
     process.parent.name keyword
     process.parent.pid long
     process.pid long
+    process.thread.id long
     process.working_directory keyword
     related.hash keyword[]
     related.user keyword[]
     rule.name keyword
+    source.address keyword
     user.effective.id keyword
+    user.effective.name keyword
     user.group.id keyword
+    user.group.name keyword
     user.id keyword
+    user.name keyword
 ";
 
 fn leaves(value: &Value, name: String, out: &mut Vec<(String, Value)>) {
@@ -122,6 +131,34 @@ fn documents_hold_only_the_schemas_fields_with_its_types() {
     let mut more = hostile();
     more.event.set_path(b"/etc/motd.txt");
     more.event.other_actors.push(Actor::unknown());
+    more.event.rules = vec!["*.txt".into()];
+    let actor = more.event.actor.as_mut().expect("an actor");
+    (actor.tid, actor.from, actor.runtime) = (Some(124), Some("2001:db8::7".into()), Some("podman".into()));
+    actor.names.uid = Some("ann".into());
+    actor.names.gid = Some("staff".into());
+    actor.names.euid = Some("root".into());
+    actor.exe_file = Some(ExeFile {
+        dev: 2,
+        ino: 3,
+        place: ExePlace::Linked,
+        sha256: Some(Digest([0xcd; 32])),
+        baseline: Some(Standing::Approved),
+    });
+    let document: Value = serde_json::from_str(&body(LogFormat::Ecs, &more)).expect("JSON");
+    let expected = [
+        ("/process/thread/id", json!(124)),
+        ("/process/hash/sha256", json!("cd".repeat(32))),
+        ("/user/name", json!("ann")),
+        ("/user/group/name", json!("staff")),
+        ("/user/effective/name", json!("root")),
+        ("/source/address", json!("2001:db8::7")),
+        ("/container/runtime", json!("podman")),
+        ("/fim/rules/0", json!("*.txt")),
+        ("/fim/actor/exe_baseline", json!("approved")),
+    ];
+    for (pointer, value) in expected {
+        assert_eq!(document.pointer(pointer), Some(&value), "{pointer}");
+    }
     if let Some(after) = &mut more.event.after {
         after.kind = FileType::Symlink;
         after.target = Some("../x".into());
