@@ -26,6 +26,8 @@ pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<Exit
     if dry_run {
         config.watches.iter_mut().for_each(|watch| watch.policy.dry_run_everything());
     }
+    let _readers = crate::daemon::control::offer(&config.control, super::ask::reader(&config.file))
+        .inspect_err(|e| tracing::error!("{}", super::sentence(e)));
     let (lines, printer) = printer(as_json)?;
     let mut unprinted = 0;
     let print = move |records: &[Record]| {
