@@ -2,6 +2,7 @@
 
 mod accept;
 mod alert;
+mod ask;
 mod blame;
 mod check;
 mod config;
@@ -154,6 +155,9 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         // Perhaps with the configuration of another system.
         Command::Check(args) => return check::run(&cli.config, args, cli.json),
         _ => {}
+    }
+    if let Some(answered) = ask::instead(cli) {
+        return answered;
     }
     let config = Config::load(&cli.config)?;
     match &cli.command {

@@ -27,6 +27,8 @@ pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<Exit
     crate::daemon::require_privilege("watch and restore files")?;
     // Before there is any other thread: each has its own.
     crate::daemon::reduce_privileges()?;
+    let _readers = crate::daemon::control::offer(&config.control, super::ask::reader(&config.file))
+        .inspect_err(|e| tracing::error!("{}", super::sentence(e)));
     let (lines, printer) = printer(as_json)?;
     let mut unprinted = 0;
     let print = move |records: &[Record]| {

@@ -5,6 +5,7 @@
 
 mod alert;
 pub(crate) mod central;
+mod control;
 mod error;
 mod ledger;
 mod log;
@@ -26,6 +27,7 @@ pub use alert::{
     AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, TwilioSender, Url, WebhookConfig,
 };
 pub use central::{CENTRAL, CENTRAL_LINES, CentralConfig, Dialect, Place};
+pub use control::{ControlConfig, DEFAULT_SOCKET};
 pub use error::{ConfigError, SecretError};
 pub use ledger::LedgerConfig;
 pub use log::{
@@ -70,6 +72,7 @@ pub struct Config {
     /// SHA-256 of what stands in it: tells whether it has changed since.
     pub digest: Digest,
     pub state: StateConfig,
+    pub control: ControlConfig,
     pub sensor: SensorConfig,
     pub vault: VaultConfig,
     pub ledger: LedgerConfig,
@@ -172,9 +175,10 @@ impl Config {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
         document.refuse_unknown(&[
-            "state", "sensor", "ledger", "vault", "watch", "trust", "alert", "central", "log",
+            "state", "control", "sensor", "ledger", "vault", "watch", "trust", "alert", "central", "log",
         ])?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
+        let control = control::read(document.table("control")?)?;
         let sensor = sensor(document.table("sensor")?)?;
         let ledger = ledger::read(document.table("ledger")?)?;
         let vault = vault::read(document.table("vault")?)?;
@@ -197,6 +201,7 @@ impl Config {
             file: file.into(),
             digest: Digest(Sha256::digest(text).into()),
             state,
+            control,
             sensor,
             ledger,
             vault,
