@@ -98,6 +98,9 @@ impl House {
         if config.state.dir != self.config.state.dir {
             bail!("[state] dir cannot change while fim runs; restart fim for that");
         }
+        if config.control != self.config.control {
+            bail!("[control] cannot change while fim runs; restart fim for that");
+        }
         if let Some(trouble) = session.progress.troubled() {
             bail!("{trouble}; reload again once that is over");
         }

@@ -8,6 +8,7 @@ use crate::fim::Setting;
 use crate::report::Report;
 
 pub fn run(setting: &Setting, report: &mut Report) {
+    report.case("service/init-missing", || reload::init_missing(setting));
     report.case("service/reload/other-watches", || reload::other_watches(setting));
     report.case("service/reload/under-load", || reload::under_load(setting));
     report.case("service/reload/refused", || reload::refused(setting));

@@ -31,6 +31,29 @@ fn reload(daemon: &mut Daemon, setting: &Setting) -> Result<(), String> {
     daemon.wait_line("reloaded", setting.patience)
 }
 
+/// What the unit does before each start: a new watch is approved as it is, and nothing else is.
+pub fn init_missing(setting: &Setting) -> Outcome {
+    let fim = Fim::new(setting, &setting.works[0], "missing", Policy::Alert)?;
+    let (old, new) = (fim.watched.join("file"), fim.outside.join("file"));
+    std::fs::write(&old, "approved").map_err(io)?;
+    std::fs::write(&new, "approved").map_err(io)?;
+    let said = fim.ok(&["init", "--missing"])?;
+    if said.contains("verification key") {
+        return Err(format!("the key of the seals would stand in the journal: {said}"));
+    }
+    std::fs::write(&old, "altered").map_err(io)?;
+    fim.write_config(&config(&fim, setting, &[(&fim.watched, ALERT), (&fim.outside, ALERT)])).map_err(io)?;
+    fim.ok(&["init", "--missing"])?;
+    let (code, told) = fim.check()?;
+    let names = |path: &Path| told.contains(&path.display().to_string());
+    if (code, names(&old), names(&new)) != (1, true, false) {
+        return Err(format!("fim check ends with {code}: {told}"));
+    }
+    fim.start()?.stop(setting.patience)?;
+    fim.remove();
+    Ok(String::new())
+}
+
 /// One watch is new, one changes its policy, then one goes.
 pub fn other_watches(setting: &Setting) -> Outcome {
     let fim = Fim::new(setting, &setting.works[0], "reload", Policy::Alert)?;
