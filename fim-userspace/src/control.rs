@@ -36,7 +36,14 @@ pub enum Request {
 pub enum Read {
     /// Which daemon is it?
     Hello,
+    /// A command that only reads, its words as on the command line; answered with [`Answer::Text`] and [`Answer::Ended`].
+    Command { words: Vec<Word> },
 }
+
+/// A word of a command line, as bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Word(#[serde(with = "escaped")] pub Vec<u8>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -158,6 +165,15 @@ pub enum Answer {
         ends: Option<String>,
         sentence: String,
     },
+    /// A piece of what a reading command prints.
+    Text {
+        text: String,
+    },
+    /// Its exit code, and what it says on standard error.
+    Ended {
+        code: u8,
+        problem: Option<String>,
+    },
     Done {
         done: u64,
         refused: u64,
@@ -215,6 +231,7 @@ impl Answer {
             Self::Hello { .. }
                 | Self::Pruned(_)
                 | Self::Window { .. }
+                | Self::Ended { .. }
                 | Self::Done { .. }
                 | Self::Failed { .. }
         )

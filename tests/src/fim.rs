@@ -276,15 +276,20 @@ impl Daemon {
     }
 
     pub fn wait_ready(&mut self, patience: Duration) -> Result<(), String> {
+        self.wait_line("ready", patience)
+    }
+
+    /// Waits until it says this word.
+    pub fn wait_line(&mut self, word: &str, patience: Duration) -> Result<(), String> {
         let start = std::time::Instant::now();
         loop {
             let left = patience.saturating_sub(start.elapsed());
             match self.lines.recv_timeout(left) {
-                Ok(line) if line == "ready" => return Ok(()),
+                Ok(line) if line == word => return Ok(()),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(format!(
-                        "no line `ready` within {} s; {}",
+                        "no line `{word}` within {} s; {}",
                         patience.as_secs(),
                         self.last_words()
                     ));
@@ -292,7 +297,7 @@ impl Daemon {
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait().map_err(|e| e.to_string())?;
                     return Err(format!(
-                        "the daemon ended before `ready` with {status}; {}",
+                        "the daemon ended before `{word}` with {status}; {}",
                         self.last_words()
                     ));
                 }
@@ -336,7 +341,7 @@ impl Daemon {
         }
     }
 
-    /// Tells it that its log files were renamed.
+    /// Tells it that its log files were renamed, and to read its configuration again.
     pub fn hang_up(&self) -> Result<(), String> {
         self.signal(Signal::HUP)
     }

@@ -1,5 +1,6 @@
 //! fim's own build, run and test commands: `cargo xtask --help`.
 mod bench;
+mod dist;
 mod run;
 mod setup;
 mod sh;
@@ -27,6 +28,8 @@ enum Command {
     Test(test::Options),
     /// Measure
     Bench(bench::Options),
+    /// Build a .deb and an .rpm
+    Dist(dist::Options),
     /// Run the end-to-end tests on real kernels, in virtual machines
     Vm(vm::Options),
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::main(&options),
         Command::Test(options) => test::main(&options),
         Command::Bench(options) => bench::main(&options),
+        Command::Dist(options) => dist::main(&options),
         Command::Vm(options) => vm::main(&options),
     };
     match result {

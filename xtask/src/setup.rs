@@ -9,6 +9,8 @@ use crate::sh;
 
 /// Newer ones need a newer rustc than the workspace's.
 const BPF_LINKER: &str = "0.10.3";
+const CARGO_DEB: &str = "3.8.0";
+const CARGO_GENERATE_RPM: &str = "0.21.1";
 
 /// The compiler of Debian's browsers, always with its sources: for the eBPF object where rustup cannot download.
 const DEBIAN_RUSTC: [&str; 2] = ["rustc-web", "rust-web-src"];
@@ -35,7 +37,8 @@ const TESTS: [(&str, &str); 10] = [
     ("strace", "strace"),
     ("/usr/lib/python3/dist-packages/aiosmtpd/smtp.py", "python3-aiosmtpd"),
 ];
-const VM: [(&str, &str); 6] = [
+const VM: [(&str, &str); 7] = [
+    ("mmdebstrap", "mmdebstrap"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
@@ -77,7 +80,7 @@ pub fn setup(vm: bool) -> Result<()> {
     packages(vm)?;
     components()?;
     core_sources()?;
-    bpf_linker()?;
+    cargo_tool("bpf-linker", BPF_LINKER)?;
     println!("setup: everything is there");
     Ok(())
 }
@@ -185,23 +188,25 @@ fn debian_sources() -> bool {
     Path::new("/usr/bin/rustc").exists() && Path::new("/usr/lib/rustlib/src/rust/library/core").is_dir()
 }
 
-fn bpf_linker() -> Result<()> {
+/// What makes packages.
+pub fn packagers() -> Result<()> {
+    cargo_tool("cargo-deb", CARGO_DEB)?;
+    cargo_tool("cargo-generate-rpm", CARGO_GENERATE_RPM)
+}
+
+/// A program from cargo's registry, in this version.
+fn cargo_tool(name: &str, version: &str) -> Result<()> {
     // cargo may be in use without its folder in PATH.
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    let program = sh::find_tool("bpf-linker").or_else(|| Some(home?.join("bin/bpf-linker")));
+    let program = sh::find_tool(name).or_else(|| Some(home?.join("bin").join(name)));
     let found = program
         .and_then(|program| sh::output(Command::new(program).arg("--version")).ok())
         .unwrap_or_default();
-    if found.split_whitespace().nth(1) == Some(BPF_LINKER) {
+    // Some print their name before it.
+    if found.split_whitespace().next_back() == Some(version) {
         return Ok(());
     }
-    println!("setup: installing bpf-linker {BPF_LINKER} (cargo, takes a minute or two)");
-    sh::run(sh::cargo().args([
-        "install",
-        "--quiet",
-        "--locked",
-        "--force",
-        &format!("bpf-linker@{BPF_LINKER}"),
-    ]))
+    println!("setup: installing {name} {version} (cargo, takes a minute or two)");
+    sh::run(sh::cargo().args(["install", "--quiet", "--locked", "--force", &format!("{name}@{version}")]))
 }

@@ -1,5 +1,6 @@
 //! `fim explain`: what holds for a path, and which line of the configuration says so.
 
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
@@ -23,19 +24,46 @@ pub struct Args {
     paths: Vec<PathBuf>,
 }
 
-/// Exit codes: 0, or 1 when a path is not watched at all.
+/// What becomes of links on the way to a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    Followed,
+    /// Following them would tell who asks what he may not see.
+    Stay,
+}
+
+impl Args {
+    /// The paths from the root on.
+    pub fn absolute(&self) -> Vec<PathBuf> {
+        self.paths.iter().map(|path| absolute(path)).collect()
+    }
+}
+
 pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCode> {
+    let code = write(config, args, as_json, Links::Followed, &mut io::stdout().lock())?;
+    Ok(ExitCode::from(code))
+}
+
+/// The exit code: 0, or 1 when a path is not watched at all.
+pub fn write(
+    config: &Config,
+    args: &Args,
+    as_json: bool,
+    links: Links,
+    out: &mut dyn Write,
+) -> anyhow::Result<u8> {
     let known = Known::open(config);
     let mut all_watched = true;
     for (index, path) in args.paths.iter().enumerate() {
-        let told = explain(config, &known, path);
+        let told = explain(config, &known, path, links);
         all_watched &= told.watched.is_some();
         match as_json {
-            true => println!("{}", told.json(config)),
-            false => print!("{}{}", if index > 0 { "\n" } else { "" }, told.text(config)),
+            true => writeln!(out, "{}", told.json(config))?,
+            false => write!(out, "{}{}", if index > 0 { "\n" } else { "" }, told.text(config))?,
         }
     }
-    Ok(if all_watched { ExitCode::SUCCESS } else { ExitCode::from(REPORT) })
+    out.flush()?;
+    Ok(if all_watched { 0 } else { REPORT })
 }
 
 /// What fim has recorded, as far as it can be read.
@@ -78,13 +106,13 @@ enum Decided {
     Default,
 }
 
-pub(super) fn explain<'c>(config: &'c Config, known: &Known, path: &Path) -> Explained<'c> {
+pub(super) fn explain<'c>(config: &'c Config, known: &Known, path: &Path, links: Links) -> Explained<'c> {
     let spelled = absolute(path);
     let place = |path: &Path| config.watches.iter().find_map(|w| place_in(w, path).map(|place| (w, place)));
     let (path, found) = match place(&spelled) {
         Some(found) => (spelled, Some(found)),
         // Behind a link: the folder as the kernel knows it.
-        None => match behind_links(&spelled) {
+        None => match behind_links(&spelled).filter(|_| links == Links::Followed) {
             Some(real) => {
                 let found = place(&real);
                 (if found.is_some() { real } else { spelled }, found)

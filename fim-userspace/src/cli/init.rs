@@ -1,16 +1,25 @@
 //! `fim init`: the present state becomes the baseline.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
+use super::progress::{self, At, Unit};
 use crate::config::Config;
-use crate::daemon::take::take;
+use crate::daemon::estimate;
+use crate::daemon::take::{Approved, take_missing, take_telling};
+use crate::sensor::scan::ScanProgress;
 
-pub fn run(config: &Config, replace: bool, as_json: bool) -> anyhow::Result<ExitCode> {
+/// `replace` the baseline that is there, or take only what is `missing`.
+pub fn run(config: &Config, (replace, missing): (bool, bool), as_json: bool) -> anyhow::Result<ExitCode> {
     crate::daemon::require_privilege("read every watched file")?;
     let mut complete = true;
-    for approved in take(config, replace)? {
+    let taken =
+        if missing { take_missing(config, &ScanProgress::default()) } else { take_shown(config, replace) };
+    for approved in taken? {
         complete &= approved.unreadable.is_empty();
         if as_json {
             let line = json!({
@@ -38,6 +47,26 @@ pub fn run(config: &Config, replace: bool, as_json: bool) -> anyhow::Result<Exit
             eprintln!("fim: not in the baseline: {sentence}");
         }
     }
-    super::seal::set_up_once(config, as_json)?;
+    // A service takes what is missing: its output goes to the journal, where the key of the seals must not stand.
+    if !missing {
+        super::seal::set_up_once(config, as_json)?;
+    }
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// How much there is to read is counted beside the reading, which takes longer.
+fn take_shown(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
+    let progress = ScanProgress::default();
+    if !std::io::stderr().is_terminal() {
+        return take_telling(config, replace, &progress);
+    }
+    let (total, enough) = (OnceLock::new(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| estimate::all(&config.watches, &enough).map(|bytes| total.set(bytes)));
+        let at = || At { done: progress.bytes.load(Ordering::Relaxed), total: total.get().copied() };
+        let taken =
+            progress::shown("approving", Unit::Bytes, &at, || take_telling(config, replace, &progress));
+        enough.store(true, Ordering::Relaxed);
+        taken
+    })
 }

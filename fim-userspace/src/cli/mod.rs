@@ -1,18 +1,22 @@
-//! Arguments, printing, exit codes: 0 all is well, 1 there is something to report, 2 the work could not be done.
+//! Arguments, printing, exit codes; [`exits`] says what each code means for each command.
 
 mod accept;
 mod alert;
+mod ask;
 mod blame;
 mod check;
 mod config;
 mod diff;
 mod doctor;
+mod exits;
 mod explain;
+mod generate;
 mod init;
 mod log;
 mod maintenance;
 mod order;
 mod output;
+mod progress;
 mod quarantine;
 mod render;
 mod report;
@@ -32,7 +36,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, DEFAULT_FILE};
 use crate::sink::line::printable;
@@ -58,6 +62,9 @@ enum Command {
         /// Replace the baseline that is there
         #[arg(long)]
         replace: bool,
+        /// Approve only the watches that have no baseline yet, if there are any
+        #[arg(long, conflicts_with = "replace")]
+        missing: bool,
     },
     /// Watch in the foreground and put right what changes; prints `ready` once nothing can slip through
     Run {
@@ -66,7 +73,7 @@ enum Command {
         dry_run: bool,
     },
     /// Compare every watched file with the baseline, once; 1 when something differs
-    Check,
+    Check(check::Args),
     /// Show what is approved against what is there, line by line; 1 when something differs
     Diff(diff::Args),
     /// Show one event in full: who, what, what was done, and which lines changed
@@ -109,16 +116,20 @@ enum Command {
     /// Make the change of the self-test; the daemon starts this
     #[command(hide = true)]
     Canary,
+    /// Write the man pages and shell completions below a folder, for packages
+    #[command(hide = true)]
+    Generate {
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
-/// Something to report.
-const REPORT: u8 = 1;
-/// The work could not be done.
-const FAILED: u8 = 2;
+use exits::{FAILED, REPORT};
 
 pub fn main() -> ExitCode {
     // Wrong arguments end here, with a sentence and code 2; --help and --version with 0.
-    let cli = Cli::parse();
+    let matches = exits::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match dispatch(&cli) {
         Ok(code) => code,
         // `fim log | head` has printed all that was wanted.
@@ -131,15 +142,27 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
-    if matches!(cli.command, Command::Canary) {
-        crate::daemon::act_as_canary()?;
-        return Ok(ExitCode::SUCCESS);
+    // Without a configuration.
+    match &cli.command {
+        Command::Canary => {
+            crate::daemon::act_as_canary()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Generate { dir } => {
+            generate::write(dir)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Perhaps with the configuration of another system.
+        Command::Check(args) => return check::run(&cli.config, args, cli.json),
+        _ => {}
+    }
+    if let Some(answered) = ask::instead(cli) {
+        return answered;
     }
     let config = Config::load(&cli.config)?;
     match &cli.command {
-        Command::Init { replace } => init::run(&config, *replace, cli.json),
+        Command::Init { replace, missing } => init::run(&config, (*replace, *missing), cli.json),
         Command::Run { dry_run } => run::run(&config, *dry_run, cli.json),
-        Command::Check => check::run(&config, cli.json),
         Command::Diff(args) => diff::run(&config, args, cli.json),
         Command::Show(args) => show::run(&config, args, cli.json),
         Command::Blame(args) => blame::run(&config, args, cli.json),
@@ -156,7 +179,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Alert(command) => alert::run(&config, command, cli.json),
         Command::Config(command) => config::run(&config, command, cli.json),
         Command::Doctor => doctor::run(&config, cli.json),
-        Command::Canary => Ok(ExitCode::SUCCESS),
+        Command::Canary | Command::Generate { .. } | Command::Check(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

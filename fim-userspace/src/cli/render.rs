@@ -28,6 +28,10 @@ impl Paint {
         Self(io::stdout().is_terminal() && !unwanted && !dumb)
     }
 
+    pub fn none() -> Self {
+        Self(false)
+    }
+
     pub fn line(self, kind: LineKind, text: &str) -> String {
         let code = match kind {
             LineKind::Hunk => "36",

@@ -3,11 +3,14 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context, bail};
 use jiff::{Timestamp, Zoned};
 
 use super::output::{Output, Taken};
+use super::progress::{self, At, Unit};
 use super::when;
 use crate::config::Config;
 use crate::core::path::display;
@@ -56,7 +59,15 @@ pub fn run(config: &Config, args: &Args, json: bool) -> anyhow::Result<ExitCode>
         if format == Format::Csv {
             csv::write(&store, period, &mut out)?;
         } else {
-            let report = Report::gather(&store, config, period, ns(now.timestamp()))?;
+            let (done, total) = (AtomicU64::new(0), AtomicU64::new(0));
+            let at = || At { done: done.load(Relaxed), total: Some(total.load(Relaxed)).filter(|n| *n > 0) };
+            let mut tell = |so_far: u64, all: u64| {
+                done.store(so_far, Relaxed);
+                total.store(all, Relaxed);
+            };
+            let report = progress::shown("reading the ledger", Unit::Records, &at, || {
+                Report::gather_telling(&store, config, period, ns(now.timestamp()), &mut tell)
+            })?;
             print(&report, format, &mut out)?;
         }
         Ok(out.flush()?)

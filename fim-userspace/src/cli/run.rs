@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crossbeam_channel::Sender;
 use super::log::user_name;
 use crate::config::Config;
 use crate::core::event::Record;
-use crate::sink::line;
+use crate::daemon::{Notice, Start};
+use crate::sink::line::{self, printable};
 
 /// Batches of records that may wait for the printer.
 const WAITING: usize = 1024;
@@ -22,10 +24,11 @@ const WAITING: usize = 1024;
 /// With `dry_run` nothing is carried out, whatever the configuration says.
 pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<ExitCode> {
     log_to();
-    let mut config = config.clone();
-    if dry_run {
-        config.watches.iter_mut().for_each(|watch| watch.policy.dry_run_everything());
-    }
+    crate::daemon::require_privilege("watch and restore files")?;
+    // Before there is any other thread: each has its own.
+    crate::daemon::reduce_privileges()?;
+    let _readers = crate::daemon::control::offer(&config.control, super::ask::reader(&config.file))
+        .inspect_err(|e| tracing::error!("{}", super::sentence(e)));
     let (lines, printer) = printer(as_json)?;
     let mut unprinted = 0;
     let print = move |records: &[Record]| {
@@ -35,13 +38,9 @@ pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<Exit
             Err(_) => unprinted += records.len(),
         }
     };
-    let ready = || {
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "ready").and_then(|()| out.flush());
-        // Without systemd there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    };
-    let ended = crate::daemon::run(&config, Box::new(print), ready);
+    let watchdog = sd_notify::watchdog_enabled();
+    let start = Start { dry_run, watchdog, tell: Arc::new(|notice| told(notice)) };
+    let ended = crate::daemon::run(config, start, Box::new(print));
     // What is still under way to a reader that reads is printed.
     for _ in 0..20 {
         if printer.is_finished() {
@@ -50,6 +49,40 @@ pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<Exit
         std::thread::park_timeout(Duration::from_millis(50));
     }
     ended
+}
+
+/// Passes on what the daemon says, to who reads standard output and to systemd; without systemd there is nobody to tell.
+fn told(notice: Notice<'_>) {
+    use sd_notify::NotifyState as State;
+    let say = |word: &str| {
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{word}").and_then(|()| out.flush());
+    };
+    let notify = |states: &[State<'_>]| drop(sd_notify::notify(states));
+    match notice {
+        Notice::Ready => {
+            say("ready");
+            notify(&[State::Ready, State::Status("watching")]);
+        }
+        Notice::Reloading => match State::monotonic_usec_now() {
+            Ok(now) => notify(&[State::Reloading, now, State::Status("reloading the configuration")]),
+            Err(error) => tracing::warn!("systemd cannot be told of the reload ({error})"),
+        },
+        Notice::Reloaded => {
+            say("reloaded");
+            notify(&[State::Ready, State::Status("watching, by a reloaded configuration")]);
+        }
+        Notice::Unchanged => notify(&[State::Ready, State::Status("watching")]),
+        Notice::Refused(sentence) => {
+            tracing::error!("{}", printable(sentence));
+            notify(&[
+                State::Ready,
+                State::Status("watching by the old configuration: the new one was refused"),
+            ]);
+        }
+        Notice::Alive => notify(&[State::Watchdog]),
+        Notice::Stopping => notify(&[State::Stopping]),
+    }
 }
 
 type Lines = Sender<(Vec<Record>, usize)>;

@@ -43,9 +43,27 @@ struct Compare {
     lines: Result<Vec<(LineKind, String)>, String>,
 }
 
-/// Exit codes: 0; 2 where there is no such event.
+/// Who will read it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    Root,
+    /// Somebody who may see the records, and not what stands in the files.
+    Member,
+}
+
 pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCode> {
     crate::daemon::require_privilege("read the records and the vault")?;
+    Ok(ExitCode::from(write(config, args, as_json, For::Root, &mut io::stdout().lock())?))
+}
+
+/// The exit code.
+pub fn write(
+    config: &Config,
+    args: &Args,
+    as_json: bool,
+    reader: For,
+    out: &mut dyn Write,
+) -> anyhow::Result<u8> {
     let store = Store::open_read_only(&config.state.dir)?;
     let Some(name) = Name::parse(&args.event) else {
         bail!(
@@ -65,17 +83,23 @@ pub fn run(config: &Config, args: &Args, as_json: bool) -> anyhow::Result<ExitCo
     for (_, since, compared) in store.compared_by(record.seq, record.seq)? {
         let differences = store.differences(compared.id)?;
         let masked = hidden || masked(&compared.pair.path);
+        if reader == For::Member {
+            let lines = Err("what the files say is shown to root only".to_owned());
+            compares.push((true, Compare { since, compared, differences: Vec::new(), lines }));
+            continue;
+        }
         let lines = lines(vault.as_ref(), &record.event, since, &compared, &differences, masked);
         compares.push((masked, Compare { since, compared, differences, lines }));
     }
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(out);
     if as_json {
         writeln!(out, "{}", harmless(&whole_json(&record, &copies, &compares)))?;
     } else {
-        in_full(&mut out, Paint::for_stdout(), &record, &copies, &compares)?;
+        let paint = if reader == For::Root { Paint::for_stdout() } else { Paint::none() };
+        in_full(&mut out, paint, &record, &copies, &compares)?;
     }
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// With the lines around them while the vault has both versions; else what was recorded of them.

@@ -1,7 +1,7 @@
 //! `fim status`: whether the daemon watches, with what means, and what is wrong.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -45,8 +45,12 @@ pub(super) struct Database {
 }
 
 pub fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    Ok(ExitCode::from(write(config, json, &mut io::stdout().lock())?))
+}
+
+/// The exit code.
+pub(super) fn write(config: &Config, json: bool, out: &mut dyn io::Write) -> anyhow::Result<u8> {
     let report = Report::gather(config)?;
-    let mut out = io::stdout().lock();
     match json {
         true => writeln!(out, "{}", serde_json::to_string(&report)?)?,
         false => write!(out, "{}", report.text())?,
@@ -70,8 +74,8 @@ impl Report {
         Ok(report)
     }
 
-    pub(super) fn code(&self) -> ExitCode {
-        if self.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REPORT) }
+    pub(super) fn code(&self) -> u8 {
+        if self.problems.is_empty() { 0 } else { REPORT }
     }
 
     fn find_problems(&self, config: &Config) -> Vec<String> {

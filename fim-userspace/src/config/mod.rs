@@ -5,6 +5,7 @@
 
 mod alert;
 pub(crate) mod central;
+mod control;
 mod error;
 mod ledger;
 mod log;
@@ -26,6 +27,7 @@ pub use alert::{
     AlertConfig, AlertKind, EmailConfig, JOURNALD, TwilioConfig, TwilioSender, Url, WebhookConfig,
 };
 pub use central::{CENTRAL, CENTRAL_LINES, CentralConfig, Dialect, Place};
+pub use control::{ControlConfig, DEFAULT_SOCKET};
 pub use error::{ConfigError, SecretError};
 pub use ledger::LedgerConfig;
 pub use log::{
@@ -39,6 +41,9 @@ pub use watch::{Lines, RuleLines, WatchConfig};
 
 pub(crate) use read::parse_duration;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::core::entry::Digest;
 use crate::core::mask::Masks;
 use crate::core::policy::{Secrets, Severity};
 use read::{Section, Source};
@@ -64,7 +69,10 @@ const SEVERITIES: [(&str, Severity); 4] = [
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
+    /// SHA-256 of what stands in it: tells whether it has changed since.
+    pub digest: Digest,
     pub state: StateConfig,
+    pub control: ControlConfig,
     pub sensor: SensorConfig,
     pub vault: VaultConfig,
     pub ledger: LedgerConfig,
@@ -148,7 +156,12 @@ impl Config {
             io::ErrorKind::NotFound => ConfigError::Missing(file.into()),
             _ => ConfigError::Unreadable { file: file.into(), source },
         })?;
-        match std::str::from_utf8(&bytes) {
+        Self::from_bytes(file, &bytes)
+    }
+
+    /// What was read from `file`.
+    pub fn from_bytes(file: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+        match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(file, text),
             Err(e) => {
                 let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
@@ -162,9 +175,10 @@ impl Config {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
         document.refuse_unknown(&[
-            "state", "sensor", "ledger", "vault", "watch", "trust", "alert", "central", "log",
+            "state", "control", "sensor", "ledger", "vault", "watch", "trust", "alert", "central", "log",
         ])?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
+        let control = control::read(document.table("control")?)?;
         let sensor = sensor(document.table("sensor")?)?;
         let ledger = ledger::read(document.table("ledger")?)?;
         let vault = vault::read(document.table("vault")?)?;
@@ -185,7 +199,9 @@ impl Config {
         let secrets = Secrets::new(&own, policies).map_err(|e| source.whole(e.to_string()))?;
         Ok(Self {
             file: file.into(),
+            digest: Digest(Sha256::digest(text).into()),
             state,
+            control,
             sensor,
             ledger,
             vault,

@@ -23,6 +23,8 @@ pub enum EventKind {
     /// Monitoring began: what is watched and with which tier stands in `message`.
     Started,
     Stopped,
+    /// Another configuration came into force, without a gap; what is watched from then on stands in `message`.
+    Reloaded,
     /// Reports may have been lost; the watch is scanned again.
     CoverageGap,
     /// A gap was closed by a scan.
@@ -46,7 +48,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Created,
         Self::Modified,
         Self::Deleted,
@@ -55,6 +57,7 @@ impl EventKind {
         Self::Type,
         Self::Started,
         Self::Stopped,
+        Self::Reloaded,
         Self::CoverageGap,
         Self::Rescanned,
         Self::Interrupted,
@@ -77,6 +80,7 @@ impl EventKind {
             Self::Type => "type",
             Self::Started => "started",
             Self::Stopped => "stopped",
+            Self::Reloaded => "reloaded",
             Self::CoverageGap => "coverage_gap",
             Self::Rescanned => "rescanned",
             Self::Interrupted => "interrupted",

@@ -94,8 +94,9 @@ pub enum Signal {
         watch: WatchId,
         reason: String,
     },
-    /// A receiver of alerts refuses for good, in a sentence.
-    AlertRefused(String),
+    /// Something is to be recorded as trouble of fim's own, in a sentence: a receiver of alerts that refuses for good, a
+    /// configuration that is refused.
+    Trouble(String),
     /// Nothing more will come from this sensor.
     Stopped {
         source: Source,

@@ -129,6 +129,7 @@ pub fn tells_of_fim(kind: EventKind) -> bool {
         kind,
         EventKind::Started
             | EventKind::Stopped
+            | EventKind::Reloaded
             | EventKind::CoverageGap
             | EventKind::Trouble
             | EventKind::MaintenanceStarted

@@ -9,6 +9,7 @@ use crate::core::change::Change;
 use crate::core::entry::{FileType, Found};
 use crate::core::path::RelPath;
 use crate::core::plan::Step;
+use crate::pulse;
 use crate::respond::{Folder, Outcome, Pending, Responder, ResponseError};
 use crate::store::vault::Vault;
 use crate::tree::inspect::inspect_at;
@@ -83,7 +84,9 @@ fn each<T: Sync, K: Default, R: Send>(
     }
     let next = AtomicUsize::new(0);
     // Each takes the next folder as soon as it is done with one: processors may have other work.
+    let waiting = pulse::own();
     let part = || -> Vec<(usize, R)> {
+        pulse::lend(waiting.clone());
         let (mut kept, mut done) = (K::default(), Vec::new());
         while let Some(folder) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
             done.extend(folder.iter().filter_map(|i| Some((*i, work(&mut kept, items.get(*i)?)))));

@@ -69,6 +69,11 @@ impl Journal {
         }
     }
 
+    /// What is not written yet goes on under another configuration.
+    pub fn carried_on(self, stamp: Stamp, portrait: Portrait) -> Self {
+        Self { stamp, portrait, ..self }
+    }
+
     pub fn add(&mut self, entry: Entry) {
         self.entries.push(entry);
     }

@@ -48,6 +48,11 @@ impl Keeper {
         Ok(Self { altered, limits, sealer, next_seal: 0, next_look: boottime_ns(), removing: Some(0) })
     }
 
+    /// Other limits are looked at at once.
+    pub fn limit(&mut self, limits: LedgerConfig) {
+        (self.limits, self.next_look) = (limits, boottime_ns());
+    }
+
     /// When there is something to do.
     pub fn due(&self) -> u64 {
         let removal = self.removing.map(|_| 0);

@@ -17,21 +17,27 @@ mod conclude;
 mod copier;
 mod copies;
 mod descriptors;
+pub mod estimate;
 mod examine;
+mod heal;
 mod journal;
 mod keeper;
 mod maintenance;
+mod notice;
 mod outline;
 mod portrait;
+mod privileges;
 mod progress;
 mod recent;
 mod reconcile;
 mod record;
 mod refill;
+mod reload;
 mod report;
 mod rolling;
 mod secrecy;
 mod sensors;
+mod session;
 mod settle;
 mod shortage;
 mod sight;
@@ -40,6 +46,7 @@ mod start;
 mod tell;
 mod trust;
 mod vouch;
+mod watchdog;
 
 use anyhow::bail;
 
@@ -47,7 +54,9 @@ pub use crate::sink::host;
 pub use canary::act as act_as_canary;
 pub use journal::Announce;
 pub use maintenance::left as window_left;
-pub use start::run;
+pub use notice::{Notice, Tell};
+pub use privileges::{KEPT as CAPABILITIES, reduce as reduce_privileges};
+pub use start::{Start, run};
 
 /// Refuses to work half-blind: without these, files are skipped and nothing can be put back.
 pub fn require_privilege(purpose: &str) -> anyhow::Result<()> {

@@ -20,6 +20,12 @@ impl Recent {
         self.0.insert((watch, path.clone()), now_ns);
     }
 
+    /// The same paths under the numbers that their watches have from now on.
+    pub fn renumbered(self, number: impl Fn(WatchId) -> Option<WatchId>) -> Self {
+        let one = |((watch, path), at)| Some(((number(watch)?, path), at));
+        Self(self.0.into_iter().filter_map(one).collect())
+    }
+
     pub fn responded(&self, watch: WatchId, path: &RelPath, now_ns: u64) -> bool {
         self.0.get(&(watch, path.clone())).is_some_and(|at| now_ns.saturating_sub(*at) < LATE_NS)
     }

@@ -14,6 +14,7 @@ use crate::core::observation::{Deed, Signal, WatchId};
 use crate::core::path::{RelPath, display};
 use crate::core::plan::plan;
 use crate::core::repetition::Repetition;
+use crate::pulse;
 use crate::respond::{Pending, Responder};
 use crate::store::seal;
 use crate::store::vault::Vault;
@@ -37,6 +38,7 @@ use super::recent::Recent;
 use super::record::Stamp;
 use super::report::Reporter;
 use super::scanner::Scanner;
+use super::session::End;
 use super::shortage::Standing;
 use super::sight::Sight;
 use super::trust::Trust;
@@ -55,8 +57,6 @@ pub(super) const RESTLESS: u32 = 8;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Nanoseconds until what could not be stored or removed is looked at again.
 const LEFTOVER_NS: u64 = 5 * SECOND_NS;
-/// With nothing to come, the next signal wakes the reconciler.
-const FOREVER: Duration = Duration::from_secs(3600);
 /// Nanoseconds between two writings of the status file.
 const REPORT_NS: u64 = 1_000_000_000;
 
@@ -103,6 +103,12 @@ pub struct Reconciler {
     pub jobs: Receiver<Job>,
     /// Signals that came in while a round was examined and are no observations.
     pub held: Vec<Signal>,
+    /// Reports from before then were taken in by the session before this one; nanoseconds since boot.
+    pub since_ns: u64,
+    /// When this session had taken in what the kernel had reported, at its end; nanoseconds since boot.
+    pub until_ns: u64,
+    /// What a reload brought, if this session began with one.
+    pub reloaded: Option<String>,
     /// Called once, when changes are certain to be caught from then on.
     pub on_ready: Box<dyn FnMut() + Send>,
     pub reported: Option<(u64, u64, (usize, usize))>,
@@ -111,14 +117,15 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Works until `stop` says so, or every sender of signals is gone.
-    pub fn run(&mut self, stop: &Receiver<()>) {
+    pub fn run(&mut self, stop: &Receiver<End>) {
         let signals = self.inbox.clone();
-        loop {
+        let end = loop {
+            pulse::beat();
             select! {
-                recv(stop) -> _ => break,
+                recv(stop) -> end => break end.unwrap_or(End::Stop),
                 recv(signals) -> signal => {
                     // Every sender is gone: nothing can come any more.
-                    let Ok(signal) = signal else { break };
+                    let Ok(signal) = signal else { break End::Stop };
                     self.take(signal);
                     signals.try_iter().take(INTAKE).for_each(|signal| self.take(signal));
                 }
@@ -135,8 +142,9 @@ impl Reconciler {
             let untold = self.journal.unwritten() + self.copier.waiting();
             self.progress.queue(signals.len() + self.correlator.waiting(), untold);
             self.housekeeping();
-        }
+        };
         // What the kernel had reported by now is taken in as well.
+        self.until_ns = boottime_ns();
         self.sight.settle();
         signals.try_iter().for_each(|signal| self.take(signal));
         std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
@@ -147,10 +155,15 @@ impl Reconciler {
             self.await_copies();
         }
         self.tell_of_end();
-        self.journal
-            .add(Entry::plain(self.stamp.about_fim(EventKind::Stopped, "fim was told to stop".into())));
+        if end == End::Stop {
+            let stopped = self.stamp.about_fim(EventKind::Stopped, "fim was told to stop".into());
+            self.journal.add(Entry::plain(stopped));
+        }
         self.journal.insist();
         self.write();
+        if end == End::Reload {
+            return;
+        }
         if self.journal.unwritten() > 0 {
             tracing::error!("{} records could not be written before the end", self.journal.unwritten());
         }
@@ -171,7 +184,8 @@ impl Reconciler {
         let own = own.chain(self.begun.due_ns());
         let own = own.chain(self.canary.as_ref().filter(|_| self.progress.ready()).map(Canary::due_ns));
         let next = intervals.chain(kept).chain(rescans).chain(report).chain(due).chain(own).min();
-        next.map_or(FOREVER, |next| Duration::from_nanos(next.saturating_sub(boottime_ns())))
+        let wait = next.map(|next| Duration::from_nanos(next.saturating_sub(boottime_ns())));
+        wait.unwrap_or(pulse::TURN).min(pulse::TURN)
     }
 
     /// What the status file would tell.
@@ -245,7 +259,11 @@ impl Reconciler {
         let dry = self.watches.iter().all(|watch| watch.policy.base.dry_run);
         let dry = if dry { "; this is a dry run, nothing is put back" } else { "" };
         let message = format!("watching {} in the {} tier{dry}", watches.join(", "), self.stamp.tier);
-        self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Started, message)));
+        let begun = match &self.reloaded {
+            None => self.stamp.about_fim(EventKind::Started, message),
+            Some(what) => self.stamp.about_fim(EventKind::Reloaded, format!("{what}; {message}")),
+        };
+        self.journal.add(Entry::plain(begun));
         let problems = self.trust.problems(&self.watches, &self.store).unwrap_or_default();
         for problem in problems.into_iter().chain(self.trust.in_tier(self.sight.sensors.tier)) {
             self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, problem)));
@@ -290,6 +308,7 @@ impl Reconciler {
     /// Handles looks of several watches; false when the database cannot be used and they wait.
     fn by_watch(&mut self, mut looks: Vec<Look>) -> bool {
         while let Some(first) = looks.first() {
+            pulse::beat();
             let id = first.watch;
             let run = looks.iter().take_while(|l| l.watch == id).count();
             let rest = looks.split_off(run);
@@ -315,7 +334,8 @@ impl Reconciler {
         if looks.iter().any(|look| self.begun.has_to_tell(watch.id, &look.path)) {
             self.conclude();
         }
-        let (sight, inbox, held) = (&self.sight, &self.inbox, &mut self.held);
+        let (sight, inbox, since_ns) = (&self.sight, &self.inbox, self.since_ns);
+        let held = &mut self.held;
         // A sensor that is far behind is not waited for again and again.
         let mut in_time = true;
         let canary = self.canary.as_ref().map(Canary::watch);
@@ -324,7 +344,9 @@ impl Reconciler {
             for signal in inbox.try_iter().take(CHANNEL) {
                 match signal {
                     Signal::Observed(seen)
-                        if !matches!(seen.deed, Deed::Linked { .. }) && canary != Some(seen.watch) =>
+                        if !matches!(seen.deed, Deed::Linked { .. })
+                            && canary != Some(seen.watch)
+                            && seen.at_ns >= since_ns =>
                     {
                         correlator.observe(seen, boottime_ns());
                     }

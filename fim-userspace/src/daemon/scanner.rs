@@ -113,6 +113,12 @@ impl Scanner {
         self.states.get_mut(&watch).map(std::mem::take).is_some_and(|state| state.for_gap || state.again)
     }
 
+    /// Watches whose scan, which has not ended, would close a gap.
+    pub fn owed(&self) -> Vec<WatchId> {
+        let owed = |state: &State| state.running && (state.for_gap || state.again);
+        self.states.iter().filter(|(_, state)| owed(state)).map(|(watch, _)| *watch).collect()
+    }
+
     pub fn idle(&self) -> bool {
         self.states.values().all(|s| !s.running)
     }
@@ -188,6 +194,12 @@ impl Approved {
             .collect();
         missing.sort();
         missing
+    }
+
+    /// Size of all regular files.
+    pub fn bytes(&self) -> u64 {
+        let regular = self.0.values().filter(|(f, _)| f.entry.kind == crate::core::entry::FileType::Regular);
+        regular.map(|(found, _)| found.entry.size).sum()
     }
 
     pub fn len(&self) -> usize {

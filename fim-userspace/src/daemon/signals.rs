@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::core::event::EventKind;
-use crate::core::observation::{Deed, Signal, Source, WatchId};
+use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
 
 use super::clock::boottime_ns;
 use super::journal::Entry;
@@ -20,6 +20,7 @@ impl Reconciler {
         match signal {
             Signal::Observed(seen) if self.canary.as_mut().is_some_and(|canary| canary.took(&seen)) => {}
             Signal::Observed(seen) => {
+                let seen = self.dated(seen);
                 if matches!(seen.deed, Deed::Linked { .. })
                     && let Some(watch) = self.watch(seen.watch)
                 {
@@ -36,7 +37,7 @@ impl Reconciler {
                 }
             }
             Signal::ScanFailed { watch, reason } => self.scan_failed(watch, &reason),
-            Signal::AlertRefused(message) => {
+            Signal::Trouble(message) => {
                 self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
             }
             Signal::Stopped { source, reason } => {
@@ -45,6 +46,15 @@ impl Reconciler {
                 self.scan_all_by_interval();
             }
         }
+    }
+
+    /// What was reported before the configuration was reloaded has been dealt with by then: such a path is compared, and
+    /// what came and went is not told twice.
+    pub(super) fn dated(&self, mut seen: Observation) -> Observation {
+        if seen.at_ns < self.since_ns && !matches!(seen.deed, Deed::Linked { .. }) {
+            seen.deed = Deed::FoundDifferent;
+        }
+        seen
     }
 
     /// Without a live sensor every watch is scanned at short intervals.

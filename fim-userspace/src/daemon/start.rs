@@ -1,77 +1,71 @@
 //! Start order and drain: lock, database, sensors, marks, then `ready`; the same way back at the end.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::signal::SigSet;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::core::correlate::{Correlator, Look};
-use crate::core::event::{EventKind, Record, rfc3339};
-use crate::core::mask::Masks;
-use crate::core::observation::{Signal, WatchId};
-use crate::core::path::RelPath;
-use crate::core::quarantine::Reason;
-use crate::core::repetition::Repetition;
-use crate::core::tier::Tier;
-use crate::core::witness::Deeds;
-use crate::respond::Responder;
+use crate::core::event::Record;
+use crate::core::observation::Signal;
+use crate::sink::Bell;
 use crate::sink::alert::Report;
 use crate::store::vault::Vault;
 use crate::store::{Lock, Store};
-use crate::tree::private::is_private_name;
 
-use super::canary::Canary;
-use super::clock::{boottime_ns, realtime_ns};
-use super::conclude::Begun;
 use super::control::{Control, Job, WAITING};
-use super::copier::Copier;
-use super::copies::LeftAlone;
-use super::journal::{Announce, Entry, Journal};
+use super::journal::Announce;
 use super::keeper::Keeper;
-use super::limits::Retention;
 use super::maintenance::Maintenance;
-use super::portrait::Portrait;
-use super::progress::Progress;
+use super::notice::{Notice, Tell};
 use super::recent::Recent;
-use super::reconcile::{CHANNEL, Reconciler};
-use super::record::Stamp;
-use super::report::Reporter;
-use super::rolling::Rolling;
-use super::scanner::{Context as ScanContext, Scanner};
-use super::sensors::Sensors;
-use super::shortage::Standing;
-use super::sight::Sight;
+use super::reload::Next;
+use super::session::{Carried, End, Prepared, Session, Told};
 use super::take::{open_vault, require_baseline};
-use super::trust::Trust;
-use super::vouch::Voucher;
-use super::watch::Watch;
+use super::watchdog::Watchdog;
 
-/// Runs until SIGINT or SIGTERM. `announce` sees each record once it is in the ledger; `ready` is called when changes
-/// from then on are certain to be caught.
-pub fn run(
-    config: &Config,
-    announce: Announce,
-    ready: impl FnMut() + Send + 'static,
-) -> anyhow::Result<ExitCode> {
+/// How the daemon is started.
+pub struct Start {
+    /// Nothing is carried out, whatever any configuration says.
+    pub dry_run: bool,
+    /// Within this time systemd wants an answer, again and again.
+    pub watchdog: Option<Duration>,
+    pub tell: Tell,
+}
+
+/// What outlives every session.
+pub(super) struct House {
+    /// In force.
+    pub config: Config,
+    pub dry_run: bool,
+    pub tell: Tell,
+    pub vault: Arc<Vault>,
+    pub jobs: Receiver<Job>,
+    pub runtime: Runtime,
+}
+
+/// Runs until SIGINT or SIGTERM; SIGHUP has log files reopened and the configuration read again. `announce` sees each record
+/// once it is in the ledger.
+pub fn run(config: &Config, start: Start, announce: Announce) -> anyhow::Result<ExitCode> {
     super::require_privilege("watch and restore files")?;
     // Whoever started fim may have blocked the signals that end it.
     SigSet::all().thread_unblock().context("the signals that end fim cannot be unblocked")?;
     super::descriptors::raise_descriptors();
     super::secrecy::forbid_dumps();
+    let config = as_started(config.clone(), start.dry_run);
     let _lock = Lock::acquire(&config.state.dir)?;
     let mut store = Store::open(&config.state.dir)?;
     let distrust_from_ns = not_surely_on_disk(&mut store)?;
-    let vault = Arc::new(open_vault(config)?);
-    let retention = Retention { max_age: config.vault.max_age, max_size: config.vault.max_size };
-    let watches = Watch::open_all(config)?;
-    require_baseline(&store, &watches)?;
-    let trust = Trust::new(config, &watches)?;
+    let vault = Arc::new(open_vault(&config)?);
+    let prepared = Prepared::new(&config)?;
+    require_baseline(&store, &prepared.watches)?;
     let maintenance = Maintenance::load(&store)?;
     let keeper = Keeper::open(&store, config.ledger)?;
 
@@ -80,72 +74,70 @@ pub fn run(
         .enable_all()
         .build()
         .context("the threads for sinks cannot be started; raise the limits on processes and memory")?;
-    // From here on: before, it would end the daemon.
-    let hangup = {
-        let _inside = runtime.enter();
-        signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?
-    };
-    let (out, inbox) = bounded::<Signal>(CHANNEL);
-    let report: Report = {
-        let out = out.clone();
-        // A full channel is tried again with the next refusal.
-        Arc::new(move |sentence| out.try_send(Signal::AlertRefused(sentence)).is_ok())
-    };
-    let sinks = crate::sink::start(runtime.handle(), config, &report)?;
+    // From here on: before, SIGHUP would end the daemon.
+    let mut signals = Signals::new(&runtime)?;
+    let _watchdog = Watchdog::start(start.watchdog, &start.tell)?;
+    let bell = Bell::default();
+    let mut sinks = crate::sink::start(runtime.handle(), &config, &report(&prepared.out), &bell)?;
     let announce: Announce = {
-        let (mut print, bell) = (announce, sinks.bell());
+        let mut print = announce;
         Box::new(move |records: &[Record]| {
             print(records);
             bell.ring();
         })
     };
-
-    let sensors = Arc::new(Sensors::start(config.sensor.tier, &watches, &out));
-    let mut scanner = Scanner::start(ScanContext {
-        watches: watches.clone(),
-        state_dir: config.state.dir.clone(),
-        marks: sensors.marks(),
-        out: out.clone(),
-        distrust_from_ns,
-    })
-    .context("the scanning thread cannot be started; raise the limits on processes and memory")?;
-    watches.iter().for_each(|watch| scanner.first(watch.id));
-    let mut rolling =
-        Rolling::start(watches.clone(), config.state.dir.clone(), config.sensor.scan_period, out.clone())
-            .context("the rolling scan cannot be started; raise the limits on processes and memory")?;
-
+    let sensors = prepared.sensors();
     let (control, jobs) = listen(&config.state.dir);
-    let parts = Parts {
-        jobs,
+    let carried = Carried {
         store,
         keeper,
-        trust,
         maintenance,
-        vault,
-        retention,
-        watches,
-        masks: config.sensor.masks.clone(),
-        self_test: config.sensor.self_test,
-        sensors: sensors.clone(),
-        scanner,
-        announce,
-        ready: Box::new(ready),
+        vault: vault.clone(),
+        journal: Told::New(announce),
+        recent: Recent::default(),
+        owed: HashSet::new(),
+        since_ns: 0,
+        started: None,
+        reloaded: None,
+        distrust_from_ns,
     };
-    let (stop, stopped) = bounded::<()>(1);
-    let (reconciler, gone) = spawn(parts, inbox, stopped)?;
-    let ended = wait(&runtime, gone, hangup, &sinks.reopen());
-    rolling.stop();
-    drop(control);
-    drop(sensors);
-    drop(out);
-    let _ = stop.send(());
-    let finished = reconciler.join();
-    sinks.drain(&runtime);
-    ended?;
-    match finished {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(_) => anyhow::bail!("the reconciler failed; its records are safe, restart fim and report this"),
+    let ready = {
+        let tell = start.tell.clone();
+        Box::new(move || tell(Notice::Ready))
+    };
+    let mut session = Session::begin(prepared, sensors, carried, jobs.clone(), ready)?;
+    let Start { dry_run, tell, .. } = start;
+    let mut house = House { config, dry_run, tell, vault, jobs, runtime };
+    while house.runtime.block_on(signals.next(&mut session.gone)) == Wake::Hangup {
+        sinks.reopen().ring();
+        let next = house.reload(&mut signals, session, sinks)?;
+        let goes_on = matches!(next, Next::GoOn(..));
+        let (Next::GoOn(same, theirs) | Next::End(same, theirs)) = next;
+        (session, sinks) = (same, theirs);
+        if !goes_on {
+            break;
+        }
     }
+    (house.tell)(Notice::Stopping);
+    drop(control);
+    let ended = session.end(End::Stop);
+    sinks.drain(&house.runtime);
+    ended.map(|_| ExitCode::SUCCESS)
+}
+
+/// The configuration as `fim run` was told to take it.
+pub(super) fn as_started(mut config: Config, dry_run: bool) -> Config {
+    if dry_run {
+        config.watches.iter_mut().for_each(|watch| watch.policy.dry_run_everything());
+    }
+    config
+}
+
+/// How sinks have trouble of theirs recorded.
+pub(super) fn report(out: &Sender<Signal>) -> Report {
+    let out = out.clone();
+    // A full channel is tried again with the next refusal.
+    Arc::new(move |sentence| out.try_send(Signal::Trouble(sentence)).is_ok())
 }
 
 /// After a restart of the machine, which may have been a power cut: from when on a file's identity says nothing about its
@@ -163,24 +155,6 @@ fn not_surely_on_disk(store: &mut Store) -> anyhow::Result<Option<i64>> {
     Ok(before.map(|_| last_ns.saturating_sub(HOUR_NS)))
 }
 
-/// What the reconciler is made of.
-pub(super) struct Parts {
-    pub jobs: Receiver<Job>,
-    pub store: Store,
-    pub keeper: Keeper,
-    pub trust: Trust,
-    pub maintenance: Maintenance,
-    pub vault: Arc<Vault>,
-    pub retention: Retention,
-    pub watches: Vec<Arc<Watch>>,
-    pub masks: Arc<Masks>,
-    pub self_test: Duration,
-    pub sensors: Arc<Sensors>,
-    pub scanner: Scanner,
-    pub announce: Announce,
-    pub ready: Box<dyn FnMut() + Send>,
-}
-
 /// Opens the control socket. Without it the daemon does its work all the same; commands then say what is wrong.
 fn listen(dir: &std::path::Path) -> (Option<Control>, Receiver<Job>) {
     let (out, jobs) = bounded(WAITING);
@@ -195,169 +169,45 @@ fn listen(dir: &std::path::Path) -> (Option<Control>, Receiver<Job>) {
     (control, jobs)
 }
 
-/// Puts the reconciler together and starts its thread.
-fn spawn(
-    parts: Parts,
-    inbox: Receiver<Signal>,
-    stopped: Receiver<()>,
-) -> anyhow::Result<(std::thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let mut reconciler = assemble(parts, inbox);
-    reconciler.check_vault();
-    reconciler.heal().context("what an earlier run left unfinished cannot be read")?;
-    let (alive, gone) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("fim-reconcile".into())
-        .spawn(move || {
-            let _alive = alive;
-            reconciler.run(&stopped);
-            reconciler.scanner.stop();
+/// What ends the main thread's wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// Somebody wants fim to end, or the reconciler has.
+    End,
+    Hangup,
+}
+
+pub(super) struct Signals {
+    terminate: Stream,
+    interrupt: Stream,
+    hangup: Stream,
+}
+
+impl Signals {
+    fn new(runtime: &Runtime) -> anyhow::Result<Self> {
+        let _inside = runtime.enter();
+        let one = |kind| signal(kind).context("the signals that steer fim cannot be waited for");
+        Ok(Self {
+            terminate: one(SignalKind::terminate())?,
+            interrupt: one(SignalKind::interrupt())?,
+            hangup: one(SignalKind::hangup())?,
         })
-        .context("the reconciler cannot be started; raise the limits on processes and memory")?;
-    Ok((thread, gone))
-}
-
-pub(super) fn assemble(parts: Parts, inbox: Receiver<Signal>) -> Reconciler {
-    let Parts {
-        jobs,
-        store,
-        keeper,
-        trust,
-        maintenance,
-        vault,
-        retention,
-        watches,
-        masks,
-        self_test,
-        sensors,
-        scanner,
-        announce,
-        ready,
-    } = parts;
-    let blind = sensors.tier == Tier::Scan;
-    let progress = Arc::new(Progress::new(watches.len()));
-    let stamp = Stamp { host: super::host(), tier: sensors.tier.as_str().into(), masks };
-    let coverage: Vec<String> = watches.iter().map(|w| sensors.coverage(w)).collect();
-    let sight = Sight { marks: sensors.marks(), sensors: sensors.clone() };
-    let reporter = Reporter {
-        state_dir: store.dir().to_path_buf(),
-        watches: watches.clone(),
-        progress: progress.clone(),
-        sensors,
-        started: rfc3339(realtime_ns()),
-        coverage,
-        vault: vault.clone(),
-    };
-    let number = WatchId(watches.len() as u32);
-    let canary = Canary::start(self_test, store.dir(), number, &sight.sensors).unwrap_or_else(|error| {
-        tracing::error!("{error:#}; whether the sensors see anything is not tried");
-        None
-    });
-    let now = boottime_ns();
-    let intervals = watches
-        .iter()
-        .filter_map(|w| {
-            w.interval.map(|every| every.as_nanos() as u64).map(|every| (w.id, now + every, every))
-        })
-        .collect();
-    let mut reconciler = Reconciler {
-        responder: Responder::new(vault.clone()),
-        sight,
-        correlator: Correlator::new(),
-        keeper,
-        voucher: Voucher::default(),
-        trust,
-        maintenance,
-        journal: Journal::new(announce, stamp.clone(), Portrait::new(watches.clone())),
-        recent: Recent::default(),
-        repetition: Repetition::default(),
-        left_alone: LeftAlone::default(),
-        begun: Begun::default(),
-        copier: Copier::default(),
-        unreleased: Vec::new(),
-        upkeep: Vec::new(),
-        held: Vec::new(),
-        rescans: Vec::new(),
-        canary,
-        inbox,
-        jobs,
-        on_ready: ready,
-        reported: None,
-        next_report: 0,
-        watches,
-        store,
-        vault,
-        standing: Standing::new(retention),
-        stamp,
-        scanner,
-        progress,
-        reporter,
-        intervals,
-    };
-    if blind {
-        reconciler.scan_all_by_interval();
-    }
-    reconciler
-}
-
-/// Waits for the end: a signal from outside, or a reconciler that is gone. Meanwhile SIGHUP has the log files reopened.
-fn wait(
-    runtime: &tokio::runtime::Runtime,
-    mut gone: oneshot::Receiver<()>,
-    mut hangup: tokio::signal::unix::Signal,
-    reopen: &crate::sink::Reopen,
-) -> anyhow::Result<()> {
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = &mut gone => return Ok(()),
-                _ = hangup.recv() => reopen.ring(),
-            }
-        }
-    })
-}
-
-impl Reconciler {
-    /// A daemon that died in the middle of a response left an intent, and perhaps a private name beside the file. Both
-    /// become a record; the file itself is compared by the first scan.
-    fn heal(&mut self) -> anyhow::Result<()> {
-        for (id, intent) in self.store.intents_open()? {
-            let mut event = intent.event;
-            event.kind = EventKind::Interrupted;
-            event.response = crate::core::event::Response::Pending;
-            event.message = Some("fim died during its response; the file is compared again".into());
-            let mut evidence = Vec::new();
-            let watch = self.watches.iter().find(|w| w.path() == intent.watch).cloned();
-            if let Some(watch) = watch {
-                evidence = intent.path.parent().map(|at| self.recover(&watch, &at)).unwrap_or_default();
-                // Read whole: what the response had built may not have reached the disk.
-                let now = boottime_ns();
-                let mut look = Look::new(watch.id, intent.path.clone(), now);
-                look.deeds = Deeds::SCANNED;
-                self.correlator.schedule(look, now);
-            }
-            self.journal.add(Entry { event, closes: Some(id), evidence, approved: Vec::new() });
-        }
-        self.journal.write(&mut self.store, &self.progress, true);
-        Ok(())
     }
 
-    fn recover(&self, watch: &Watch, folder: &RelPath) -> Vec<crate::store::EvidenceRow> {
-        let Ok(dir) = watch.root.open_dir(folder) else { return Vec::new() };
-        let Ok(names) = rustix::fs::Dir::read_from(&dir) else { return Vec::new() };
-        let mut rows = Vec::new();
-        for entry in names.flatten().filter(|entry| is_private_name(entry.file_name().to_bytes())) {
-            match self.responder.recover(&watch.root, folder, entry.file_name().to_bytes()) {
-                Ok(evidence) => {
-                    let evidence = evidence.into_iter().map(|e| (Reason::Interrupted, e)).collect();
-                    rows.extend(super::settle::evidence_rows(watch, evidence));
-                }
-                Err(error) => tracing::warn!("{error}"),
-            }
+    async fn next(&mut self, gone: &mut oneshot::Receiver<()>) -> Wake {
+        tokio::select! {
+            _ = self.terminate.recv() => Wake::End,
+            _ = self.interrupt.recv() => Wake::End,
+            _ = gone => Wake::End,
+            _ = self.hangup.recv() => Wake::Hangup,
         }
-        rows
+    }
+
+    /// Somebody wants fim to end.
+    pub async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -42,6 +42,15 @@ pub fn open_vault(config: &Config) -> Result<Vault, VaultError> {
 
 /// Approves everything as it is. Refuses to replace an older baseline unless `replace`.
 pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
+    take_telling(config, replace, &scan::ScanProgress::default())
+}
+
+/// As [`take`]; `progress` counts over all watches.
+pub fn take_telling(
+    config: &Config,
+    replace: bool,
+    progress: &scan::ScanProgress,
+) -> anyhow::Result<Vec<Approved>> {
     let _lock = Lock::acquire(&config.state.dir)?;
     let mut store = Store::open(&config.state.dir)?;
     if let Some(taken) = store.baseline_taken()?.filter(|_| !replace) {
@@ -59,7 +68,7 @@ pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
     let mut reports = Vec::new();
     for (id, watch) in (0..).zip(&config.watches) {
         let watch = Watch::open(id, watch)?;
-        let (entries, report) = one_watch(&watch, &vault)?;
+        let (entries, report) = one_watch(&watch, &vault, progress)?;
         all.push((watch.path().to_path_buf(), entries));
         reports.push(report);
     }
@@ -74,13 +83,39 @@ pub fn take(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
     Ok(reports)
 }
 
-fn one_watch(watch: &Watch, vault: &Vault) -> anyhow::Result<(Vec<(RelPath, Found)>, Approved)> {
+/// Approves what is there in those watches alone that have no baseline yet.
+pub fn take_missing(config: &Config, progress: &scan::ScanProgress) -> anyhow::Result<Vec<Approved>> {
+    let lock = Lock::acquire(&config.state.dir)?;
+    let mut store = Store::open(&config.state.dir)?;
+    if store.baseline_taken()?.is_none() {
+        drop((store, lock));
+        return take_telling(config, false, progress);
+    }
+    let known = store.baseline_watches()?;
+    let watches = Watch::open_all(config)?;
+    let mut reports = Vec::new();
+    let vault = open_vault(config)?;
+    for watch in watches.iter().filter(|watch| !known.iter().any(|path| path == watch.path())) {
+        vault.measure()?;
+        let (entries, report) = one_watch(watch, &vault, progress)?;
+        vault.commit_batch()?;
+        store.baseline_put_many(watch.path(), &entries)?;
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// What is there now, its content in the vault; not durable before the vault's batch is.
+pub(super) fn one_watch(
+    watch: &Watch,
+    vault: &Vault,
+    progress: &scan::ScanProgress,
+) -> anyhow::Result<(Vec<(RelPath, Found)>, Approved)> {
     let entries = Mutex::new(Vec::new());
     let failures = Mutex::new(Vec::new());
     let (kept, bytes, too_large) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let full = Mutex::new(None);
-    let progress = scan::ScanProgress::default();
-    let job = watch.scan(None, &|_| None, &progress);
+    let job = watch.scan(None, &|_| None, progress);
     let visit = |path: RelPath, found: Found| {
         let regular = found.entry.kind == FileType::Regular;
         let policy = watch.policy.of(&path, false);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::fs::OFlags;
 
 use crate::config::WatchConfig;
 use crate::core::entry::{Entry, FileType, Found};
@@ -13,7 +14,7 @@ use crate::core::path::{RelPath, display};
 use crate::core::policy::WatchPolicy;
 use crate::sensor::marks::Marks;
 use crate::sensor::scan::{Job, ScanProgress};
-use crate::tree::Root;
+use crate::tree::{Root, Sysroot};
 
 pub struct Watch {
     pub id: WatchId,
@@ -36,12 +37,31 @@ impl Watch {
             )
         })?;
         let (folder, start) = if kind.is_dir() { (path, RelPath::root()) } else { single_file(path)? };
+        Ok(Self::at(id, config, Root::open(folder)?, start))
+    }
+
+    /// As [`Self::open`], of another system: its path means what it means there.
+    pub fn open_in(system: &Sysroot, id: u32, config: &WatchConfig) -> anyhow::Result<Self> {
+        let path = config.path.as_path();
+        let advice = || {
+            format!(
+                "the watch {} cannot be opened below {}; mount the file system that it lies on",
+                display(path),
+                display(system.path())
+            )
+        };
+        let folder = system.is_dir(path).with_context(advice)?;
+        let (folder, start) = if folder { (path, RelPath::root()) } else { single_file(path)? };
+        let root = system.open(folder, OFlags::RDONLY | OFlags::DIRECTORY).with_context(advice)?;
+        Ok(Self::at(id, config, Root::from_fd(root, std::path::absolute(folder)?), start))
+    }
+
+    fn at(id: u32, config: &WatchConfig, root: Root, start: RelPath) -> Self {
         let mut policy = config.policy.clone();
         if !start.is_root() {
             policy.exclude = policy.exclude.only(start.clone());
         }
-        let root = Arc::new(Root::open(folder)?);
-        Ok(Self { id: WatchId(id), root, policy, interval: config.interval, start })
+        Self { id: WatchId(id), root: Arc::new(root), policy, interval: config.interval, start }
     }
 
     pub fn open_all(config: &crate::config::Config) -> anyhow::Result<Vec<Arc<Self>>> {

@@ -21,7 +21,7 @@ pub use tally::{Change, Counts, Day, Share, Tally};
 use crate::config::Config;
 use crate::core::event::{EventKind, Record, rfc3339};
 use crate::store::query::Criteria;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Verification};
 
 /// Records read from the ledger at once.
 const PAGE: usize = 4_096;
@@ -94,9 +94,23 @@ impl Report {
     /// # Errors
     /// When the database cannot be read.
     pub fn gather(store: &Store, config: &Config, period: Period, now_ns: i64) -> Result<Self, StoreError> {
+        Self::gather_telling(store, config, period, now_ns, &mut |_, _| {})
+    }
+
+    /// As [`Self::gather`]; `tell` hears how many records were read of about how many.
+    pub fn gather_telling(
+        store: &Store,
+        config: &Config,
+        period: Period,
+        now_ns: i64,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, StoreError> {
+        // The ledger is read twice: for what it tells, and for its chain.
+        let head = store.ledger_head()?.seq;
         let (since, until) = period.times();
         let mut changes = Tally::default();
         each(store, &period.criteria(), |record| {
+            tell(record.seq, 2 * head);
             if record.event.time >= since && record.event.time < until {
                 changes.take(record);
             }
@@ -104,7 +118,9 @@ impl Report {
         })?;
         changes.finish();
         // What began before the period may reach into it.
-        let verified = store.verify_chain()?;
+        let mut telling = |done: u64, _: u64| tell(head + done, 2 * head);
+        let verified =
+            store.verify(Verification { progress: Some(&mut telling), ..Verification::default() })?;
         let first = match verified.pruned {
             0 => None,
             pruned => store.ledger_after(pruned, 1)?.pop().map(|record| record.event.time),

@@ -120,7 +120,7 @@ pub struct Sinks {
 }
 
 /// Tells the sinks that the ledger has grown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Bell(watch::Sender<u64>);
 
 impl Bell {
@@ -133,10 +133,15 @@ impl Bell {
 /// Starts the journal's sink, the lanes of each alert, the central database and each log, on `runtime`. Their cursors exist
 /// on return, so that a new sink sees every record that is appended from then on. `report` hears of alerts that are refused
 /// for good.
-pub fn start(runtime: &Handle, config: &Config, report: &alert::Report) -> Result<Sinks, StartError> {
+pub fn start(
+    runtime: &Handle,
+    config: &Config,
+    report: &alert::Report,
+    bell: &Bell,
+) -> Result<Sinks, StartError> {
     let dir = &config.state.dir;
     let mut sinks = Sinks {
-        bell: Bell(watch::Sender::new(0)),
+        bell: bell.clone(),
         reopen: Reopen::default(),
         stop: watch::Sender::new(false),
         tasks: Vec::new(),

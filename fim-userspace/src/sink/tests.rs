@@ -105,7 +105,7 @@ async fn a_log_has_what_is_muted_too() {
     );
     let config = Config::parse(Path::new("fim.toml"), &text).expect("valid");
     let mut store = Store::open(dir.path()).expect("a store");
-    let sinks = start(&Handle::current(), &config, &silent()).expect("start");
+    let sinks = start(&Handle::current(), &config, &silent(), &crate::sink::Bell::default()).expect("start");
     let mut list = events(0..5);
     [1, 2, 4].into_iter().for_each(|n: usize| list[n].muted = true);
     let sent = store.append(&list, &[]).expect("appended");

@@ -4,4 +4,5 @@ pub mod fanotify;
 pub mod handle;
 pub mod mapping;
 pub mod outq;
+pub mod peer;
 pub mod priority;

@@ -87,6 +87,7 @@ pub fn each_chunk(
                 Ok(n) => {
                     total += n as u64;
                     each(&buffer[..n])?;
+                    crate::pulse::beat();
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(e.into()),

@@ -14,8 +14,10 @@ mod object;
 mod open;
 pub mod private;
 pub mod root;
+pub mod sysroot;
 
 pub use root::{Root, TreeError};
+pub use sysroot::Sysroot;
 
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@ enum Suite {
     Alerts,
     Trust,
     Cost,
+    Service,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -122,6 +123,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Lines => suites::lines::run(&setting, report),
             Suite::Who => suites::who::run(&setting, report),
             Suite::Cost => suites::cost::run(&setting, report),
+            Suite::Service => suites::service::run(&setting, report),
             Suite::Trust => suites::trust::run(&setting, report),
         }
     }

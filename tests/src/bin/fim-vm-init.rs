@@ -28,6 +28,9 @@ struct Config {
     bpf_lsm: bool,
     #[serde(default)]
     shell: bool,
+    /// Hand over to the system on the first disk.
+    #[serde(default)]
+    root: bool,
     runs: Vec<Run>,
 }
 
@@ -70,6 +73,9 @@ fn boot() -> Result<(u64, u64)> {
     let config: Config = serde_json::from_slice(&fs::read(CONFIG).context("cannot read the configuration")?)?;
     rustix::system::sethostname(b"fim-vm").context("cannot set the host name")?;
     modules()?;
+    if config.root {
+        hand_over()?;
+    }
     file_systems()?;
     loopback_up().context("cannot bring lo up")?;
     if config.shell {
@@ -86,6 +92,29 @@ fn boot() -> Result<(u64, u64)> {
     }
     kernel_warnings().context("cannot read the kernel's log")?;
     Ok((passed, failed))
+}
+
+/// Becomes the init of the system on the first disk; what came with this one is put into its /opt/fim-vm.
+fn hand_over() -> Result<()> {
+    const ROOT: &str = "/newroot";
+    wait_for(Path::new("/dev/vda"))?;
+    mount("/dev/vda", ROOT, "ext4", "")?;
+    let place = Path::new(ROOT).join("opt/fim-vm");
+    fs::create_dir_all(&place)?;
+    for file in fs::read_dir("/payload").context("there is nothing to hand over")? {
+        let file = file?;
+        fs::copy(file.path(), place.join(file.file_name()))?;
+    }
+    for name in ["dev", "proc", "sys"] {
+        rustix::mount::mount_move(format!("/{name}"), format!("{ROOT}/{name}"))
+            .with_context(|| format!("cannot move /{name}"))?;
+    }
+    std::env::set_current_dir(ROOT)?;
+    rustix::mount::mount_move(ROOT, "/").context("cannot move the root")?;
+    rustix::process::chroot(".").context("cannot change the root")?;
+    std::env::set_current_dir("/")?;
+    let failed = std::os::unix::process::CommandExt::exec(Command::new("/sbin/init").env_clear());
+    Err(failed).context("/sbin/init cannot be started")
 }
 
 /// The console shows errors only; a warning that our programs provoked would go unseen.

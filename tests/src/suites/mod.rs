@@ -11,6 +11,7 @@ pub mod lines;
 pub mod logs;
 pub mod powercut;
 pub mod race;
+pub mod service;
 pub mod silent;
 pub mod table;
 pub mod trust;

@@ -56,7 +56,8 @@ impl Boot {
         for disk in disks {
             qemu.arg("-drive").arg(format!("file={},if=virtio,format=raw,cache=unsafe", disk.display()));
         }
-        qemu.arg("-append").arg(format!("console=ttyS0 panic=-1 oops=panic quiet lsm={lsm}"));
+        qemu.arg("-append")
+            .arg(format!("console=ttyS0 panic=-1 oops=panic quiet lsm={lsm} systemd.show_status=0"));
         Ok(qemu)
     }
 

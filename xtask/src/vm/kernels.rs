@@ -63,17 +63,18 @@ fn open(dir: &Path) -> Option<Kernel> {
     (kernel.vmlinuz.is_file() && kernel.modules.is_dir()).then_some(kernel)
 }
 
-fn cache() -> Result<PathBuf> {
+/// Where what was downloaded stays.
+pub fn cache(what: &str) -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| Path::new(dir).is_absolute()) {
         Some(dir) => PathBuf::from(dir),
         None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
             .join(".cache"),
     };
-    Ok(base.join("fim/kernels"))
+    Ok(base.join("fim").join(what))
 }
 
 fn debian(series: &str) -> Result<Kernel> {
-    let dir = cache()?.join(series);
+    let dir = cache("kernels")?.join(series);
     if let Some(kernel) = open(&dir) {
         return Ok(kernel);
     }
@@ -81,7 +82,7 @@ fn debian(series: &str) -> Result<Kernel> {
         let known = SERIES.map(|(series, _)| series).join(", ");
         bail!("kernel {series} is not one of {known}; for others use --kernels DIR");
     };
-    let work = cache()?.join(format!(".{series}.{}", std::process::id()));
+    let work = cache("kernels")?.join(format!(".{series}.{}", std::process::id()));
     let result = download(series, suites, &work, &dir);
     // Only a helper's leftovers; the kernel itself was moved away.
     let _ = fs::remove_dir_all(&work);

@@ -7,11 +7,12 @@ mod initramfs;
 mod kernels;
 mod mirror;
 mod modules;
+mod systemd;
 
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -46,6 +47,9 @@ pub struct Options {
     /// A shell in the machine instead of the tests (the first kernel only)
     #[arg(long)]
     pub shell: bool,
+    /// Only the package on a Debian 12 with systemd, from its installation to its purge (kernels 6.1 and 6.12)
+    #[arg(long)]
+    pub systemd: bool,
     /// Only power cuts: so many, on three file systems at once (the first kernel only)
     #[arg(long, value_name = "N")]
     pub cuts: Option<u32>,
@@ -75,6 +79,9 @@ pub fn run(options: &Options) -> Result<(u64, u64)> {
     if let Some(tier) = options.tier.iter().find(|tier| !TIERS.contains(&tier.as_str())) {
         bail!("{tier} is no tier; there are {}", TIERS.join(", "));
     }
+    if options.systemd {
+        return installed(options);
+    }
     let kernels = kernels::kernels(&options.kernel, options.kernels.as_deref())?;
     let base = Base::new(&build()?)?;
     let lane = Lane { base, dir: sh::target_dir().join("vm") };
@@ -88,6 +95,20 @@ pub fn run(options: &Options) -> Result<(u64, u64)> {
     }
     let started = Instant::now();
     let jobs = jobs(&kernels, options);
+    let outcomes = lane.all(jobs, options.jobs.max(1))?;
+    report(&outcomes, started.elapsed());
+    Ok((outcomes.iter().map(|(_, o)| o.passed).sum(), outcomes.iter().map(|(_, o)| o.failed).sum()))
+}
+
+/// The package, installed.
+fn installed(options: &Options) -> Result<(u64, u64)> {
+    let kernels = systemd::kernels(options)?;
+    let payload = Arc::new(systemd::payload()?);
+    let lane = Lane { base: systemd::base()?, dir: sh::target_dir().join("vm") };
+    boot::prepare(&lane.dir)?;
+    let _lock = lane.lock()?;
+    let started = Instant::now();
+    let jobs = kernels.into_iter().map(|kernel| Job::Installed(kernel, payload.clone())).collect();
     let outcomes = lane.all(jobs, options.jobs.max(1))?;
     report(&outcomes, started.elapsed());
     Ok((outcomes.iter().map(|(_, o)| o.passed).sum(), outcomes.iter().map(|(_, o)| o.failed).sum()))
@@ -107,6 +128,8 @@ fn build() -> Result<Programs> {
 enum Job {
     Tests(Boot),
     Cuts(Cuts),
+    /// With what is to be installed.
+    Installed(Kernel, Arc<Vec<u8>>),
 }
 
 /// The tests, and some power cuts where everything was asked for.
@@ -215,6 +238,9 @@ impl Lane {
                         let Some((number, job)) = next else { break };
                         let (name, outcome) = match job {
                             Job::Tests(boot) => (boot.name.clone(), self.one(&boot)),
+                            Job::Installed(kernel, payload) => {
+                                (systemd::boot(&kernel).name, self.installed(&kernel, &payload))
+                            }
                             Job::Cuts(cuts) => (cuts.name(), self.cuts(&cuts)),
                         };
                         if let Ok(mut done) = done.lock() {

@@ -56,12 +56,12 @@ fn world() -> World {
 impl World {
     fn json(&self, path: &str) -> Value {
         let known = Known::open(&self.config);
-        explain(&self.config, &known, &self.dir.path().join(path)).json(&self.config)
+        explain(&self.config, &known, &self.dir.path().join(path), Links::Followed).json(&self.config)
     }
 
     fn text(&self, path: &str) -> String {
         let known = Known::open(&self.config);
-        explain(&self.config, &known, &self.dir.path().join(path)).text(&self.config)
+        explain(&self.config, &known, &self.dir.path().join(path), Links::Followed).text(&self.config)
     }
 }
 
@@ -155,7 +155,7 @@ fn links_are_followed_to_the_watch_and_what_is_outside_is_said() {
         "{raw}"
     );
     let known = Known::open(&world.config);
-    let outside = explain(&world.config, &known, Path::new("/"));
+    let outside = explain(&world.config, &known, Path::new("/"), Links::Followed);
     assert!(outside.watched.is_none());
 }
 

@@ -114,12 +114,24 @@ pub fn run(config: &Config, args: &Args, json: bool) -> anyhow::Result<ExitCode>
             };
             verify::run(&store, &with, json)
         }
-        None => list(&store, &args.list, json),
+        None => Ok(ExitCode::from(list(&store, &args.list, json, &mut io::stdout().lock())?)),
     }
 }
 
-fn list(store: &Store, args: &List, json: bool) -> anyhow::Result<ExitCode> {
-    let mut printer = Printer::new(io::stdout().lock(), json);
+impl Args {
+    /// Neither `verify` nor `--follow`.
+    pub fn only_lists(&self) -> bool {
+        self.action.is_none() && !self.list.follow
+    }
+}
+
+/// As [`run`], of what only lists; the exit code.
+pub fn write(config: &Config, args: &Args, json: bool, out: &mut dyn io::Write) -> anyhow::Result<u8> {
+    list(&Store::open_read_only(&config.state.dir)?, &args.list, json, out)
+}
+
+fn list(store: &Store, args: &List, json: bool, out: &mut dyn io::Write) -> anyhow::Result<u8> {
+    let mut printer = Printer::new(out, json);
     if let Some(text) = &args.record {
         return one(store, text, &mut printer);
     }
@@ -142,7 +154,7 @@ fn list(store: &Store, args: &List, json: bool) -> anyhow::Result<ExitCode> {
     if args.follow {
         follow::follow(store, &criteria, end, &mut printer)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// From the first record on, page by page.
@@ -157,7 +169,7 @@ fn everything<W: io::Write>(store: &Store, end: u64, printer: &mut Printer<W>) -
     Ok(())
 }
 
-fn one<W: io::Write>(store: &Store, text: &str, printer: &mut Printer<W>) -> anyhow::Result<ExitCode> {
+fn one<W: io::Write>(store: &Store, text: &str, printer: &mut Printer<W>) -> anyhow::Result<u8> {
     const SHORTEST: usize = 4;
     let by_number = match text.parse() {
         Ok(seq) => store.records_at(&[seq])?,
@@ -177,7 +189,7 @@ fn one<W: io::Write>(store: &Store, text: &str, printer: &mut Printer<W>) -> any
         [record] => printer.in_full(record)?,
         [] => {
             eprintln!("fim: there is no record {text:?}; `fim log --json` prints each one's seq and id");
-            return Ok(ExitCode::from(REPORT));
+            return Ok(REPORT);
         }
         [first, second, ..] => bail!(
             "more than one record's id begins with {text:?}, among them {} and {}; write more of its digits",
@@ -185,7 +197,7 @@ fn one<W: io::Write>(store: &Store, text: &str, printer: &mut Printer<W>) -> any
             second.id
         ),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 impl List {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{open, place};
 use crate::cli::REPORT;
+use crate::cli::progress::{self, At, Unit};
 use crate::config::Config;
 use crate::core::entry::Digest;
 use crate::core::size::show;
@@ -30,7 +31,11 @@ struct Problem {
 pub fn run(config: &Config, json: bool, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let (store, vault) = open(config)?;
     let objects = vault.objects()?;
-    let (mut problems, bytes) = read_all(&vault, &objects);
+    let read = AtomicU64::new(0);
+    let total = objects.iter().map(|object| object.size).sum();
+    let at = || At { done: read.load(Ordering::Relaxed), total: Some(total) };
+    let (mut problems, bytes) =
+        progress::shown("verifying", Unit::Bytes, &at, || read_all(&vault, &objects, &read));
     let there: HashSet<Digest> = objects.iter().map(|object| object.digest).collect();
     for digest in needed(config, &store)?.difference(&there) {
         // Another look: the daemon may have stored it meanwhile.
@@ -61,12 +66,15 @@ pub fn run(config: &Config, json: bool, out: &mut impl Write) -> anyhow::Result<
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REPORT) })
 }
 
-fn read_all(vault: &Vault, objects: &[Object]) -> (Vec<Problem>, u64) {
+/// `read` counts what was read of the disk.
+fn read_all(vault: &Vault, objects: &[Object], read: &AtomicU64) -> (Vec<Problem>, u64) {
     let (next, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
     let problems = Mutex::new(Vec::new());
     let work = || {
         while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let (what, reason) = match vault.verify(&object.digest) {
+            let verified = vault.verify(&object.digest);
+            read.fetch_add(object.size, Ordering::Relaxed);
+            let (what, reason) = match verified {
                 Ok(length) => {
                     bytes.fetch_add(length, Ordering::Relaxed);
                     continue;

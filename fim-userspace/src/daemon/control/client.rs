@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::net::sockopt::socket_peercred;
+
 use super::{address, open_dir};
 use crate::control::{Answer, Envelope, PROTOCOL, REQUEST_LIMIT, Request, SOCKET};
 
@@ -21,6 +23,8 @@ pub enum ClientError {
     Strange,
     #[error("the request is too long; give a shorter --reason")]
     TooLong,
+    #[error("who listens on the socket is not root, so it is not fim's daemon; look at [control] socket")]
+    NotRoot,
 }
 
 /// A connection; good for one request.
@@ -33,8 +37,26 @@ impl Client {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        match UnixStream::connect(address(&dir, SOCKET)) {
+        match UnixStream::connect(address(&dir, SOCKET.as_ref())) {
             Ok(stream) => {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                Ok(Some(Self(stream)))
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The socket that a daemon offers to a group; `None` where none listens.
+    pub fn connect_at(socket: &Path) -> Result<Option<Self>, ClientError> {
+        match UnixStream::connect(socket) {
+            Ok(stream) => {
+                if !socket_peercred(&stream).is_ok_and(|peer| peer.uid.is_root()) {
+                    return Err(ClientError::NotRoot);
+                }
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
                 Ok(Some(Self(stream)))

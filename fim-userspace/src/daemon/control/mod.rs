@@ -1,32 +1,39 @@
-//! The control socket: `<state.dir>/control`, for root, one request a connection.
+//! The control sockets, one request a connection: `<state.dir>/control` for root, who may act, and one for the members of
+//! a group, who may read.
 //!
 //! The thread `fim-control` accepts; each client has a short-lived thread, a few dozen at most, so that one that stands
 //! still holds nobody. What acts is handed to the reconciler.
 
 mod client;
+mod readers;
 mod session;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags};
 
 use crate::control::{Act, Answer, SOCKET};
 
 use super::hands::Person;
 pub use client::{Client, ClientError};
+use readers::Readers;
+pub use readers::{Reader, offer};
 
 /// Clients served at once.
 const CLIENTS: usize = 32;
+/// Members of a group that are served at once: they can take no place from root.
+const READERS: usize = 8;
 /// Requests that may wait for the reconciler.
 pub const WAITING: usize = 16;
 
@@ -37,9 +44,19 @@ pub struct Job {
     pub reply: Sender<Answer>,
 }
 
+/// Whom a socket serves, and with what.
+#[derive(Clone)]
+enum Desk {
+    /// Root alone.
+    Acting(Sender<Job>),
+    /// Root, and members of a group.
+    Reading(Readers),
+}
+
 /// The socket in service. Dropped, it is closed and its name removed.
 pub struct Control {
     dir: OwnedFd,
+    name: OsString,
     stop: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -48,20 +65,24 @@ impl Control {
     /// Serves `dir`, whose lock the caller holds: a socket that is there already is a dead daemon's, and is replaced.
     pub fn start(dir: &Path, jobs: Sender<Job>) -> io::Result<Self> {
         let dir = open_dir(dir)?;
-        let listener = bind(&dir)?;
+        let listener = bind(&dir, SOCKET.as_ref(), None)?;
+        Self::serve(dir, SOCKET.into(), listener, Desk::Acting(jobs))
+    }
+
+    fn serve(dir: OwnedFd, name: OsString, listener: UnixListener, desk: Desk) -> io::Result<Self> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let told = stop.clone();
         let thread = std::thread::Builder::new()
             .name("fim-control".into())
-            .spawn(move || serve(&listener, &told, &jobs))?;
-        Ok(Self { dir, stop, thread: Some(thread) })
+            .spawn(move || serve(&listener, &told, &desk))?;
+        Ok(Self { dir, name, stop, thread: Some(thread) })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         // The name goes first: who comes now finds no daemon, rather than one that does not answer.
-        let _ = rustix::fs::unlinkat(&self.dir, SOCKET, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty());
         if rustix::io::write(&*self.stop, &1u64.to_ne_bytes()).is_ok()
             && let Some(thread) = self.thread.take()
         {
@@ -75,25 +96,32 @@ fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Where the socket is, in few bytes: a socket's path may have 107 (unix(7)), the state directory's may have more.
-fn address(dir: &OwnedFd, name: &str) -> String {
-    format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
+fn address(dir: &OwnedFd, name: &OsStr) -> PathBuf {
+    Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name)
 }
 
-/// Binds beside and renames, so that the name never stands for a socket that others may write to.
-fn bind(dir: &OwnedFd) -> io::Result<UnixListener> {
-    const BESIDE: &str = "control.new";
-    match rustix::fs::unlinkat(dir, BESIDE, AtFlags::empty()) {
+/// Binds beside and renames, so that the name never stands for a socket that others may write to. Only members of
+/// `group` may besides root.
+fn bind(dir: &OwnedFd, name: &OsStr, group: Option<Gid>) -> io::Result<UnixListener> {
+    let mut beside = name.to_owned();
+    beside.push(".new");
+    match rustix::fs::unlinkat(dir, &beside, AtFlags::empty()) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
         Err(e) => return Err(e.into()),
     }
-    let listener = UnixListener::bind(address(dir, BESIDE))?;
-    rustix::fs::chmodat(dir, BESIDE, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
-    rustix::fs::renameat(dir, BESIDE, dir, SOCKET)?;
+    let listener = UnixListener::bind(address(dir, &beside))?;
+    let owner = Mode::RUSR | Mode::WUSR;
+    rustix::fs::chmodat(dir, &beside, owner, AtFlags::empty())?;
+    if group.is_some() {
+        rustix::fs::chownat(dir, &beside, None, group, AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chmodat(dir, &beside, owner | Mode::RGRP | Mode::WGRP, AtFlags::empty())?;
+    }
+    rustix::fs::renameat(dir, &beside, dir, name)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-fn serve(listener: &UnixListener, stop: &OwnedFd, jobs: &Sender<Job>) {
+fn serve(listener: &UnixListener, stop: &OwnedFd, desk: &Desk) {
     let clients = Arc::new(AtomicUsize::new(0));
     loop {
         let mut fds =
@@ -108,7 +136,7 @@ fn serve(listener: &UnixListener, stop: &OwnedFd, jobs: &Sender<Job>) {
             return;
         }
         match listener.accept() {
-            Ok((stream, _)) => admit(stream, &clients, jobs),
+            Ok((stream, _)) => admit(stream, &clients, desk),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => {
                 // Out of descriptors, most likely: the client that waits would make this loop spin.
@@ -125,8 +153,8 @@ fn serve(listener: &UnixListener, stop: &OwnedFd, jobs: &Sender<Job>) {
 struct Place(Arc<AtomicUsize>);
 
 impl Place {
-    fn take(clients: &Arc<AtomicUsize>) -> Option<Self> {
-        let more = |n| (n < CLIENTS).then_some(n + 1);
+    fn take(clients: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let more = |n| (n < most).then_some(n + 1);
         clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(clients.clone()))
     }
 }
@@ -137,17 +165,21 @@ impl Drop for Place {
     }
 }
 
-fn admit(stream: UnixStream, clients: &Arc<AtomicUsize>, jobs: &Sender<Job>) {
-    let Some(place) = Place::take(clients) else {
+fn admit(stream: UnixStream, clients: &Arc<AtomicUsize>, desk: &Desk) {
+    let most = match desk {
+        Desk::Acting(_) => CLIENTS,
+        Desk::Reading(_) => READERS,
+    };
+    let Some(place) = Place::take(clients, most) else {
         return session::turn_away(
             stream,
             "too many commands talk to the daemon at once; try again in a moment",
         );
     };
-    let jobs = jobs.clone();
+    let desk = desk.clone();
     let spawned = std::thread::Builder::new().name("fim-client".into()).spawn(move || {
         let _place = place;
-        session::serve(stream, &jobs);
+        session::serve(stream, &desk);
     });
     if let Err(e) = spawned {
         tracing::warn!("a command could not be answered ({e}); raise the limits on processes and memory");

@@ -5,10 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{SendTimeoutError, Sender, unbounded};
+use rustix::net::UCred;
 use rustix::net::sockopt::socket_peercred;
 
-use super::{Job, Person};
-use crate::control::{Answer, Envelope, PROTOCOL, REQUEST_LIMIT, Read, Request};
+use super::{Desk, Job, Person, readers};
+use crate::control::{Act, Answer, Envelope, PROTOCOL, REQUEST_LIMIT, Read, Request};
 
 /// How long a client may take to say what it wants, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -16,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ROOM: Duration = Duration::from_secs(60);
 
 /// Serves one client to its end.
-pub fn serve(stream: UnixStream, jobs: &Sender<Job>) {
-    if let Err(error) = talk(&stream, jobs) {
+pub fn serve(stream: UnixStream, desk: &Desk) {
+    if let Err(error) = talk(&stream, desk) {
         tracing::debug!("a command went away: {error}");
     }
 }
@@ -29,12 +30,22 @@ pub fn turn_away(stream: UnixStream, sentence: &str) {
     let _ = said.and_then(|()| answer(&stream, &Answer::Failed { sentence: sentence.into() }));
 }
 
-fn talk(stream: &UnixStream, jobs: &Sender<Job>) -> io::Result<()> {
+fn talk(stream: &UnixStream, desk: &Desk) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let peer = socket_peercred(stream)?;
     if !peer.uid.is_root() {
-        return fail(stream, "only root may talk to the daemon; use sudo");
+        match desk {
+            Desk::Acting(_) => return fail(stream, "only root may talk to the daemon; use sudo"),
+            Desk::Reading(readers) if !readers.admits(stream, &peer) => {
+                let sentence = format!(
+                    "only root and members of the group {} may ask the daemon; use sudo, or have yourself added to it",
+                    readers.group
+                );
+                return fail(stream, &sentence);
+            }
+            Desk::Reading(_) => {}
+        }
     }
     let line = match request(stream)? {
         Ok(line) => line,
@@ -53,24 +64,33 @@ fn talk(stream: &UnixStream, jobs: &Sender<Job>) -> io::Result<()> {
                 pid: std::process::id(),
             },
         ),
-        Request::Act(act) => {
-            let person = Person::behind(peer.pid.as_raw_nonzero().get().cast_unsigned(), peer.uid.as_raw());
-            let (reply, answers) = unbounded();
-            match jobs.send_timeout(Job { act, person, reply }, ROOM) {
-                Ok(()) => {}
-                Err(SendTimeoutError::Timeout(_)) => {
-                    return fail(stream, "the daemon is busy; nothing was done, try again");
-                }
-                Err(SendTimeoutError::Disconnected(_)) => return fail(stream, ENDING),
-            }
-            let mut closed = false;
-            for said in answers {
-                closed = said.is_last();
-                answer(stream, &said)?;
-            }
-            if closed { Ok(()) } else { fail(stream, ENDING) }
-        }
+        Request::Read(Read::Command { words }) => match desk {
+            Desk::Acting(_) => fail(stream, "root reads the records itself"),
+            Desk::Reading(readers) => readers::carry_out(stream, readers, words),
+        },
+        Request::Act(act) => match desk {
+            Desk::Acting(jobs) => pass_on(stream, &peer, jobs, act),
+            Desk::Reading(_) => fail(stream, "this socket is for reading; what acts needs root: use sudo"),
+        },
     }
+}
+
+fn pass_on(stream: &UnixStream, peer: &UCred, jobs: &Sender<Job>, act: Act) -> io::Result<()> {
+    let person = Person::behind(peer.pid.as_raw_nonzero().get().cast_unsigned(), peer.uid.as_raw());
+    let (reply, answers) = unbounded();
+    match jobs.send_timeout(Job { act, person, reply }, ROOM) {
+        Ok(()) => {}
+        Err(SendTimeoutError::Timeout(_)) => {
+            return fail(stream, "the daemon is busy; nothing was done, try again");
+        }
+        Err(SendTimeoutError::Disconnected(_)) => return fail(stream, ENDING),
+    }
+    let mut closed = false;
+    for said in answers {
+        closed = said.is_last();
+        answer(stream, &said)?;
+    }
+    if closed { Ok(()) } else { fail(stream, ENDING) }
 }
 
 const ENDING: &str = "the daemon is ending; look with `fim log` what was done, and try again";
@@ -126,7 +146,7 @@ fn fail(stream: &UnixStream, sentence: &str) -> io::Result<()> {
     answer(stream, &Answer::Failed { sentence: sentence.into() })
 }
 
-fn answer(mut stream: &UnixStream, answer: &Answer) -> io::Result<()> {
+pub fn answer(mut stream: &UnixStream, answer: &Answer) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer).map_err(io::Error::other)?;
     line.push(b'\n');
     stream.write_all(&line)

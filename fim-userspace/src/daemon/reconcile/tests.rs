@@ -13,7 +13,7 @@ use crate::core::observation::{Observation, Source};
 use crate::daemon::limits::Retention;
 use crate::daemon::scanner::Context;
 use crate::daemon::sensors::Sensors;
-use crate::daemon::start::{Parts, assemble};
+use crate::daemon::session::{Parts, Told, assemble};
 use crate::daemon::take::{open_vault, take};
 
 struct World {
@@ -61,7 +61,7 @@ impl World {
             sensors: Arc::new(Sensors::start(TierChoice::Scan, &watches, &out)),
             watches,
             scanner: scanner.expect("a thread"),
-            announce: Box::new(announce),
+            journal: Told::New(Box::new(announce)),
             ready: Box::new(|| ()),
         };
         Self { dir, reconciler: assemble(parts, inbox), told }

@@ -85,10 +85,12 @@ struct ActorKey {
 impl Reader {
     /// Runs until told to stop or the receiver is gone.
     pub fn run(mut self) {
+        let _living = crate::pulse::begin("fim-ebpf");
         let mut waiting = VecDeque::new();
         let mut gaps = Gaps::default();
         let mut actors = HashMap::new();
         while !self.shared.stop.load(Ordering::Acquire) {
+            crate::pulse::beat();
             let pause = match waiting.len() {
                 0 if gaps.waiting.is_empty() => IDLE,
                 0..FEW => RETRY,

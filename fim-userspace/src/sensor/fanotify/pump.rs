@@ -76,9 +76,11 @@ impl Pump {
 
     /// Runs until told to stop, until nobody listens, or until the kernel fails it.
     fn run(mut self) {
+        let _living = crate::pulse::begin("fim-fanotify");
         let mut buffer = vec![0; BUFFER];
         let mut unread = false;
         loop {
+            crate::pulse::beat();
             let settled = self.outbox.flush();
             if self.outbox.closed {
                 return;
@@ -87,7 +89,7 @@ impl Pump {
             let timeout = match (unread, soon) {
                 (true, _) => PollTimeout::ZERO,
                 (false, true) => PollTimeout::from(RETRY_MS),
-                (false, false) => PollTimeout::NONE,
+                (false, false) => PollTimeout::try_from(crate::pulse::TURN).unwrap_or(PollTimeout::MAX),
             };
             let Woken { stop: stopping, mounts } = self.wait(timeout);
             if mounts {

@@ -103,9 +103,10 @@ fn classes(kind: EventKind) -> (Option<&'static str>, &'static str) {
         }
         EventKind::Started => (Some("process"), "start"),
         EventKind::Stopped => (Some("process"), "end"),
-        EventKind::Accepted | EventKind::MaintenanceStarted | EventKind::MaintenanceEnded => {
-            (Some("configuration"), "change")
-        }
+        EventKind::Reloaded
+        | EventKind::Accepted
+        | EventKind::MaintenanceStarted
+        | EventKind::MaintenanceEnded => (Some("configuration"), "change"),
         EventKind::Rescanned => (None, "info"),
         EventKind::CoverageGap | EventKind::Trouble => (None, "error"),
     }

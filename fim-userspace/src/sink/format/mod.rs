@@ -52,6 +52,7 @@ fn title(kind: EventKind) -> &'static str {
         EventKind::Type => "File type changed",
         EventKind::Started => "Monitoring started",
         EventKind::Stopped => "Monitoring stopped",
+        EventKind::Reloaded => "Configuration reloaded",
         EventKind::CoverageGap => "Coverage gap",
         EventKind::Rescanned => "Coverage gap closed",
         EventKind::Interrupted => "Response interrupted",

@@ -64,6 +64,7 @@ pub fn write_stream(
         };
         hash.update(&buffer[..n]);
         encoder.write_all(&buffer[..n]).map_err(&write_error)?;
+        crate::pulse::beat();
     }
     encoder.finish().map_err(&write_error)?;
     Ok(Digest(hash.finalize().into()))

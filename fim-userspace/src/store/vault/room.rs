@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use super::{Vault, VaultError};
 use crate::core::path::display;
@@ -28,7 +29,7 @@ pub struct Limits {
 /// The account: objects that are there or being written.
 #[derive(Default)]
 pub struct Room {
-    limits: Limits,
+    limits: RwLock<Limits>,
     used: AtomicU64,
     measured: AtomicBool,
     /// Somebody was told that there is no room, since this was last asked.
@@ -65,13 +66,17 @@ struct Allowance {
 
 impl Vault {
     /// Sets what the vault may hold. Before this there is only the room that is left free by default.
-    pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.room.limits = limits;
+    pub fn with_limits(self, limits: Limits) -> Self {
+        self.set_limits(limits);
         self
     }
 
+    pub fn set_limits(&self, limits: Limits) {
+        *self.room.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
     pub fn limits(&self) -> Limits {
-        self.room.limits
+        *self.room.limits.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that the objects take, by the account; `None` before they were measured.
@@ -102,9 +107,10 @@ impl Vault {
     fn allowance(&self) -> Result<Allowance, VaultError> {
         let stat = rustix::fs::fstatvfs(&self.dirs().top).map_err(self.unusable("statvfs"))?;
         let (free, size) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
-        let keep = self.room.limits.min_free.unwrap_or_else(|| MIN_FREE.min(size / 20));
+        let limits = self.limits();
+        let keep = limits.min_free.unwrap_or_else(|| MIN_FREE.min(size / 20));
         let by_disk = free.saturating_sub(keep);
-        if let Some(max) = self.room.limits.max_size {
+        if let Some(max) = limits.max_size {
             let used = self.room.used.load(Ordering::Relaxed);
             let by_size = max.saturating_sub(used);
             if by_size <= by_disk {

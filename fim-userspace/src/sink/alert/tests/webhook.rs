@@ -181,7 +181,7 @@ async fn the_configured_sinks_start_and_stop_together() {
     );
     let config = Config::parse(Path::new("fim.toml"), &text).expect("valid");
     let mut store = Store::open(dir.path()).expect("a store");
-    let sinks = start(&Handle::current(), &config, &silent()).expect("start");
+    let sinks = start(&Handle::current(), &config, &silent(), &crate::sink::Bell::default()).expect("start");
     store.append(&events(0..2), &[]).expect("appended");
     sinks.bell().ring();
     sinks.stop().await;

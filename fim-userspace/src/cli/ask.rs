@@ -1,0 +1,111 @@
+//! Members of a group read what is root's through the daemon: the client's side, and the daemon's.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use rustix::fs::{Access, access};
+
+use super::{Cli, Command, FAILED, explain, log, sentence, show, status};
+use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
+use crate::control::{Answer, Read, Request, Word};
+use crate::daemon::control::{Client, ClientError, Reader};
+use crate::sink::line::printable;
+use crate::store::DATABASE;
+
+const THESE: &str = "members of the group may use status, log (without --follow and verify), show and explain; use sudo for all else";
+
+/// Asks the daemon where this user may not read the records. `None`: the command is none of these, he may, or no daemon
+/// offers a socket; then the command says itself what it lacks.
+pub fn instead(cli: &Cli) -> Option<anyhow::Result<ExitCode>> {
+    if rustix::process::geteuid().is_root() || !reads(&cli.command) {
+        return None;
+    }
+    let socket = match Config::load(&cli.config) {
+        Ok(config) => {
+            config.control.group.as_ref()?;
+            if access(config.state.dir.join(DATABASE), Access::READ_OK).is_ok() {
+                return None;
+            }
+            config.control.socket
+        }
+        // As it should be: who may not read it need not.
+        Err(ConfigError::Unreadable { .. }) => PathBuf::from(DEFAULT_SOCKET),
+        Err(_) => return None,
+    };
+    match Client::connect_at(&socket) {
+        Ok(None) => None,
+        Ok(Some(client)) => Some(ask(client, words(cli))),
+        Err(ClientError::Broken(e)) if e.kind() == io::ErrorKind::PermissionDenied => {
+            Some(Err(anyhow::anyhow!(
+                "only root and members of the group that {} belongs to may ask the daemon; use sudo, or have yourself added to it",
+                crate::core::path::display(&socket)
+            )))
+        }
+        Err(e) => Some(Err(e.into())),
+    }
+}
+
+fn reads(command: &Command) -> bool {
+    match command {
+        Command::Status | Command::Explain(_) | Command::Show(_) => true,
+        Command::Log(args) => args.only_lists(),
+        _ => false,
+    }
+}
+
+/// As they were typed; paths from the root on, since the daemon is somewhere else.
+fn words(cli: &Cli) -> Vec<Word> {
+    let word = |word: OsString| Word(word.into_vec());
+    if let Command::Explain(args) = &cli.command {
+        let json = cli.json.then(|| "--json".into());
+        let paths = args.absolute().into_iter().map(OsString::from);
+        return json.into_iter().chain(["explain".into(), "--".into()]).chain(paths).map(word).collect();
+    }
+    std::env::args_os().skip(1).map(word).collect()
+}
+
+fn ask(client: Client, words: Vec<Word>) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let (mut written, mut code) = (Ok(()), FAILED);
+    client.ask(Request::Read(Read::Command { words }), &mut |answer| match answer {
+        Answer::Text { text } if written.is_ok() => written = out.write_all(text.as_bytes()),
+        Answer::Ended { code: told, problem } => {
+            code = told;
+            problem.into_iter().for_each(|sentence| eprintln!("fim: {}", printable(&sentence)));
+        }
+        Answer::Failed { sentence } => eprintln!("fim: {}", printable(&sentence)),
+        _ => {}
+    })?;
+    written.and_then(|()| out.flush())?;
+    Ok(ExitCode::from(code))
+}
+
+/// What the daemon does with such a request: the command itself, under the daemon's own configuration.
+pub fn reader(file: &Path) -> Reader {
+    let file = file.to_path_buf();
+    std::sync::Arc::new(move |words, out| answer(&file, words, out))
+}
+
+fn answer(file: &Path, words: Vec<OsString>, out: &mut dyn Write) -> Result<u8, String> {
+    let words = std::iter::once("fim".into()).chain(words);
+    let cli = Cli::try_parse_from(words).map_err(|_| {
+        "the running daemon does not know this command line; restart it, so that both are of one version"
+            .to_owned()
+    })?;
+    if !reads(&cli.command) {
+        return Err(THESE.into());
+    }
+    let config = Config::load(file).map_err(|e| e.to_string())?;
+    let ended = match &cli.command {
+        Command::Status => status::write(&config, cli.json, out),
+        Command::Explain(args) => explain::write(&config, args, cli.json, explain::Links::Stay, out),
+        Command::Show(args) => show::write(&config, args, cli.json, show::For::Member, out),
+        Command::Log(args) => log::write(&config, args, cli.json, out),
+        _ => return Err(THESE.into()),
+    };
+    ended.map_err(|e| sentence(&e))
+}
