@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::ConfigError;
+use super::keys;
 use super::read::{Put, Section, Source};
 use super::secret::SecretSource;
 use super::{SEVERITIES, WatchConfig, WebhookFormat};
@@ -12,37 +13,6 @@ use crate::core::event::{EventKind, Verdict};
 use crate::core::path::display;
 use crate::core::policy::Severity;
 use crate::core::route::{Hours, Route};
-
-const COMMON: [&str; 11] = [
-    "name",
-    "type",
-    "min_severity",
-    "watches",
-    "kinds",
-    "verdict",
-    "hours",
-    "quiet_hours",
-    "group",
-    "lifecycle",
-    "heartbeat",
-];
-const TWILIO: [&str; 12] = [
-    "account_sid",
-    "auth_token_file",
-    "auth_token_credential",
-    "auth_token_env",
-    "api_key_sid",
-    "api_key_secret_file",
-    "api_key_secret_credential",
-    "api_key_secret_env",
-    "from",
-    "messaging_service",
-    "to",
-    "api_base",
-];
-const EMAIL: [&str; 7] =
-    ["smtp", "password_file", "password_credential", "password_env", "ca_file", "from", "to"];
-const WEBHOOK: [&str; 5] = ["url", "secret_file", "secret_credential", "secret_env", "format"];
 
 /// The name of the sink that is always there; no alert can have it.
 pub const JOURNALD: &str = "journald";
@@ -156,19 +126,19 @@ pub(super) fn read(
     mut section: Section<'_>,
     named: &mut Vec<Named>,
 ) -> Result<(AlertConfig, usize), ConfigError> {
-    let every: Vec<&str> = [&COMMON[..], &TWILIO, &EMAIL, &WEBHOOK].concat();
+    let every = keys::names(&[&keys::ALERT, &keys::ALERT_TWILIO, &keys::ALERT_EMAIL, &keys::ALERT_WEBHOOK]);
     let types = [("twilio", Type::Twilio), ("email", Type::Email), ("webhook", Type::Webhook)];
     let Some(kind) = section.choice("type", &types)? else {
         section.refuse_unknown(&every)?;
         return Err(section.missing("type", "\"webhook\" (or \"email\" or \"twilio\")"));
     };
-    let own: &[&str] = match kind {
-        Type::Twilio => &TWILIO,
-        Type::Email => &EMAIL,
-        Type::Webhook => &WEBHOOK,
+    let own = match kind {
+        Type::Twilio => &keys::ALERT_TWILIO,
+        Type::Email => &keys::ALERT_EMAIL,
+        Type::Webhook => &keys::ALERT_WEBHOOK,
     };
     section.rename(format!("[[alert]] of type {}", types[kind as usize].0));
-    section.refuse_unknown(&[&COMMON[..], own].concat())?;
+    section.refuse_unknown(&keys::names(&[&keys::ALERT, own]))?;
     let line = section.line;
     let name = match section.has("name") {
         true => section.need_text("name", "\"ops\"")?,

@@ -90,15 +90,7 @@ impl fmt::Display for Place {
 }
 
 pub(super) fn read(mut section: Section<'_>) -> Result<CentralConfig, ConfigError> {
-    section.refuse_unknown(&[
-        "url",
-        "password_file",
-        "password_credential",
-        "password_env",
-        "tls_ca_file",
-        "batch",
-        "host_id",
-    ])?;
+    section.refuse_unknown(&super::keys::CENTRAL.names())?;
     let (dialect, place, user, database) = url(&mut section)?;
     let password = section.secret("password")?;
     let tls_ca_file = match section.has("tls_ca_file") {

@@ -18,7 +18,7 @@ pub struct ControlConfig {
 pub(super) fn read(section: Option<Section<'_>>) -> Result<ControlConfig, ConfigError> {
     let mut config = ControlConfig { group: None, socket: DEFAULT_SOCKET.into() };
     let Some(mut section) = section else { return Ok(config) };
-    section.refuse_unknown(&["group", "socket"])?;
+    section.refuse_unknown(&super::keys::CONTROL.names())?;
     if section.has("group") {
         config.group = Some(section.need_text("group", "\"fim\"")?.value);
     }

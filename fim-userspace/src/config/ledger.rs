@@ -25,7 +25,7 @@ const LEAST_SIZE: u64 = 1 << 20;
 pub(super) fn read(section: Option<Section<'_>>) -> Result<LedgerConfig, ConfigError> {
     let mut config = LedgerConfig::default();
     let Some(mut section) = section else { return Ok(config) };
-    section.refuse_unknown(&["seal_interval", "max_age", "max_size"])?;
+    section.refuse_unknown(&super::keys::LEDGER.names())?;
     if let Some(interval) = section.duration("seal_interval", Duration::from_secs(1))? {
         config.seal_interval = interval;
     }

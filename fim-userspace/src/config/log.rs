@@ -5,14 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::ConfigError;
+use super::keys;
 use super::read::{Put, Section, Source};
 use super::secret::SecretSource;
 use super::{AlertConfig, OWN_SINKS, SEVERITIES};
 use crate::core::policy::Severity;
-
-const COMMON: [&str; 3] = ["name", "type", "min_severity"];
-const FILE: [&str; 5] = ["path", "format", "max_size", "max_age", "keep"];
-const SYSLOG: [&str; 7] = ["address", "format", "body", "facility", "ca_file", "client_cert", "client_key"];
 
 /// Smaller files would be rotated with nearly every line.
 const LEAST_SIZE: u64 = 4_096;
@@ -219,15 +216,15 @@ enum Type {
 fn read(mut section: Section<'_>) -> Result<LogConfig, ConfigError> {
     let types = [("file", Type::File), ("syslog", Type::Syslog)];
     let Some(kind) = section.choice("type", &types)? else {
-        section.refuse_unknown(&[&COMMON[..], &FILE, &SYSLOG].concat())?;
+        section.refuse_unknown(&keys::names(&[&keys::LOG, &keys::LOG_FILE, &keys::LOG_SYSLOG]))?;
         return Err(section.missing("type", "\"file\" (or \"syslog\")"));
     };
-    let own: &[&str] = match kind {
-        Type::File => &FILE,
-        Type::Syslog => &SYSLOG,
+    let own = match kind {
+        Type::File => &keys::LOG_FILE,
+        Type::Syslog => &keys::LOG_SYSLOG,
     };
     section.rename(format!("[[log]] of type {}", types[kind as usize].0));
-    section.refuse_unknown(&[&COMMON[..], own].concat())?;
+    section.refuse_unknown(&keys::names(&[&keys::LOG, own]))?;
     let named = match section.has("name") {
         true => Some(section.need_text("name", "\"archive\"")?.value),
         false => None,

@@ -7,6 +7,7 @@ mod alert;
 pub(crate) mod central;
 mod control;
 mod error;
+pub mod keys;
 mod ledger;
 mod log;
 mod read;
@@ -174,9 +175,7 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source { file, text };
         let mut document = Section::document(source)?;
-        document.refuse_unknown(&[
-            "state", "control", "sensor", "ledger", "vault", "watch", "trust", "alert", "central", "log",
-        ])?;
+        document.refuse_unknown(&keys::SECTIONS)?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let control = control::read(document.table("control")?)?;
         let sensor = sensor(document.table("sensor")?)?;
@@ -219,7 +218,7 @@ fn state_dir(section: Option<Section<'_>>) -> Result<PathBuf, ConfigError> {
     let Some(mut section) = section else {
         return Ok(DEFAULT_STATE_DIR.into());
     };
-    section.refuse_unknown(&["dir"])?;
+    section.refuse_unknown(&keys::STATE.names())?;
     match section.has("dir") {
         true => {
             let found = section.need_text("dir", "\"/var/lib/fim\"")?;
@@ -239,7 +238,7 @@ fn sensor(section: Option<Section<'_>>) -> Result<SensorConfig, ConfigError> {
             self_test: SELF_TEST,
         });
     };
-    section.refuse_unknown(&["tier", "scan_period", "mask", "self_test"])?;
+    section.refuse_unknown(&keys::SENSOR.names())?;
     let tiers = [
         TierChoice::Auto,
         TierChoice::Lsm,

@@ -36,9 +36,11 @@ pub fn effective(config: &Config, text: &str) -> Result<Table, toml::de::Error> 
     Ok(document)
 }
 
-fn general(config: &Config) -> [(&'static str, &'static str, Value); 4] {
+fn general(config: &Config) -> [(&'static str, &'static str, Value); 6] {
     [
         ("state", "dir", config.state.dir.to_string_lossy().into_owned().into()),
+        ("control", "socket", config.control.socket.to_string_lossy().into_owned().into()),
+        ("sensor", "self_test", duration(config.sensor.self_test)),
         ("sensor", "tier", config.sensor.tier.as_str().into()),
         ("sensor", "scan_period", duration(config.sensor.scan_period)),
         ("ledger", "seal_interval", duration(config.ledger.seal_interval)),

@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::WatchConfig;
 use super::error::ConfigError;
+use super::keys;
 use super::read::{Put, Section, Source};
 use crate::core::entry::Digest;
 use crate::core::path::display;
 use crate::core::trust::{PRESETS, Preset, is_interpreter};
-
-const KEYS: [&str; 8] = ["preset", "name", "exe", "sha256", "descendants", "watches", "users", "root"];
 
 /// Who runs a program unless `users` says otherwise.
 const ROOT: u32 = 0;
@@ -61,7 +60,7 @@ fn read(
     source: Source<'_>,
     watches: &[WatchConfig],
 ) -> Result<TrustConfig, ConfigError> {
-    section.refuse_unknown(&KEYS)?;
+    section.refuse_unknown(&keys::TRUST.names())?;
     let line = section.line;
     let presets = PRESETS.map(|preset| (preset.name, preset));
     let preset = section.choice("preset", &presets)?;

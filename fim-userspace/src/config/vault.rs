@@ -19,7 +19,7 @@ pub(super) fn read(section: Option<Section<'_>>) -> Result<VaultConfig, ConfigEr
     let Some(mut section) = section else {
         return Ok(VaultConfig::default());
     };
-    section.refuse_unknown(&["max_size", "max_age", "min_free"])?;
+    section.refuse_unknown(&super::keys::VAULT.names())?;
     Ok(VaultConfig {
         max_size: section.size("max_size", 1)?,
         max_age: section.duration("max_age", Duration::from_secs(1))?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::SEVERITIES;
 use super::error::ConfigError;
+use super::keys;
 use super::log::LogConfig;
 use super::read::{Section, Source};
 use crate::core::change::ChangeKind;
@@ -14,23 +15,6 @@ use crate::core::policy::{
     Exclusions, IGNORABLE, OnAltered, OnCreated, Override, PathPolicy, Patterns, Rule, Rules, WatchPolicy,
     literal,
 };
-
-/// What both a watch and a rule can say.
-const POLICY_KEYS: [&str; 13] = [
-    "kinds",
-    "on_modified",
-    "on_deleted",
-    "on_attributes",
-    "on_created",
-    "keep_versions",
-    "max_file_size",
-    "severity",
-    "dry_run",
-    "ignore",
-    "repeat_limit",
-    "repeat_window",
-    "secret",
-];
 
 /// More repetitions than this before something is said of them would be remembered for nothing.
 const MOST_REPEATS: u32 = 1000;
@@ -72,9 +56,7 @@ pub(super) fn read_all(
 ) -> Result<Vec<WatchConfig>, ConfigError> {
     let mut watches: Vec<(WatchConfig, usize)> = Vec::with_capacity(sections.len());
     for mut section in sections {
-        let known: Vec<&str> =
-            ["path", "exclude", "interval", "rule"].into_iter().chain(POLICY_KEYS).collect();
-        section.refuse_unknown(&known)?;
+        section.refuse_unknown(&keys::names(&[&keys::WATCH, &keys::POLICY]))?;
         let found = section.need_text("path", "\"/etc\"")?;
         let path = section.absolute("path", &found)?;
         if let Some((other, line)) = watches.iter().find(|(w, _)| overlap(&w.path, &path)) {
@@ -158,7 +140,7 @@ fn repeat_limit(section: &mut Section<'_>) -> Result<Option<u32>, ConfigError> {
 }
 
 fn rules(section: &mut Section<'_>, lines: &mut Lines) -> Result<Rules, ConfigError> {
-    let known: Vec<&str> = ["paths"].into_iter().chain(POLICY_KEYS).collect();
+    let known = keys::names(&[&keys::RULE, &keys::POLICY]);
     let mut rules = Vec::new();
     for mut section in section.tables_within("watch.", "rule")? {
         section.refuse_unknown(&known)?;

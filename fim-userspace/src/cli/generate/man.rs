@@ -9,6 +9,7 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 use super::Cli;
 use crate::cli::exits;
 use crate::config::DEFAULT_FILE;
+use crate::config::keys::TABLES;
 
 const SECTION: &str = "8";
 
@@ -18,7 +19,40 @@ pub fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     command.build();
     let mut pages = Vec::new();
     add(&command, "", &mut pages)?;
+    pages.push(("fim.toml.5".into(), configuration()?));
     Ok(pages)
+}
+
+/// Every key of the configuration.
+fn configuration() -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let mut roff = Roff::new();
+    let source = format!("fim {}", env!("CARGO_PKG_VERSION"));
+    roff.control("TH", ["fim.toml", "5", "", source.as_str(), "fim, file integrity monitor"]);
+    roff.control("SH", ["NAME"]).text([roman("fim.toml - configuration of fim(8)")]);
+    roff.control("SH", ["DESCRIPTION"]).text([roman(
+        "TOML. At least one [[watch]] with a path is needed; unknown keys are refused with their line. \
+         `fim config show` prints what is in force, `fim explain PATH` what holds for a path.",
+    )]);
+    for table in TABLES {
+        roff.control("SH", [table.heading.to_uppercase().as_str()]).text([roman(plain(table.about))]);
+        for key in table.keys.iter().flat_map(|keys| keys.0) {
+            let text = format!("{} Default: {}.", ended(key.about), plain(key.default));
+            roff.control("TP", []).text([bold(key.name)]).text([roman(text)]);
+        }
+    }
+    roff.to_writer(&mut page)?;
+    Ok(page)
+}
+
+/// Without the marks of Markdown.
+fn plain(text: &str) -> String {
+    text.replace('`', "")
+}
+
+fn ended(text: &str) -> String {
+    let text = plain(text);
+    if text.ends_with('.') { text } else { format!("{text}.") }
 }
 
 fn add(command: &clap::Command, path: &str, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
@@ -76,6 +110,9 @@ fn ending(path: &str, below: &[&clap::Command]) -> Roff {
             named.push(roman(", "));
         }
         named.extend([bold(other), roman(format!("({SECTION})"))]);
+    }
+    if path.is_empty() {
+        named.extend([roman(", "), bold("fim.toml"), roman("(5)")]);
     }
     if !named.is_empty() {
         roff.control("SH", ["SEE ALSO"]).text(named);

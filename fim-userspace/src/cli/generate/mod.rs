@@ -1,6 +1,7 @@
-//! `fim generate DIR`: man pages and shell completions, from the definitions that read the arguments.
+//! `fim generate DIR`: man pages, shell completions and the reference, from the definitions that read the arguments.
 
 mod man;
+mod reference;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,7 @@ use clap_complete::Shell;
 use super::Cli;
 use crate::core::path::display;
 
-/// Writes `DIR/man/*.8` and `DIR/completions/fim.bash`, `_fim` and `fim.fish`; what has these names is replaced.
+/// Writes `DIR/reference.md`, `DIR/man/*.8`, `DIR/man/fim.toml.5` and `DIR/completions/fim.bash`, `_fim` and `fim.fish`; what has these names is replaced.
 pub fn write(dir: &Path) -> anyhow::Result<()> {
     let what = || format!("the pages cannot be written to {}", display(dir));
     let pages = dir.join("man");
@@ -23,6 +24,7 @@ pub fn write(dir: &Path) -> anyhow::Result<()> {
     for (name, page) in man::pages().with_context(what)? {
         fs::write(pages.join(name), page).with_context(what)?;
     }
+    fs::write(dir.join("reference.md"), reference::text()).with_context(what)?;
     completions(&dir.join("completions")).with_context(what)
 }
 
