@@ -39,7 +39,7 @@ pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<Exit
         }
     };
     let watchdog = sd_notify::watchdog_enabled();
-    let start = Start { dry_run, watchdog, tell: Arc::new(|notice| told(notice)) };
+    let start = Start { dry_run, watchdog, tell: Arc::new(told) };
     let ended = crate::daemon::run(config, start, Box::new(print));
     // What is still under way to a reader that reads is printed.
     for _ in 0..20 {

@@ -159,7 +159,7 @@ fn carry(old: Reconciler, watches: &[Arc<Watch>], vault: Arc<Vault>) -> Carried 
         keeper: old.keeper,
         maintenance: old.maintenance,
         vault,
-        journal: Told::Before(old.journal),
+        journal: Told::Before(Box::new(old.journal)),
         recent: old.recent.renumbered(number),
         owed,
         since_ns: old.until_ns,

@@ -101,7 +101,7 @@ pub(super) struct Carried {
 /// The way into the ledger.
 pub(super) enum Told {
     New(Announce),
-    Before(Journal),
+    Before(Box<Journal>),
 }
 
 pub(super) struct Session {

@@ -64,10 +64,11 @@ pub fn run(file: &Path, args: &Args, as_json: bool) -> anyhow::Result<ExitCode> 
     report(&compare(&store, &watches, args.quick)?, &mut out, as_json)
 }
 
-fn compare<W: AsRef<Watch>>(store: &Store, watches: &[W], quick: bool) -> anyhow::Result<Vec<(W, Compared)>>
-where
-    W: Clone,
-{
+fn compare<W: AsRef<Watch> + Clone>(
+    store: &Store,
+    watches: &[W],
+    quick: bool,
+) -> anyhow::Result<Vec<(W, Compared)>> {
     let mut approved = Vec::with_capacity(watches.len());
     for watch in watches {
         approved.push(Approved::load(store, watch.as_ref().path())?);
