@@ -46,7 +46,7 @@ const CASES: [&str; 23] = [
 ];
 
 /// Shapes with processes that stay until their stdin is closed.
-const LINGERING: [&str; 1] = ["over-ssh"];
+const LINGERING: [&str; 3] = ["over-ssh", "service", "container"];
 
 /// What a file holds before: longer than what is written over it.
 const APPROVED: [u8; 200] = [b'a'; 200];
