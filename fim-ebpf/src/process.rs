@@ -156,8 +156,9 @@ pub fn exited(task: Address) {
         ids(task, record);
         comm(task, record);
         surroundings(task, record);
+        // /proc shows none as soon as the first thread has ended; others may go on for a moment.
+        working_directory(task, record);
         if alive <= 0 {
-            working_directory(task, record);
             (*record).exit_ns = bpf_ktime_get_boot_ns();
         }
     }

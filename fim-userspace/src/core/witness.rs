@@ -177,9 +177,16 @@ impl Witnessed {
         Self { seen: self.seen.iter().filter_map(of).collect(), crowded: self.crowded }
     }
 
-    /// Whether one process is known for certain to have made a change of this kind.
+    /// Whether one process is known for certain to have made a change of this kind, and no report of another one can be under
+    /// way: whoever has the file open may have written, too.
     pub fn names_one(&self, kind: ChangeKind) -> bool {
-        self.attribute(kind).0.confidence == Confidence::Exact
+        let (author, _) = self.attribute(kind);
+        let holds = |done: &Deeds| {
+            done.any(Deeds::OPENED.with(Deeds::MAPPED)) && !done.any(Deeds::CLOSED.with(Deeds::WRITTEN))
+        };
+        let open = kind == ChangeKind::Modified
+            && self.seen.iter().any(|(actor, done)| holds(done) && !actor.same_process(&author));
+        author.confidence == Confidence::Exact && !open
     }
 
     /// The same people as merely possible authors: for what was found inside a directory they made.
@@ -198,6 +205,22 @@ impl Witnessed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The second of two writers was named by nobody when his report came after the file had been read.
+    #[test]
+    fn while_another_has_it_open_his_reports_are_waited_for() {
+        let exact = |pid: u32| {
+            let confidence = Confidence::Exact;
+            Arc::new(Actor { pid: Some(pid), start_ns: Some(9), confidence, ..Actor::unknown() })
+        };
+        let mut seen = Witnessed::default();
+        seen.add(exact(8), Deeds::OPENED.with(Deeds::WRITTEN));
+        assert!(seen.names_one(ChangeKind::Modified));
+        seen.add(exact(7), Deeds::OPENED);
+        assert!(!seen.names_one(ChangeKind::Modified));
+        seen.add(exact(7), Deeds::CLOSED);
+        assert!(seen.names_one(ChangeKind::Modified));
+    }
 
     /// Records grew without end with whoever made processes enough.
     #[test]

@@ -165,9 +165,11 @@ pub fn refused(setting: &Setting) -> Outcome {
         (elsewhere, "[state] dir"),
         (
             format!(
-                "{good}[[alert]]\ntype = \"webhook\"\nurl = \"https://localhost/\"\nsecret_file = {missing:?}\n"
+                "{good}[[alert]]\ntype = \"webhook\"\nurl = \"https://localhost/\"\nsecret_file = {:?}\n",
+                fim.home.join("no-such-secret")
             ),
-            "missing",
+            // A word that none of the refusals before had.
+            "no-such-secret",
         ),
     ];
     for (text, word) in bad {

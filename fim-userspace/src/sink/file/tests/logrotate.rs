@@ -108,7 +108,8 @@ async fn copied_and_emptied() {
     };
     // What is written while logrotate copies, and until its cut, is lost by its own account: a copy may end within a line,
     // whose rest is cut off. All other lines are whole.
-    for entry in std::fs::read_dir(&folder).expect("a folder").flatten().filter(|entry| entry.path() != path) {
+    for entry in std::fs::read_dir(&folder).expect("a folder").flatten().filter(|entry| entry.path() != path)
+    {
         let copy = std::fs::read(entry.path()).expect("a copy");
         let whole = copy.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
         std::fs::write(entry.path(), &copy[..whole]).expect("written");
