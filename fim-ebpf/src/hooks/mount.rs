@@ -14,6 +14,7 @@ shells!(MoveMount, lsm_move_mount, fentry_move_mount, "move_mount", "security_mo
 fn over(hook: Hook, arguments: Arguments) -> Option<()> {
     seen(hook);
     let subject = filter::subject(kernel::dentry_of_path(arguments.wanted(hook, 0)?)?)?;
-    emit::report(hook, &subject, 0);
+    // Anybody can try, and the kernel asks for rights only afterwards.
+    emit::report_once(hook, &subject, 0);
     Some(())
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::actor::Actor;
 use super::observation::{Deed, Observation, Source, WatchId};
 use super::path::RelPath;
 use super::witness::{Deeds, Sources, Witnessed};
@@ -120,7 +121,8 @@ impl Correlator {
         }
         look.sources.add(seen.source);
         if let Some(actor) = &seen.actor {
-            look.witnessed.add(actor.clone(), deeds);
+            let attempt = seen.source == Source::Ebpf && seen.deed == Deed::Attributes;
+            look.witnessed.add(actor.clone(), if attempt { Deeds::TRIED } else { deeds });
             if matches!(seen.deed, Deed::OpenedForWrite | Deed::MappedForWrite) {
                 let mut writer = Witnessed::default();
                 writer.add(actor.clone(), deeds);
@@ -252,14 +254,13 @@ impl Correlator {
         }
     }
 
-    /// The file's state is known now: those who had closed it by then have no part in what comes next.
-    pub fn forget_closed(&mut self, look: &Look) {
-        if !look.witnessed.did(Deeds::CLOSED) {
-            return;
-        }
+    /// The file's state is known now: those who had closed it by then have no part in what comes next. A mapping is closed
+    /// by nothing but the end of its process, which is asked for: what was stored just before it shows at the next look.
+    pub fn forget_closed(&mut self, look: &Look, lives: impl Fn(&Actor) -> bool) {
         let place = (look.watch, look.path.clone());
         let Some((_, writers)) = self.writers.get_mut(&place) else { return };
         writers.forget_those_of(&look.witnessed, Deeds::CLOSED);
+        writers.forget_ended(lives);
         if writers.is_empty() {
             self.forget_writers(look.watch, &look.path);
         }
@@ -441,7 +442,8 @@ mod tests {
         let mut looks = c.due(0, usize::MAX);
         let witnessed = looks.remove(0).witnessed;
         let (author, others) = witnessed.attribute(ChangeKind::Modified);
-        assert_eq!((author.pid, author.confidence, others.len()), (Some(5), Confidence::Exact, 0));
+        let pids: Vec<_> = others.iter().filter_map(|actor| actor.pid).collect();
+        assert_eq!((author.pid, author.confidence, pids), (Some(5), Confidence::Several, vec![9]));
         let writers: Vec<_> =
             witnessed.writers().expect("few").iter().filter_map(|actor| actor.pid).collect();
         assert_eq!(writers, [5, 9]);
@@ -451,9 +453,9 @@ mod tests {
     fn who_holds_a_file_open_is_remembered_past_the_first_look() {
         for deed in [Deed::MappedForWrite, Deed::OpenedForWrite] {
             let mut c = Correlator::new();
-            c.observe(seen(Source::Ebpf, "f", deed, 9), 0);
+            c.observe(seen(Source::Ebpf, "f", deed.clone(), 9), 0);
             let looks = c.due(u64::MAX, usize::MAX);
-            c.forget_closed(&looks[0]);
+            c.forget_closed(&looks[0], |_| true);
             // Found by a scan: a store into a mapping makes no event.
             c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
             let found = c.due(0, usize::MAX);
@@ -462,13 +464,20 @@ mod tests {
             c.observe(seen(Source::Ebpf, "f", Deed::OpenedForWrite, 10), 1);
             c.observe(seen(Source::Fanotify, "f", Deed::Closed, 10), 2);
             let looks = c.due(u64::MAX, usize::MAX);
-            c.forget_closed(&looks[0]);
+            c.forget_closed(&looks[0], |_| true);
             c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
             let (writer, others) = c.due(0, usize::MAX)[0].witnessed.attribute(ChangeKind::Modified);
             assert_eq!((writer.pid, others.len()), (Some(9), 0));
             c.observe(seen(Source::Fanotify, "f", Deed::Closed, 9), 3);
             let looks = c.due(u64::MAX, usize::MAX);
-            c.forget_closed(&looks[0]);
+            c.forget_closed(&looks[0], |_| true);
+            // A mapping outlives every descriptor, but not its process.
+            for lives in [true, false, false] {
+                c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
+                let looks = c.due(0, usize::MAX);
+                assert_eq!(looks[0].witnessed.is_empty(), deed == Deed::OpenedForWrite, "{lives}");
+                c.forget_closed(&looks[0], |_| lives);
+            }
             c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
             assert!(c.due(0, usize::MAX)[0].witnessed.is_empty());
             assert!(c.writers.is_empty() && c.writers_order.is_empty());

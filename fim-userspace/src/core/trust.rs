@@ -25,6 +25,8 @@ pub struct Rule {
     pub watches: Option<Vec<WatchId>>,
     /// Who has to run it.
     pub users: Vec<u32>,
+    /// The container that fim itself runs in.
+    pub container: Option<String>,
 }
 
 /// A process that a rule would trust, provided that the file it runs is what it should be.
@@ -164,6 +166,10 @@ impl<'a> Link<'a> {
         let (Some(tgid), Some(start_ns), Some(file)) = known else {
             return Err(format!("which file ran as {program} is not known for certain"));
         };
+        if let Some(container) = actor.container.as_ref().filter(|own| rule.container.as_ref() != Some(own)) {
+            // The host's own file may be mounted there, and run with whatever surroundings the container's root likes.
+            return Err(format!("{program} ran in the container {container}"));
+        }
         match actor.confidence {
             Confidence::Exact => {}
             // Nobody was seen making it. What its owner made, nobody else can have put there.

@@ -23,6 +23,12 @@ impl Deeds {
     pub const LINKED: Self = Self(512);
     pub const MOUNTED: Self = Self(1024);
     pub const SCANNED: Self = Self(2048);
+    /// It lies in a folder that came, or that something else lies on now.
+    pub const CAME_ALONG: Self = Self(4096);
+    /// Attributes, as only the kernel's hook reports, which runs before anybody asks whether it is allowed.
+    pub const TRIED: Self = Self(8192);
+    /// The process had ended when it was last asked for.
+    pub const ENDED: Self = Self(16384);
 
     pub fn of(deed: &Deed) -> Self {
         match deed {
@@ -126,14 +132,31 @@ impl Witnessed {
     pub(super) fn forget_those_of(&mut self, other: &Witnessed, deeds: Deeds) {
         let done: Vec<&Arc<Actor>> =
             other.seen.iter().filter(|(_, done)| done.any(deeds)).map(|(actor, _)| actor).collect();
-        self.seen.retain(|(actor, _)| !done.iter().any(|one| one.same_process(actor)));
+        // A mapping outlives the descriptor it was made with.
+        self.seen.retain(|(actor, deeds)| {
+            deeds.any(Deeds::MAPPED) || !done.iter().any(|one| one.same_process(actor))
+        });
+    }
+
+    /// Leaves out those who held a mapping and had ended by the call before; `lives` tells who has not.
+    pub(super) fn forget_ended(&mut self, lives: impl Fn(&Actor) -> bool) {
+        self.seen.retain_mut(|(actor, deeds)| {
+            let ended = deeds.any(Deeds::MAPPED.with(Deeds::ENDED)) && !lives(actor);
+            if ended && !deeds.any(Deeds::ENDED) {
+                *deeds = deeds.with(Deeds::ENDED);
+                return true;
+            }
+            !ended
+        });
     }
 
     /// Everybody who may have had a part in what is there now, whatever is told of him; `None` when there were more than
     /// are remembered.
     pub fn writers(&self) -> Option<Vec<&Actor>> {
-        // Making a link to it, or mounting something over it, alters nothing of the file itself.
-        let had_part = |done: &Deeds| done.0 & !(Deeds::LINKED.0 | Deeds::MOUNTED.0 | Deeds::SCANNED.0) != 0;
+        // Making a link to it, or mounting something over it, alters nothing of the file itself; and anybody can try what
+        // is then refused.
+        let none = Deeds::LINKED.0 | Deeds::MOUNTED.0 | Deeds::SCANNED.0 | Deeds::TRIED.0 | Deeds::ENDED.0;
+        let had_part = |done: &Deeds| done.0 & !none != 0;
         (!self.crowded)
             .then(|| self.seen.iter().filter(|(_, done)| had_part(done)).map(|(actor, _)| &**actor).collect())
     }
@@ -149,7 +172,9 @@ impl Witnessed {
             ChangeKind::Created => &[moved, created, written, closed, opened],
             ChangeKind::Deleted => &[gone],
             ChangeKind::Renamed => &[moved],
-            ChangeKind::Attributes => &[Deeds::ATTRIBUTES, moved, written, closed, opened, created, gone],
+            ChangeKind::Attributes => {
+                &[Deeds::ATTRIBUTES, Deeds::TRIED, moved, written, closed, opened, created, gone]
+            }
             ChangeKind::Type => &[moved, created, gone],
         };
         let of = |rank: Deeds| -> Vec<&Arc<Actor>> {
@@ -160,6 +185,14 @@ impl Witnessed {
         let Some((last, others)) = chosen.split_last() else {
             return (Actor::unknown(), Vec::new());
         };
+        // Who made what is there has a part in it, whoever moved it here or touched it last.
+        let makers = match kind {
+            ChangeKind::Deleted | ChangeKind::Renamed => Vec::new(),
+            _ => of(Deeds::WRITTEN.with(Deeds::MAPPED).with(moved)),
+        };
+        let apart = |maker: &&Arc<Actor>| !chosen.iter().any(|known| known.same_process(maker));
+        let others: Vec<&Arc<Actor>> =
+            others.iter().copied().chain(makers.into_iter().filter(apart)).collect();
         let mut actor = Actor::clone(last);
         if !others.is_empty() || self.crowded {
             actor.confidence = Confidence::Several;
@@ -206,13 +239,48 @@ impl Witnessed {
 mod tests {
     use super::*;
 
+    fn exact(pid: u32) -> Arc<Actor> {
+        let confidence = Confidence::Exact;
+        Arc::new(Actor { pid: Some(pid), start_ns: Some(9), confidence, ..Actor::unknown() })
+    }
+
+    /// Anybody can call chmod on a file of root's while a package manager replaces it.
+    #[test]
+    fn what_was_merely_tried_is_no_part_in_it() {
+        let mut seen = Witnessed::default();
+        seen.add(exact(7), Deeds::MOVED_HERE);
+        seen.add(exact(8), Deeds::TRIED);
+        let writers = seen.writers().expect("few");
+        assert_eq!(writers.iter().filter_map(|actor| actor.pid).collect::<Vec<_>>(), [7]);
+        seen.add(exact(8), Deeds::ATTRIBUTES);
+        assert_eq!(seen.writers().expect("few").len(), 2);
+        // Where nobody else tells of it, the attempt is all there is.
+        let mut flags = Witnessed::default();
+        flags.add(exact(8), Deeds::TRIED);
+        assert_eq!(flags.attribute(ChangeKind::Attributes).0.pid, Some(8));
+    }
+
+    /// Root's logrotate renames what an attacker wrote: it must not be laid to root alone.
+    #[test]
+    fn who_wrote_it_is_named_beside_who_moved_it_here() {
+        for (kind, done) in
+            [(ChangeKind::Modified, Deeds::MOVED_HERE), (ChangeKind::Attributes, Deeds::ATTRIBUTES)]
+        {
+            let mut seen = Witnessed::default();
+            seen.add(exact(7), Deeds::WRITTEN);
+            seen.add(exact(8), done);
+            let (actor, others) = seen.attribute(kind);
+            assert_eq!((actor.pid, actor.confidence), (Some(8), Confidence::Several));
+            assert_eq!(others.iter().filter_map(|actor| actor.pid).collect::<Vec<_>>(), [7]);
+        }
+        let mut one = Witnessed::default();
+        one.add(exact(7), Deeds::WRITTEN.with(Deeds::MOVED_HERE));
+        assert!(one.names_one(ChangeKind::Modified));
+    }
+
     /// The second of two writers was named by nobody when his report came after the file had been read.
     #[test]
     fn while_another_has_it_open_his_reports_are_waited_for() {
-        let exact = |pid: u32| {
-            let confidence = Confidence::Exact;
-            Arc::new(Actor { pid: Some(pid), start_ns: Some(9), confidence, ..Actor::unknown() })
-        };
         let mut seen = Witnessed::default();
         seen.add(exact(8), Deeds::OPENED.with(Deeds::WRITTEN));
         assert!(seen.names_one(ChangeKind::Modified));

@@ -87,7 +87,7 @@ impl Reconciler {
     /// scan may have been quicker than the report of an updater. Where one came in, all of it is judged anew. Whoever was
     /// seen and is not trusted waits for nobody.
     fn hear_everybody(&mut self, watch: &Watch, judged: &mut Vec<(Finding, Authority)>) {
-        self.sight.settle();
+        let mut complete = self.sight.settle();
         let inbox = self.inbox.clone();
         for signal in inbox.try_iter().take(CHANNEL) {
             match signal {
@@ -95,6 +95,7 @@ impl Reconciler {
                 other => self.held.push(other),
             }
         }
+        complete &= !self.held.iter().any(|signal| matches!(signal, Signal::Gap { .. }));
         let now = boottime_ns();
         judged.retain_mut(|(finding, authority)| {
             let open = matches!(authority, Authority::Granted(_))
@@ -109,6 +110,19 @@ impl Reconciler {
             self.correlator.schedule(look, now);
             false
         });
+        if complete {
+            return;
+        }
+        // Whose report is late or lost cannot be known.
+        for (finding, authority) in judged.iter_mut().filter(|(_, a)| matches!(a, Authority::Granted(_))) {
+            *authority = match finding.look.attempts < PATIENCE {
+                true => Authority::Later,
+                false => Authority::Refused(Some(
+                    "reports of what happened there were late or lost, so not everybody who did it is known"
+                        .into(),
+                )),
+            };
+        }
     }
 
     /// Whether anybody but a person could make this state the approved one.
@@ -206,7 +220,8 @@ impl Reconciler {
         let now = change.and_then(|change| change.after.as_ref());
         let (Some(change), Some(now)) = (change, now) else { return Ok(granted) };
         // Another object came in its place: nothing of the one before is left.
-        if look.deeds.any(Deeds::MOVED_HERE.with(Deeds::CREATED)) && now.entry.kind != FileType::Directory {
+        let replaced = look.happened.any(Deeds::MOVED_HERE.with(Deeds::CREATED));
+        if replaced && now.entry.kind != FileType::Directory {
             return Ok(granted);
         }
         let known = self.store.open_change(watch.path(), &change.path)?.flatten();

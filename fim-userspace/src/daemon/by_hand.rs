@@ -61,7 +61,7 @@ impl Reconciler {
     fn look_again(&mut self, mut look: Look, directory: bool) {
         look.directory = directory;
         if directory {
-            look.deeds = Deeds::CREATED;
+            look.deeds = Deeds::CAME_ALONG;
         }
         self.correlator.schedule(look, boottime_ns());
     }

@@ -289,7 +289,8 @@ impl Examiner<'_> {
         let was = is_dir(change.and_then(|c| c.before.as_ref()).map(|e| e.kind));
         let is = is_dir(now.map(|f| f.entry.kind));
         let came = is && (change.is_some_and(|c| c.before.is_none() || c.kind == ChangeKind::Type));
-        let returned = is && look.deeds.any(Deeds::CREATED.with(Deeds::MOVED_HERE).with(Deeds::MOUNTED));
+        let came_back = Deeds::CREATED.with(Deeds::MOVED_HERE).with(Deeds::MOUNTED).with(Deeds::CAME_ALONG);
+        let returned = is && look.deeds.any(came_back);
         let went = was && !is;
         if !(came || returned || went) {
             return Ok(());
@@ -324,7 +325,7 @@ impl Examiner<'_> {
             // It was read before its folder came or went.
             round.read.remove(&path);
             // A directory inside is as new as this one.
-            child.deeds = child.deeds.with(if is { Deeds::CREATED } else { Deeds::MOVED_AWAY });
+            child.deeds = child.deeds.with(if is { Deeds::CAME_ALONG } else { Deeds::MOVED_AWAY });
             if queue.len() + round.findings.len() < ROUND_LIMIT {
                 queue.insert(path, child);
             } else {

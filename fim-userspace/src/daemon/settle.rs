@@ -1,5 +1,6 @@
 //! What comes after a response: the record, the notes, and another look where it is needed.
 
+use crate::core::actor::Actor;
 use crate::core::correlate::Look;
 use crate::core::entry::{Entry, FileType, Found};
 use crate::core::event::{Response, State};
@@ -8,6 +9,7 @@ use crate::core::plan::Step;
 use crate::core::quarantine::Reason;
 use crate::core::witness::Deeds;
 use crate::respond::Evidence;
+use crate::sensor::actor::proc::Live;
 use crate::store::{EvidenceRow, StoreError, Upkeep};
 use crate::tree::inspect;
 
@@ -37,7 +39,7 @@ impl Reconciler {
             let mut look = act.finding.look;
             look.directory |= act.filled;
             if act.filled {
-                look.deeds = look.deeds.with(Deeds::CREATED);
+                look.deeds = look.deeds.with(Deeds::CAME_ALONG);
             }
             upkeep.closed_intents.extend(act.intent);
             let told = look.attempts == RESTLESS && act.grant.is_none();
@@ -76,7 +78,7 @@ impl Reconciler {
             upkeep.resolved.push(change.path.clone());
             self.verify(watch, &act, upkeep);
         } else {
-            self.correlator.forget_closed(look);
+            self.correlator.forget_closed(look, lives);
             upkeep.open.push((change.path.clone(), after));
             if response == Response::None {
                 self.leave_renamed(watch, &act, upkeep);
@@ -143,7 +145,7 @@ impl Reconciler {
                 (look.directory, look.sources) = (folder, act.finding.look.sources);
                 look.attempts = if right { 0 } else { act.finding.look.attempts };
                 if folder {
-                    look.deeds = Deeds::CREATED;
+                    look.deeds = Deeds::CAME_ALONG;
                 }
                 if right { self.correlator.schedule(look, now) } else { self.retry(look, now) }
             }
@@ -180,7 +182,7 @@ impl Reconciler {
         if let Some(found) = &found {
             upkeep.seen.push((look.path.clone(), found.identity));
         }
-        self.correlator.forget_closed(&look);
+        self.correlator.forget_closed(&look, lives);
         if self.begun.has_to_tell(watch.id, &look.path) {
             self.conclude();
         }
@@ -201,6 +203,12 @@ impl Reconciler {
         }
         Ok(())
     }
+}
+
+/// Whether the very process that was seen still runs.
+fn lives(actor: &Actor) -> bool {
+    let (Some(pid), Some(start_ns)) = (actor.pid, actor.start_ns) else { return false };
+    Live::read(pid).is_ok_and(|live| live.started(start_ns))
 }
 
 pub(super) fn evidence_rows(watch: &Watch, evidence: Vec<(Reason, Evidence)>) -> Vec<EvidenceRow> {

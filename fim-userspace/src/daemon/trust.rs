@@ -15,6 +15,8 @@ use crate::core::entry::{Aspect, Digest, FileType};
 use crate::core::path::{display, escape, unescape};
 use crate::core::tier::Tier;
 use crate::core::trust::{Claim, Rule};
+use crate::sensor::actor::container::container;
+use crate::sensor::actor::proc::Live;
 use crate::store::{Store, StoreError};
 use crate::tree::{hash, inspect};
 
@@ -61,6 +63,7 @@ impl Trust {
                 descendants: trust.descendants,
                 watches: trust.watches.as_ref().map(within),
                 users,
+                container: own_container(),
             });
         }
         Ok(Self {
@@ -281,4 +284,9 @@ fn uid(user: &UserName) -> anyhow::Result<u32> {
         }
         Err(e) => bail!("the user \"{}\" cannot be looked up ({e}); write the number", name.escape_debug()),
     }
+}
+
+fn own_container() -> Option<String> {
+    let group = Live::read(std::process::id()).ok()?.cgroup?;
+    container(&group).map(|(id, _)| id)
 }

@@ -83,9 +83,6 @@ impl Voucher {
 impl System {
     /// What cannot be read vouches for nothing.
     fn refresh(&mut self, database: &Path, now_ns: i64) {
-        if self.lists.len() > LISTS {
-            *self = Self::default();
-        }
         let unpacked = database.join("tmp.ci");
         if let (Some(package), Ok((file, stamp, _))) =
             (package_of(&unpacked), open(&unpacked.join("md5sums")))
@@ -115,6 +112,12 @@ impl System {
     fn take(&mut self, package: String, file: File, stamp: Stamp) {
         if self.lists.get(&package).is_some_and(|list| list.stamp == stamp) {
             return;
+        }
+        if self.lists.len() >= LISTS
+            && let Some(oldest) =
+                self.lists.iter().min_by_key(|(_, list)| list.stamp).map(|(package, _)| package.clone())
+        {
+            self.lists.remove(&oldest);
         }
         let mut text = Vec::new();
         if file.take(LONGEST).read_to_end(&mut text).is_ok() {

@@ -45,6 +45,7 @@ fn rule(descendants: bool) -> Rule {
         descendants,
         watches: Some(vec![WATCH]),
         users: vec![0, 1000],
+        container: Some("0123456789ab".into()),
     }
 }
 
@@ -116,6 +117,9 @@ fn a_rule_holds_for_its_watches_its_users_and_its_descendants() {
     assert!(with(Actor { uid: Some(1000), ..dpkg.clone() }));
     assert!(!with(Actor { uid: Some(1001), ..dpkg.clone() }));
     assert!(!with(Actor { uid: None, ..dpkg.clone() }));
+    // The host's own dpkg, mounted into a container and run by its root.
+    assert!(!with(Actor { container: Some("ba9876543210".into()), ..dpkg.clone() }));
+    assert!(with(Actor { container: Some("0123456789ab".into()), ..dpkg.clone() }));
     // A service that root restarted from a login of his, or that user 1000 did.
     assert!(!with(Actor { uid: Some(33), auid: Some(0), ..dpkg.clone() }));
     assert!(!with(Actor { uid: Some(33), auid: Some(1000), ..dpkg.clone() }));

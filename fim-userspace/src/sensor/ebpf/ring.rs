@@ -233,7 +233,9 @@ impl Reader {
         }
         if stale {
             // It has become another program since. What cannot be known is not guessed.
-            let earlier = record.as_ref().and_then(|record| self.table.before_exec(record, head.exec_id));
+            let earlier = record
+                .as_ref()
+                .and_then(|record| self.table.before_exec(head.start_ns, record, head.exec_id));
             let image = earlier.unwrap_or_default();
             (actor.comm, actor.exe) = (image.comm, image.exe);
             (actor.exe_file, actor.cmdline) = (image.exe_file, image.cmdline);

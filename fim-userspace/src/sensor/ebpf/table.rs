@@ -101,10 +101,10 @@ impl ProcessTable {
     }
 
     /// What a process ran before its last exec, where that was still its parent's program: `program > file` in a shell
-    /// opens the file first.
-    pub fn before_exec(&self, record: &ProcessRecord, exec_id: u32) -> Option<Image> {
+    /// opens the file first. `start_ns`: of the process itself.
+    pub fn before_exec(&self, start_ns: u64, record: &ProcessRecord, exec_id: u32) -> Option<Image> {
         let key = ProcessKey { tgid: record.parent.tgid, start_ns: record.parent.start_ns };
-        let parent = self.record(key).filter(|parent| parent.exec_id == exec_id)?;
+        let parent = self.record(key).filter(|parent| inherited(parent, start_ns, record, exec_id))?;
         Some(Image {
             comm: comm(&parent),
             exe: path(&parent.exe),
@@ -156,6 +156,12 @@ impl ProcessTable {
         }
         chain
     }
+}
+
+/// Whether `exec_id` of a process means the program that its parent runs. Parent and child count on from the same number, so
+/// that a later exec of the parent has one that the child had, too.
+fn inherited(parent: &ProcessRecord, start_ns: u64, record: &ProcessRecord, exec_id: u32) -> bool {
+    parent.exec_id == exec_id && parent.exec_ns <= start_ns && record.exec_id == exec_id.wrapping_add(1)
 }
 
 /// The process and those above it as /proc knows them; of a process that is gone only its key.
@@ -277,6 +283,16 @@ mod tests {
         assert_eq!(path(&text(b"memfd:x\0", PathText::DETACHED)).as_deref(), Some("/memfd:x (deleted)"));
         assert_eq!(path(&PathText::NONE), None);
         assert_eq!(path(&text(b"", PathText::ROOTED)).as_deref(), Some("/"));
+    }
+
+    /// P forks A; A runs another program, writes, and runs a third; meanwhile P runs one, too: it has A's number.
+    #[test]
+    fn a_program_that_only_the_parent_ran_is_not_laid_to_the_child() {
+        let of = |exec_id, exec_ns| ProcessRecord { exec_id, exec_ns, ..record() };
+        assert!(inherited(&of(7, 100), 200, &of(8, 300), 7), "what it was born with");
+        assert!(!inherited(&of(8, 250), 200, &of(9, 300), 8), "the parent ran it after the birth");
+        assert!(!inherited(&of(7, 100), 200, &of(9, 300), 7), "it ran another one in between, perhaps twice");
+        assert!(!inherited(&of(6, 100), 200, &of(8, 300), 7));
     }
 
     #[test]
