@@ -39,6 +39,7 @@ offsets! {
     task_parent = "task_struct" ["real_parent"],
     task_start = "task_struct" ["start_boottime", "real_start_time"],
     task_cred = "task_struct" ["cred"],
+    task_real_cred = "task_struct" ["real_cred"],
     task_mm = "task_struct" ["mm"],
     task_comm = "task_struct" ["comm"],
     task_signal = "task_struct" ["signal"],

@@ -61,7 +61,9 @@ pub fn report_two(hook: Hook, old: &Subject, new: &Subject, detail: u32) {
 #[inline(always)]
 fn head(hook: Hook, subject: &Subject, detail: u32) -> EventHead {
     let task = kernel::current_task();
-    let cred = kernel::pointer_or_null(task, offset!(task_cred));
+    // Overlayfs works on the folder below with the mounter's credentials; only the file system's id is to be that one's.
+    let cred = kernel::pointer_or_null(task, offset!(task_real_cred));
+    let acting = kernel::pointer_or_null(task, offset!(task_cred));
     // SAFETY: helpers without arguments.
     let (time_ns, ids) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_current_pid_tgid()) };
     let directory = kernel::is_directory(kernel::pointer_or_null(subject.dentry, offset!(dentry_inode)));
@@ -87,7 +89,7 @@ fn head(hook: Hook, subject: &Subject, detail: u32) -> EventHead {
         name2_len: 0,
         name2_at: 0,
         pad: 0,
-        fsuid: kernel::number(cred, offset!(cred_fsuid)),
+        fsuid: kernel::number(acting, offset!(cred_fsuid)),
         exec_id: process::exec_id(task),
     }
 }

@@ -227,14 +227,15 @@ fn parent_key(task: Address) -> TaskKey {
 
 #[inline(always)]
 fn ids(task: Address, record: *mut ProcessRecord) {
-    let cred = kernel::pointer_or_null(task, offset!(task_cred));
+    let cred = kernel::pointer_or_null(task, offset!(task_real_cred));
+    let acting = kernel::pointer_or_null(task, offset!(task_cred));
     // SAFETY: callers pass a live map value of this type.
     unsafe {
         (*record).uid = kernel::number(cred, offset!(cred_uid));
         (*record).gid = kernel::number(cred, offset!(cred_gid));
         (*record).euid = kernel::number(cred, offset!(cred_euid));
         (*record).egid = kernel::number(cred, offset!(cred_egid));
-        (*record).fsuid = kernel::number(cred, offset!(cred_fsuid));
+        (*record).fsuid = kernel::number(acting, offset!(cred_fsuid));
         (*record).auid = kernel::number(task, offset!(task_loginuid));
         (*record).session = kernel::number(task, offset!(task_session));
     }

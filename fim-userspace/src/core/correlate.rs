@@ -17,7 +17,7 @@ pub const EBPF_SETTLE_NS: u64 = 20_000_000;
 pub const UNFINISHED_SETTLE_NS: u64 = 10_000_000;
 /// The same for a file that was merely opened or mapped for writing.
 pub const OPENED_SETTLE_NS: u64 = 500_000_000;
-/// Paths whose possible writers are remembered; the oldest are forgotten first.
+/// Paths whose possible writers are remembered past a look; the oldest are forgotten first.
 const WRITERS_LIMIT: usize = 16_384;
 /// Looks that may wait. They pile up while nothing can be recorded; a scan then costs less than the memory.
 const WAITING_LIMIT: usize = 200_000;
@@ -93,10 +93,12 @@ pub struct Correlator {
     waiting: HashMap<Place, Waiting>,
     /// The same places by time, so that nothing is searched for under load.
     order: BTreeSet<(u64, Place)>,
-    /// Who opened or mapped a path for writing, and may write as long as it is open.
+    /// Who had a path open or mapped for writing when it was last looked at, and may write still.
     writers: HashMap<Place, (u64, Witnessed)>,
-    /// The same places by the time of the last of them.
+    /// The same places by the time of that look's first report.
     writers_order: BTreeSet<(u64, Place)>,
+    /// Watches of which some were forgotten, because too many files are held open.
+    crowded_out: BTreeSet<WatchId>,
 }
 
 impl Correlator {
@@ -123,11 +125,12 @@ impl Correlator {
         if let Some(actor) = &seen.actor {
             let attempt = seen.source == Source::Ebpf && seen.deed == Deed::Attributes;
             look.witnessed.add(actor.clone(), if attempt { Deeds::TRIED } else { deeds });
-            if matches!(seen.deed, Deed::OpenedForWrite | Deed::MappedForWrite) {
-                let mut writer = Witnessed::default();
-                writer.add(actor.clone(), deeds);
-                self.remember_writers((seen.watch, seen.path.clone()), seen.at_ns, &writer);
-            }
+        }
+        if seen.source == Source::Fanotify
+            && matches!(seen.deed, Deed::MovedHere { .. })
+            && let Some(waiting) = self.waiting.get_mut(&(seen.watch, seen.path.clone()))
+        {
+            waiting.look.witnessed.of_the_one_before();
         }
         match seen.deed {
             Deed::MovedHere { from: Some(from) } => {
@@ -135,6 +138,9 @@ impl Correlator {
                 // Who wrote it under its old name, and has not been looked at there, wrote what is here now.
                 let wrote = self.waiting.get(&before).map(|waiting| waiting.look.witnessed.as_writers());
                 let holders = self.writers.get(&before).map(|(_, writers)| writers.clone());
+                if seen.directory {
+                    self.rename_holders(seen.watch, &from, &seen.path);
+                }
                 let mut old = look.clone();
                 old.path = from.clone();
                 old.moved_to = Some(seen.path.clone());
@@ -149,7 +155,6 @@ impl Correlator {
                 }
                 if let Some(holders) = holders {
                     look.witnessed.merge(&holders);
-                    self.remember_writers((seen.watch, seen.path.clone()), seen.at_ns, &holders);
                 }
                 self.schedule(old, now_ns + delay);
             }
@@ -209,9 +214,14 @@ impl Correlator {
     fn take(&mut self, place: &Place) -> Option<Look> {
         let Waiting { mut look, due_ns } = self.waiting.remove(place)?;
         self.order.remove(&(due_ns, place.clone()));
-        if let Some((_, writers)) = self.writers.get(place) {
-            look.witnessed.merge(writers);
+        match self.writers.get(place) {
+            Some((_, writers)) => look.witnessed.merge(writers),
+            None if self.crowded_out.contains(&place.0) => look.witnessed.not_all(),
+            None => {}
         }
+        let holders = look.witnessed.holders();
+        self.forget_writers(place.0, &place.1);
+        self.remember(place.clone(), look.first_ns, holders);
         Some(look)
     }
 
@@ -254,254 +264,50 @@ impl Correlator {
         }
     }
 
-    /// The file's state is known now: those who had closed it by then have no part in what comes next. A mapping is closed
-    /// by nothing but the end of its process, which is asked for: what was stored just before it shows at the next look.
-    pub fn forget_closed(&mut self, look: &Look, lives: impl Fn(&Actor) -> bool) {
+    /// The file's state is known now. A mapping is closed by nothing but the end of its process, which `lives` tells, and even
+    /// then a child may have it.
+    pub fn known_at(&mut self, look: &Look, lives: impl Fn(&Actor) -> bool) {
         let place = (look.watch, look.path.clone());
-        let Some((_, writers)) = self.writers.get_mut(&place) else { return };
-        writers.forget_those_of(&look.witnessed, Deeds::CLOSED);
-        writers.forget_ended(lives);
-        if writers.is_empty() {
-            self.forget_writers(look.watch, &look.path);
+        if let Some((_, writers)) = self.writers.get_mut(&place) {
+            writers.note_ended(lives);
         }
     }
 
-    fn remember_writers(&mut self, place: Place, at_ns: u64, writers: &Witnessed) {
-        let slot = self.writers.entry(place.clone()).or_default();
-        slot.1.merge(writers);
-        let before = std::mem::replace(&mut slot.0, at_ns);
-        self.writers_order.remove(&(before, place.clone()));
-        self.writers_order.insert((at_ns, place));
+    /// Whether somebody has the file mapped for writing: what he stores there need not show in its times.
+    pub fn is_mapped(&self, watch: WatchId, path: &RelPath) -> bool {
+        let known = self.writers.get(&(watch, path.clone()));
+        known.is_some_and(|(_, writers)| writers.did(Deeds::MAPPED.with(Deeds::HAD_MAPPED)))
+    }
+
+    fn remember(&mut self, place: Place, at_ns: u64, writers: Witnessed) {
+        if writers.is_empty() {
+            return;
+        }
+        self.writers_order.insert((at_ns, place.clone()));
+        self.writers.insert(place, (at_ns, writers));
         if self.writers.len() > WRITERS_LIMIT
             && let Some((_, oldest)) = self.writers_order.pop_first()
         {
             self.writers.remove(&oldest);
+            self.crowded_out.insert(oldest.0);
+        }
+    }
+
+    /// What is held open below a folder is so under its new name, too.
+    fn rename_holders(&mut self, watch: WatchId, from: &RelPath, to: &RelPath) {
+        let below = |place: &Place| place.0 == watch && place.1.is_within(from) && place.1 != *from;
+        let moved: Vec<Place> = self.writers.keys().filter(|place| below(place)).cloned().collect();
+        for place in moved {
+            let Some((at_ns, writers)) = self.writers.remove(&place) else { continue };
+            let tail = place.1.as_bytes().get(from.as_bytes().len()..).unwrap_or_default();
+            let new = RelPath::new([to.as_bytes(), tail].concat());
+            self.writers_order.remove(&(at_ns, place));
+            if let Some(new) = new {
+                self.remember((watch, new), at_ns, writers);
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::core::actor::{Actor, Confidence};
-    use crate::core::change::ChangeKind;
-
-    fn actor(pid: u32) -> Arc<Actor> {
-        let mut actor = Actor::unknown();
-        (actor.pid, actor.start_ns, actor.exe) = (Some(pid), Some(u64::from(pid) << 32), Some("/x".into()));
-        actor.confidence = Confidence::Exact;
-        Arc::new(actor)
-    }
-
-    fn path(text: &str) -> RelPath {
-        RelPath::new(text).expect("sound")
-    }
-
-    fn seen(source: Source, at: &str, deed: Deed, pid: u32) -> Observation {
-        Observation {
-            source,
-            watch: WatchId(3),
-            path: path(at),
-            deed,
-            directory: false,
-            actor: Some(actor(pid)),
-            at_ns: 100,
-        }
-    }
-
-    #[test]
-    fn fanotify_is_looked_at_at_once_and_ebpf_a_little_later() {
-        let mut c = Correlator::new();
-        c.observe(seen(Source::Ebpf, "f", Deed::OpenedForWrite, 10), 0);
-        assert!(c.due(EBPF_SETTLE_NS, usize::MAX).is_empty());
-        c.observe(seen(Source::Fanotify, "f", Deed::Written, 10), 5);
-        assert!(c.due(6, usize::MAX).is_empty(), "the writer is not done");
-        c.observe(seen(Source::Fanotify, "f", Deed::Closed, 10), 7);
-        let looks = c.due(7, usize::MAX);
-        assert_eq!(looks.len(), 1);
-        assert_eq!(looks[0].sources.list(), [Source::Fanotify, Source::Ebpf]);
-        assert!(c.next_due().is_none());
-
-        c.observe(seen(Source::Ebpf, "g", Deed::Deleted, 10), 0);
-        assert_eq!(c.next_due(), Some(EBPF_SETTLE_NS));
-        let looks = c.due(EBPF_SETTLE_NS, usize::MAX);
-        assert_eq!(looks.len(), 1);
-        assert!(!looks[0].happened.any(Deeds::DELETED), "an attempt is no deed");
-    }
-
-    #[test]
-    fn the_author_is_who_did_it_not_who_could_have() {
-        type Case = (&'static str, ChangeKind, Vec<(Source, Deed, u32)>, Option<u32>, Confidence, usize);
-        let f = Source::Fanotify;
-        let cases: Vec<Case> = vec![
-            ("nobody", ChangeKind::Modified, vec![], None, Confidence::Unknown, 0),
-            (
-                "the writer, not another opener",
-                ChangeKind::Modified,
-                vec![(Source::Ebpf, Deed::OpenedForWrite, 1), (f, Deed::Written, 2), (f, Deed::Closed, 1)],
-                Some(2),
-                Confidence::Exact,
-                0,
-            ),
-            (
-                "two writers",
-                ChangeKind::Modified,
-                vec![(f, Deed::Written, 1), (f, Deed::Written, 2)],
-                Some(2),
-                Confidence::Several,
-                1,
-            ),
-            (
-                "a mapping is as good as a write",
-                ChangeKind::Modified,
-                vec![(Source::Ebpf, Deed::MappedForWrite, 1), (f, Deed::Written, 2)],
-                Some(2),
-                Confidence::Several,
-                1,
-            ),
-            (
-                "the deleter, not the writer before",
-                ChangeKind::Deleted,
-                vec![(f, Deed::Written, 1), (f, Deed::Deleted, 2)],
-                Some(2),
-                Confidence::Exact,
-                0,
-            ),
-            (
-                "who moved it here",
-                ChangeKind::Modified,
-                vec![(f, Deed::Written, 1), (f, Deed::MovedHere { from: None }, 2)],
-                Some(2),
-                Confidence::Exact,
-                0,
-            ),
-            (
-                "a link's maker wrote nothing",
-                ChangeKind::Modified,
-                vec![(Source::Ebpf, Deed::Linked { to: None }, 1)],
-                None,
-                Confidence::Unknown,
-                0,
-            ),
-            (
-                "both witnesses, one process",
-                ChangeKind::Created,
-                vec![(Source::Ebpf, Deed::Created, 7), (f, Deed::Created, 7)],
-                Some(7),
-                Confidence::Exact,
-                0,
-            ),
-        ];
-        for (name, kind, observations, pid, confidence, others) in cases {
-            let mut c = Correlator::new();
-            for (source, deed, pid) in observations {
-                c.observe(seen(source, "f", deed, pid), 0);
-            }
-            let witnessed = c.due(u64::MAX, usize::MAX).pop().map(|l| l.witnessed).unwrap_or_default();
-            let (actor, rest) = witnessed.attribute(kind);
-            assert_eq!((actor.pid, actor.confidence, rest.len()), (pid, confidence, others), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_rename_makes_both_names_due() {
-        let mut c = Correlator::new();
-        c.observe(seen(Source::Fanotify, "new", Deed::MovedHere { from: Some(path("old")) }, 5), 0);
-        let looks = c.due(0, usize::MAX);
-        let names: Vec<_> =
-            looks.iter().map(|l| (l.path.clone(), l.moved_from.clone(), l.moved_to.clone())).collect();
-        assert_eq!(names, [(path("new"), Some(path("old")), None), (path("old"), None, Some(path("new")))]);
-        assert_eq!(looks[1].witnessed.attribute(ChangeKind::Deleted).0.pid, Some(5));
-    }
-
-    /// A full disk stops the looks from being taken, not the reports from coming.
-    #[test]
-    fn too_many_looks_become_a_scan_of_the_busiest_watch() {
-        let mut c = Correlator::new();
-        for n in 0..20 {
-            let watch = WatchId(if n % 4 == 0 { 7 } else { 3 });
-            c.observe(Observation { watch, ..seen(Source::Fanotify, &format!("f{n}"), Deed::Closed, 10) }, 0);
-        }
-        assert_eq!(c.shed_beyond(20), None);
-        assert_eq!(c.shed_beyond(19), Some((WatchId(3), 15)));
-        let left = c.due(1, usize::MAX);
-        assert_eq!(left.len(), 5);
-        assert!(left.iter().all(|look| look.watch == WatchId(7)));
-        assert!(c.next_due().is_none(), "nothing of it is left in the order");
-    }
-
-    /// Somebody writes into a package manager's file before it gets its name.
-    #[test]
-    fn a_writer_under_the_old_name_is_one_under_the_new_name() {
-        let mut c = Correlator::new();
-        c.observe(seen(Source::Fanotify, "f.new", Deed::Written, 9), 0);
-        c.observe(seen(Source::Fanotify, "f.new", Deed::Deleted, 8), 0);
-        c.observe(seen(Source::Fanotify, "f", Deed::MovedHere { from: Some(path("f.new")) }, 5), 0);
-        let mut looks = c.due(0, usize::MAX);
-        let witnessed = looks.remove(0).witnessed;
-        let (author, others) = witnessed.attribute(ChangeKind::Modified);
-        let pids: Vec<_> = others.iter().filter_map(|actor| actor.pid).collect();
-        assert_eq!((author.pid, author.confidence, pids), (Some(5), Confidence::Several, vec![9]));
-        let writers: Vec<_> =
-            witnessed.writers().expect("few").iter().filter_map(|actor| actor.pid).collect();
-        assert_eq!(writers, [5, 9]);
-    }
-
-    #[test]
-    fn who_holds_a_file_open_is_remembered_past_the_first_look() {
-        for deed in [Deed::MappedForWrite, Deed::OpenedForWrite] {
-            let mut c = Correlator::new();
-            c.observe(seen(Source::Ebpf, "f", deed.clone(), 9), 0);
-            let looks = c.due(u64::MAX, usize::MAX);
-            c.forget_closed(&looks[0], |_| true);
-            // Found by a scan: a store into a mapping makes no event.
-            c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
-            let found = c.due(0, usize::MAX);
-            assert_eq!(found[0].witnessed.attribute(ChangeKind::Modified).0.pid, Some(9));
-            // Another's close says nothing of the first one.
-            c.observe(seen(Source::Ebpf, "f", Deed::OpenedForWrite, 10), 1);
-            c.observe(seen(Source::Fanotify, "f", Deed::Closed, 10), 2);
-            let looks = c.due(u64::MAX, usize::MAX);
-            c.forget_closed(&looks[0], |_| true);
-            c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
-            let (writer, others) = c.due(0, usize::MAX)[0].witnessed.attribute(ChangeKind::Modified);
-            assert_eq!((writer.pid, others.len()), (Some(9), 0));
-            c.observe(seen(Source::Fanotify, "f", Deed::Closed, 9), 3);
-            let looks = c.due(u64::MAX, usize::MAX);
-            c.forget_closed(&looks[0], |_| true);
-            // A mapping outlives every descriptor, but not its process.
-            for lives in [true, false, false] {
-                c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
-                let looks = c.due(0, usize::MAX);
-                assert_eq!(looks[0].witnessed.is_empty(), deed == Deed::OpenedForWrite, "{lives}");
-                c.forget_closed(&looks[0], |_| lives);
-            }
-            c.schedule(Look::new(WatchId(3), path("f"), 0), 0);
-            assert!(c.due(0, usize::MAX)[0].witnessed.is_empty());
-            assert!(c.writers.is_empty() && c.writers_order.is_empty());
-        }
-    }
-
-    #[test]
-    fn every_writer_through_a_mapping_is_named_and_the_oldest_paths_give_way() {
-        let mut c = Correlator::new();
-        for pid in [7, 8] {
-            c.observe(seen(Source::Ebpf, "f", Deed::MappedForWrite, pid), 0);
-        }
-        let (last, others) = c.due(u64::MAX, usize::MAX)[0].witnessed.attribute(ChangeKind::Modified);
-        assert_eq!((last.pid, last.confidence, others[0].pid), (Some(8), Confidence::Several, Some(7)));
-        for n in 0..=WRITERS_LIMIT as u64 {
-            let at = Observation {
-                at_ns: 200 + n,
-                ..seen(Source::Ebpf, &format!("{n}"), Deed::OpenedForWrite, 9)
-            };
-            c.observe(at, 0);
-        }
-        assert_eq!((c.writers.len(), c.writers_order.len()), (WRITERS_LIMIT, WRITERS_LIMIT));
-        assert!(!c.writers.contains_key(&(WatchId(3), path("f"))));
-        c.forget_writers(WatchId(3), &path("7"));
-        assert_eq!((c.writers.len(), c.writers_order.len()), (WRITERS_LIMIT - 1, WRITERS_LIMIT - 1));
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use super::observation::{Deed, Source};
 
 /// What was seen being done to one path, as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deeds(u16);
+pub struct Deeds(u32);
 
 impl Deeds {
     pub const OPENED: Self = Self(1);
@@ -29,6 +29,10 @@ impl Deeds {
     pub const TRIED: Self = Self(8192);
     /// The process had ended when it was last asked for.
     pub const ENDED: Self = Self(16384);
+    /// It had a mapping and ended before the last look: a child of it may have the mapping still.
+    pub const HAD_MAPPED: Self = Self(32768);
+    /// It wrote what was there before another file came in its place.
+    pub const ONE_BEFORE: Self = Self(65536);
 
     pub fn of(deed: &Deed) -> Self {
         match deed {
@@ -87,6 +91,8 @@ pub struct Witnessed {
     seen: Vec<(Arc<Actor>, Deeds)>,
     /// There were more than fit in.
     crowded: bool,
+    /// Others may have it open whom nobody remembers.
+    partial: bool,
 }
 
 /// So many processes are named at one path: the first and the latest. A record must not grow with whoever wants it to.
@@ -117,6 +123,7 @@ impl Witnessed {
     pub fn merge(&mut self, other: &Witnessed) {
         other.seen.iter().for_each(|(actor, deeds)| self.add(actor.clone(), *deeds));
         self.crowded |= other.crowded;
+        self.partial |= other.partial;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -128,26 +135,42 @@ impl Witnessed {
         self.seen.iter().any(|(_, done)| done.any(deeds))
     }
 
-    /// Leaves out those who did any of `deeds`, as `other` has it.
-    pub(super) fn forget_those_of(&mut self, other: &Witnessed, deeds: Deeds) {
-        let done: Vec<&Arc<Actor>> =
-            other.seen.iter().filter(|(_, done)| done.any(deeds)).map(|(actor, _)| actor).collect();
-        // A mapping outlives the descriptor it was made with.
-        self.seen.retain(|(actor, deeds)| {
-            deeds.any(Deeds::MAPPED) || !done.iter().any(|one| one.same_process(actor))
-        });
+    /// Those who may write yet: who has not closed what he opened, and who has a mapping, which outlives the descriptor it
+    /// was made with.
+    pub(super) fn holders(&self) -> Witnessed {
+        let mapping = Deeds::MAPPED.0 | Deeds::ENDED.0 | Deeds::HAD_MAPPED.0;
+        let of = |(actor, done): &(Arc<Actor>, Deeds)| {
+            let open = if done.any(Deeds::CLOSED) { 0 } else { Deeds::OPENED.0 };
+            let deeds = done.0 & (mapping | open);
+            (deeds != 0).then(|| (actor.clone(), Deeds(deeds)))
+        };
+        let seen: Vec<_> = self.seen.iter().filter_map(of).collect();
+        Self { crowded: self.crowded && !seen.is_empty(), partial: self.partial && !seen.is_empty(), seen }
     }
 
-    /// Leaves out those who held a mapping and had ended by the call before; `lives` tells who has not.
-    pub(super) fn forget_ended(&mut self, lives: impl Fn(&Actor) -> bool) {
-        self.seen.retain_mut(|(actor, deeds)| {
-            let ended = deeds.any(Deeds::MAPPED.with(Deeds::ENDED)) && !lives(actor);
-            if ended && !deeds.any(Deeds::ENDED) {
+    /// What was stored just before the end of who has a mapping shows at the next look, so that he is named once more;
+    /// `lives` tells who has not ended.
+    pub(super) fn note_ended(&mut self, lives: impl Fn(&Actor) -> bool) {
+        for (actor, deeds) in self.seen.iter_mut().filter(|(_, deeds)| deeds.any(Deeds::MAPPED)) {
+            if deeds.any(Deeds::ENDED) {
+                *deeds = Deeds::HAD_MAPPED;
+            } else if !lives(actor) {
                 *deeds = deeds.with(Deeds::ENDED);
-                return true;
             }
-            !ended
-        });
+        }
+    }
+
+    /// Another file is in that place now. Only fanotify tells of writes, in the order of things; who merely opened or mapped it
+    /// may have done so just after.
+    pub(super) fn of_the_one_before(&mut self) {
+        for (_, deeds) in self.seen.iter_mut().filter(|(_, deeds)| deeds.any(Deeds::WRITTEN)) {
+            *deeds = Deeds(deeds.0 & !Deeds::WRITTEN.0).with(Deeds::ONE_BEFORE);
+        }
+    }
+
+    /// Others who are not remembered may have it open.
+    pub(super) fn not_all(&mut self) {
+        self.partial = true;
     }
 
     /// Everybody who may have had a part in what is there now, whatever is told of him; `None` when there were more than
@@ -157,7 +180,7 @@ impl Witnessed {
         // is then refused.
         let none = Deeds::LINKED.0 | Deeds::MOUNTED.0 | Deeds::SCANNED.0 | Deeds::TRIED.0 | Deeds::ENDED.0;
         let had_part = |done: &Deeds| done.0 & !none != 0;
-        (!self.crowded)
+        (!self.crowded && !self.partial)
             .then(|| self.seen.iter().filter(|(_, done)| had_part(done)).map(|(actor, _)| &**actor).collect())
     }
 
@@ -207,7 +230,7 @@ impl Witnessed {
             let done = deeds.0 & (content | Deeds::ATTRIBUTES.0);
             (done != 0).then(|| (actor.clone(), Deeds(done)))
         };
-        Self { seen: self.seen.iter().filter_map(of).collect(), crowded: self.crowded }
+        Self { seen: self.seen.iter().filter_map(of).collect(), crowded: self.crowded, partial: self.partial }
     }
 
     /// Whether one process is known for certain to have made a change of this kind, and no report of another one can be under
@@ -231,7 +254,7 @@ impl Witnessed {
             }
             (Arc::new(actor), *deeds)
         };
-        Self { seen: self.seen.iter().map(demote).collect(), crowded: self.crowded }
+        Self { seen: self.seen.iter().map(demote).collect(), crowded: self.crowded, partial: self.partial }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::core::actor::Actor;
 use crate::core::change::{Change, ChangeKind};
 use crate::core::correlate::Look;
-use crate::core::entry::{FileType, Flags, Found, Identity};
+use crate::core::entry::{Entry, FileType, Flags, Found, Identity};
 use crate::core::event::{Event, EventKind, Verdict};
 use crate::core::observation::Signal;
 use crate::core::path::RelPath;
@@ -17,7 +18,7 @@ use crate::tree::inspect;
 
 use super::clock::boottime_ns;
 use super::examine::Finding;
-use super::journal::Entry;
+use super::journal;
 use super::reconcile::{CHANNEL, Reconciler};
 use super::trust::void;
 use super::watch::Watch;
@@ -197,7 +198,7 @@ impl Reconciler {
             let name = self.trust.rules().get(claim.rule).map(|rule| rule.name.clone()).unwrap_or_default();
             if self.trust.note_void(claim) {
                 let sentence = void(&name, &claim.program, &why);
-                self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, sentence)));
+                self.journal.add(journal::Entry::plain(self.stamp.about_fim(EventKind::Trouble, sentence)));
             }
             return Ok(Authority::Refused(Some(format!("not trusted as \"{name}\": {why}"))));
         }
@@ -209,28 +210,51 @@ impl Reconciler {
         })
     }
 
-    /// A file that was altered without authority, and left so, is not made right by whoever touches it next.
+    /// A file that was altered without authority, and left so, is not made right by whoever touches it next, nor under another
+    /// name, nor by a program that reads it and writes it anew.
     fn unless_altered_before(
-        &self,
+        &mut self,
         watch: &Watch,
         look: &Look,
         change: Option<&Change>,
         granted: Authority,
     ) -> Result<Authority, StoreError> {
         let now = change.and_then(|change| change.after.as_ref());
-        let (Some(change), Some(now)) = (change, now) else { return Ok(granted) };
-        // Another object came in its place: nothing of the one before is left.
-        let replaced = look.happened.any(Deeds::MOVED_HERE.with(Deeds::CREATED));
-        if replaced && now.entry.kind != FileType::Directory {
+        let (Some(change), Some(now), Authority::Granted(grant)) = (change, now, &granted) else {
             return Ok(granted);
-        }
+        };
+        let refused = |why: &str| Ok(Authority::Refused(Some(why.into())));
         let known = self.store.open_change(watch.path(), &change.path)?.flatten();
-        match known.is_none_or(|known| is_remade(change.before.as_ref(), &known, &now.entry)) {
-            true => Ok(granted),
-            false => Ok(Authority::Refused(Some(
-                "it had been altered without authority before, and that is still part of what is there"
-                    .into(),
-            ))),
+        let replaced = look.happened.any(Deeds::MOVED_HERE.with(Deeds::CREATED));
+        if !replaced || now.entry.kind == FileType::Directory {
+            return match known.is_none_or(|known| is_remade(change.before.as_ref(), &known, &now.entry)) {
+                true => Ok(granted),
+                false => refused(
+                    "it had been altered without authority before, and that is still part of what is there",
+                ),
+            };
+        }
+        // Another object came in its place. A person has taken on what happens in a window, a rule's program has not.
+        let Some(rule) = grant.rule.filter(|_| now.entry.kind == FileType::Regular && now.entry.size > 0)
+        else {
+            return Ok(granted);
+        };
+        let altered = |known: &Entry| known.sha256 != change.before.as_ref().and_then(|before| before.sha256);
+        let mover = look.witnessed.attribute(ChangeKind::Renamed).0;
+        let why = if known.as_ref().is_some_and(altered) {
+            "it had been altered without authority before, and what is there now may hold that, too"
+        } else if (look.moved_from.is_some() || now.identity.nlink > 1)
+            && self.store.is_open_content(watch.path(), now.entry.sha256)?
+        {
+            "it holds what somebody had put under another name without authority"
+        } else if comes_from_another(look, &now.entry, &mover) {
+            "it was made outside the watch, by somebody who is not known"
+        } else {
+            return Ok(granted);
+        };
+        match self.listed(watch, change, rule) {
+            Some((_, true)) => Ok(granted),
+            _ => refused(why),
         }
     }
 
@@ -338,6 +362,13 @@ impl Reconciler {
 
 /// The identity of no file: what has it is read again.
 const NOBODY: Identity = Identity { dev: 0, ino: 0, ctime_ns: 0, nlink: 0 };
+
+/// A file that was moved in from where nobody watches: only one that nobody but the mover can have written is his.
+fn comes_from_another(look: &Look, now: &Entry, mover: &Actor) -> bool {
+    const OTHERS_MAY_WRITE: u32 = 0o022;
+    let from_outside = look.happened.any(Deeds::MOVED_HERE) && look.moved_from.is_none();
+    from_outside && (mover.fsuid.or(mover.euid) != Some(now.uid) || now.mode & OTHERS_MAY_WRITE != 0)
+}
 
 /// Nobody was seen there.
 fn is_unseen(look: &Look) -> bool {

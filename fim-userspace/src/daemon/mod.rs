@@ -1,6 +1,6 @@
 //! The task graph: who feeds whom, start order, drain.
 
-pub mod clock;
+pub use crate::sys::clock;
 pub mod control;
 pub mod hands;
 pub mod limits;

@@ -2,8 +2,9 @@
 
 use crate::core::actor::Actor;
 use crate::core::correlate::Look;
-use crate::core::entry::{Entry, FileType, Found};
+use crate::core::entry::{Entry, FileType, Found, Identity};
 use crate::core::event::{Response, State};
+use crate::core::observation::WatchId;
 use crate::core::path::RelPath;
 use crate::core::plan::Step;
 use crate::core::quarantine::Reason;
@@ -58,6 +59,7 @@ impl Reconciler {
         }
         let response = act.response();
         let (look, change) = (&act.finding.look, &act.finding.change);
+        self.correlator.known_at(look, lives);
         conclude(&mut act.event, look, response, act.righted, act.error.clone());
         let after = change.after.as_ref().map(|found| found.entry.clone());
         let handled = matches!(response, Response::Restored | Response::Quarantined | Response::Deleted);
@@ -78,7 +80,6 @@ impl Reconciler {
             upkeep.resolved.push(change.path.clone());
             self.verify(watch, &act, upkeep);
         } else {
-            self.correlator.forget_closed(look, lives);
             upkeep.open.push((change.path.clone(), after));
             if response == Response::None {
                 self.leave_renamed(watch, &act, upkeep);
@@ -101,6 +102,11 @@ impl Reconciler {
 
     /// Records an authorised change; with its record the baseline holds what is there.
     fn approve(&mut self, watch: &Watch, mut act: Act, upkeep: &mut Upkeep) {
+        self.correlator.known_at(&act.finding.look, lives);
+        let path = act.finding.change.path.clone();
+        if let Some(found) = &mut act.finding.change.after {
+            found.identity = self.identity_of(watch.id, &path, found);
+        }
         let change = &act.finding.change;
         conclude(&mut act.event, &act.finding.look, Response::None, None, None);
         let known = self.store.open_change(watch.path(), &change.path).ok().flatten();
@@ -137,7 +143,8 @@ impl Reconciler {
                 self.correlator.forget_writers(watch.id, path);
             }
             if let Some(found) = found.filter(|_| equal) {
-                upkeep.seen.push((path.clone(), found.identity));
+                let identity = self.identity_of(watch.id, path, &found);
+                upkeep.seen.push((path.clone(), identity));
             }
             if !right || folder {
                 let mut look = Look::new(watch.id, path.clone(), now);
@@ -179,10 +186,10 @@ impl Reconciler {
         found: Option<Found>,
         upkeep: &mut Upkeep,
     ) -> Result<(), StoreError> {
+        self.correlator.known_at(&look, lives);
         if let Some(found) = &found {
-            upkeep.seen.push((look.path.clone(), found.identity));
+            upkeep.seen.push((look.path.clone(), self.identity_of(watch.id, &look.path, found)));
         }
-        self.correlator.forget_closed(&look, lives);
         if self.begun.has_to_tell(watch.id, &look.path) {
             self.conclude();
         }
@@ -202,6 +209,17 @@ impl Reconciler {
             self.journal.add(journal::Entry::plain(event));
         }
         Ok(())
+    }
+}
+
+impl Reconciler {
+    /// What a file is known again by. A store into a page that is dirty already moves no time, so that the content of a file
+    /// that is mapped for writing is read again each time.
+    fn identity_of(&self, watch: WatchId, path: &RelPath, found: &Found) -> Identity {
+        match self.correlator.is_mapped(watch, path) {
+            true => Identity { ctime_ns: 0, ..found.identity },
+            false => found.identity,
+        }
     }
 }
 

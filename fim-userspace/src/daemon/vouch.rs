@@ -14,7 +14,7 @@ use md5::Md5;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
-use crate::core::change::ChangeKind;
+use crate::core::change::{Change, ChangeKind};
 use crate::core::entry::{Digest, FileType};
 use crate::core::path::{RelPath, escape};
 use crate::tree::hash::each_chunk;
@@ -178,26 +178,26 @@ impl Reconciler {
     /// Compares what was authorised with what its package lists.
     pub(super) fn vouch(&mut self, watch: &Watch, acts: &mut [Act]) {
         for act in acts.iter_mut().filter(|act| act.vouch && !act.again) {
-            let rule = act.grant.as_ref().and_then(|grant| grant.rule);
-            let Some(root) = rule.and_then(|rule| self.trust.root(rule)).map(Path::to_path_buf) else {
-                continue;
-            };
-            let change = &act.finding.change;
-            let path = watch.absolute(&change.path);
-            let Some((package, listed)) = self.voucher.listed(&root, &path, realtime_ns()) else { continue };
-            let digest = change.after.as_ref().and_then(|found| found.entry.sha256);
-            let size = change.after.as_ref().map_or(0, |found| found.entry.size);
-            let Some(sum) = digest.and_then(|digest| md5_of(watch, &change.path, digest, size)) else {
-                continue;
-            };
-            act.event.vouched = Some(sum == listed);
-            if sum != listed {
-                let package = escape(package.as_bytes());
+            let Some(rule) = act.grant.as_ref().and_then(|grant| grant.rule) else { continue };
+            let Some((package, same)) = self.listed(watch, &act.finding.change, rule) else { continue };
+            act.event.vouched = Some(same);
+            let package = escape(package.as_bytes());
+            if !same {
                 act.event.message =
                     Some(format!("its content is not what the package {package} lists for it"));
             }
             act.event.package = Some(package);
         }
+    }
+
+    /// The package that lists the file, and whether it holds what that says; `None` where no list can tell.
+    pub(super) fn listed(&mut self, watch: &Watch, change: &Change, rule: usize) -> Option<(String, bool)> {
+        let root = self.trust.root(rule)?.to_path_buf();
+        let path = watch.absolute(&change.path);
+        let (package, listed) = self.voucher.listed(&root, &path, realtime_ns())?;
+        let now = &change.after.as_ref()?.entry;
+        let sum = md5_of(watch, &change.path, now.sha256?, now.size)?;
+        Some((package, sum == listed))
     }
 }
 

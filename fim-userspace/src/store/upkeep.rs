@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::baseline::touch;
 use super::{IntentId, Store, StoreError, bad_row};
-use crate::core::entry::{Entry, Identity};
+use crate::core::entry::{Digest, Entry, Identity};
 use crate::core::path::RelPath;
 
 /// Notes of one round of work on one watch, made in one transaction.
@@ -42,6 +42,15 @@ impl Store {
                     after.map(|text| serde_json::from_str(&text).map_err(|_| bad_row("after"))).transpose()
                 })
                 .optional()
+        })
+    }
+
+    /// Whether a path of the watch was left with this content, though it is not the approved one.
+    pub fn is_open_content(&self, watch: &Path, content: Option<Digest>) -> Result<bool, StoreError> {
+        let Some(content) = content else { return Ok(false) };
+        self.run("reading open changes", |db| {
+            db.prepare_cached("SELECT 1 FROM open_change WHERE watch = ?1 AND instr(after, ?2)")?
+                .exists(params![watch.as_os_str().as_bytes(), content.to_string()])
         })
     }
 

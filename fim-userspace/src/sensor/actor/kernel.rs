@@ -7,8 +7,9 @@ use fim_common::ProcessRecord;
 
 use super::Identify;
 use super::proc::{Live, ProcReader, names};
-use crate::core::actor::{Actor, ProcessKey};
+use crate::core::actor::{Actor, Confidence, ProcessKey};
 use crate::sensor::ebpf::ProcessTable;
+use crate::sys::clock::boottime_ns;
 
 /// Names processes even after their end, and after their id was used again.
 pub struct KernelTable(pub Arc<ProcessTable>);
@@ -22,6 +23,8 @@ impl Identify for KernelTable {
         if record.exit_ns != 0 || there == Some(false) {
             return self.0.actor(key, &record);
         }
+        // Without a pidfd (before Linux 5.15) the report may be about the process that had the id a moment ago.
+        let doubtful = pidfd.is_none() && is_newcomer(&record, key, boottime_ns());
         // It lives: it may have changed its ids since its exec, and /proc knows more. What /proc no longer tells, the
         // table has by then: the kernel notes it at the end, before it gives it up.
         let live = Live::read(pid).ok().filter(|live| live.started(key.start_ns));
@@ -36,6 +39,9 @@ impl Identify for KernelTable {
             actor.auid = live.auid;
             actor.session = live.session;
         }
+        if doubtful {
+            actor.confidence = Confidence::Several;
+        }
         actor
     }
 
@@ -45,6 +51,14 @@ impl Identify for KernelTable {
             None => Actor { pid: Some(pid), ..Actor::unknown() },
         }
     }
+}
+
+/// Nanoseconds that a report may wait before it is read.
+const LAG_NS: u64 = 10_000_000_000;
+
+/// Whether the process has its id so recently that a report with it may be about the one before.
+fn is_newcomer(record: &ProcessRecord, key: ProcessKey, now_ns: u64) -> bool {
+    record.previous_ns != 0 && now_ns.saturating_sub(key.start_ns) < LAG_NS
 }
 
 impl KernelTable {

@@ -22,6 +22,7 @@ use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
 use crate::core::path::RelPath;
 use crate::sensor::actor::Identify;
 use crate::sensor::marks::Marks;
+use crate::sys::clock::boottime_ns;
 use crate::sys::fanotify::Batch;
 use crate::sys::fanotify::records::{Event, Pidfd};
 use crate::tree::Root;
@@ -173,7 +174,7 @@ impl Pump {
             deed: Deed::MountedOver,
             directory: true,
             actor: None,
-            at_ns: boot_time_ns(),
+            at_ns: boottime_ns(),
         });
         if change.mounted && !foreign {
             self.outbox.gap(Some(watch), format!("something was mounted over {at}"));
@@ -213,7 +214,7 @@ impl Pump {
     fn batch(&mut self, batch: &Batch) -> usize {
         let mut findings = Vec::new();
         let mut cast = Cast { identify: &*self.identify, known: HashMap::new() };
-        let now = boot_time_ns();
+        let now = boottime_ns();
         let mut count = 0;
         for event in batch.events() {
             count += 1;
@@ -244,7 +245,7 @@ impl Pump {
                 &mut self.outbox,
                 finding,
                 |pid| cast.actor(pid, None),
-                boot_time_ns(),
+                boottime_ns(),
             );
         }
     }
@@ -340,10 +341,4 @@ pub fn take_under_watch(shared: &Shared, outbox: &mut Outbox, watch: WatchId, pa
 /// Where an open directory is now.
 pub fn place_of(fd: BorrowedFd<'_>) -> Option<std::path::PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
-}
-
-/// Nanoseconds since boot, time asleep included.
-fn boot_time_ns() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
-    now.map_or(0, |t| Duration::from(t).as_nanos() as u64)
 }

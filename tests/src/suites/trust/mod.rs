@@ -4,6 +4,7 @@
 //! tree. Needs a Debian system with a mirror; nothing of the system itself is changed.
 
 mod impostors;
+mod launder;
 mod maintenance;
 mod packages;
 mod root;
@@ -13,7 +14,7 @@ use crate::report::Report;
 
 type Case = fn(&Setting) -> Result<(), String>;
 
-const CASES: [(&str, Case); 12] = [
+const CASES: [(&str, Case); 13] = [
     ("apt-get-install", packages::by_apt),
     ("dpkg-install-upgrade-purge", packages::by_dpkg),
     ("pinned", packages::pinned),
@@ -23,6 +24,7 @@ const CASES: [(&str, Case); 12] = [
     ("altered", impostors::altered),
     ("together-with-a-stranger", impostors::together),
     ("touched-after-a-stranger", impostors::touched),
+    ("passed-through-its-hands", launder::laundered),
     ("maintenance", maintenance::window),
     ("maintenance-ends", maintenance::ends),
     ("maintenance-refused", maintenance::refused),
