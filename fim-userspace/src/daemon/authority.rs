@@ -88,7 +88,7 @@ impl Reconciler {
     /// scan may have been quicker than the report of an updater. Where one came in, all of it is judged anew. Whoever was
     /// seen and is not trusted waits for nobody.
     fn hear_everybody(&mut self, watch: &Watch, judged: &mut Vec<(Finding, Authority)>) {
-        let mut complete = self.sight.settle();
+        let mut complete = self.sight.settle_with_losses();
         let inbox = self.inbox.clone();
         for signal in inbox.try_iter().take(CHANNEL) {
             match signal {

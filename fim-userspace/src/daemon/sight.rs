@@ -79,6 +79,14 @@ impl Sight {
         fanotify && ebpf
     }
 
+    /// The same, and what was lost by then is told of as gaps.
+    pub fn settle_with_losses(&self) -> bool {
+        if let Some(ebpf) = &self.sensors.ebpf {
+            ebpf.count_losses();
+        }
+        self.settle()
+    }
+
     /// The object under `from` has its old name `to` again.
     pub fn moved_back(&self, watch: &Watch, from: &RelPath, to: &RelPath) {
         self.sensors.dirs.renamed(watch.id, from, to);

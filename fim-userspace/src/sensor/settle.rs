@@ -1,5 +1,6 @@
 //! Waiting until a sensor's thread has handed on everything that the kernel had reported by then.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ pub struct Settle {
     count: Mutex<Count>,
     answered: Condvar,
     pub wake: EventFd,
+    counting: AtomicBool,
 }
 
 impl Settle {
     pub fn new() -> nix::Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { count: Mutex::default(), answered: Condvar::new(), wake })
+        Ok(Self { count: Mutex::default(), answered: Condvar::new(), wake, counting: AtomicBool::new(false) })
     }
 
     fn count(&self) -> MutexGuard<'_, Count> {
@@ -38,6 +40,16 @@ impl Settle {
         }
         let waited = self.answered.wait_timeout_while(count, patience, |c| c.answered < mine);
         waited.is_ok_and(|(_, timeout)| !timeout.timed_out())
+    }
+
+    /// Wants what was lost by the next answer to be told before it.
+    pub fn count_losses(&self) {
+        self.counting.store(true, Ordering::Release);
+    }
+
+    /// Whether that is wanted; only once for each wish.
+    pub fn is_to_count(&self) -> bool {
+        self.counting.swap(false, Ordering::AcqRel)
     }
 
     /// To be called before the queue is read; what it returns is the answer afterwards.

@@ -162,6 +162,11 @@ impl Ebpf {
         !self.tier.hooks_files() || self.settle.wait(patience)
     }
 
+    /// The next [`settle`](Self::settle) tells of all that was lost, too.
+    pub fn count_losses(&self) {
+        self.settle.count_losses();
+    }
+
     /// Who every process is.
     pub fn table(&self) -> Arc<ProcessTable> {
         self.table.clone()

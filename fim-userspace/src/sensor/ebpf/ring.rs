@@ -102,6 +102,9 @@ impl Reader {
                 return;
             }
             let asked = self.settle.asked();
+            if self.settle.is_to_count() {
+                gaps.counted = None;
+            }
             self.retry(&mut waiting, &mut gaps);
             let emptied = self.drain(&mut waiting, &mut gaps, &mut actors);
             self.tell_gaps(&mut gaps);
