@@ -61,7 +61,11 @@ const TABLE: &[Exits] = &[
     always("config show", "shown"),
     exits("alert test", "every receiver took the message", "one did not"),
     always("alert queue", "shown"),
-    exits("doctor", "no problems", "there are problems"),
+    exits(
+        "doctor",
+        "everything was looked at, and nothing is wrong",
+        "there are problems; each is one sentence",
+    ),
 ];
 
 /// What each code means for one command, named without `fim`; none for a group of commands.

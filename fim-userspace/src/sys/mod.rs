@@ -1,5 +1,6 @@
 //! The only unsafe code: system calls that no library wraps.
 
+pub mod clock;
 pub mod fanotify;
 pub mod handle;
 pub mod mapping;
