@@ -59,10 +59,26 @@ const TABLE: &[Exits] = &[
     always("vault export", "written"),
     exits("vault prune", "the vault is within its limits", "something is above the limits and cannot go"),
     always("config show", "shown"),
+    exits("config check", "sound", "there is a mistake in it"),
+    exits(
+        "import aide",
+        "all was carried over",
+        "something could not be carried over, or means something else here",
+    ),
     exits("alert test", "every receiver took the message", "one did not"),
     always("alert queue", "shown"),
-    exits("doctor", "no problems", "there are problems"),
+    exits(
+        "doctor",
+        "everything was looked at, and nothing is wrong",
+        "there are problems; each is one sentence",
+    ),
 ];
+
+/// Every command that does something, named without `fim`.
+#[cfg(test)]
+pub fn commands() -> Vec<&'static str> {
+    TABLE.iter().map(|row| row.command).collect()
+}
 
 /// What each code means for one command, named without `fim`; none for a group of commands.
 pub fn of(command: &str) -> Option<Vec<(u8, &'static str)>> {

@@ -11,7 +11,9 @@ mod doctor;
 mod exits;
 mod explain;
 mod generate;
+mod import;
 mod init;
+pub mod json;
 mod log;
 mod maintenance;
 mod order;
@@ -105,9 +107,12 @@ enum Command {
     Report(report::Args),
     /// Look at, check and prune the kept copies: approved versions and evidence
     Vault(vault::Args),
-    /// Show the configuration that is in force
+    /// Show the configuration that is in force, or check one
     #[command(subcommand)]
     Config(config::Command),
+    /// Translate the configuration of another tool
+    #[command(subcommand)]
+    Import(import::Command),
     /// Try the alerts, and see what waits to be sent
     #[command(subcommand)]
     Alert(alert::Command),
@@ -152,8 +157,13 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
             generate::write(dir)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Import(command) => return import::run(command, cli.json),
+        // What is wrong with it is the answer.
+        Command::Config(config::Command::Check) => return config::check(&cli.config, cli.json),
         // Perhaps with the configuration of another system.
         Command::Check(args) => return check::run(&cli.config, args, cli.json),
+        // What is wrong with the configuration is one of its findings.
+        Command::Doctor => return doctor::run(&cli.config, cli.json),
         _ => {}
     }
     if let Some(answered) = ask::instead(cli) {
@@ -178,8 +188,11 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Seal { action } => seal::run(&config, action, cli.json),
         Command::Alert(command) => alert::run(&config, command, cli.json),
         Command::Config(command) => config::run(&config, command, cli.json),
-        Command::Doctor => doctor::run(&config, cli.json),
-        Command::Canary | Command::Generate { .. } | Command::Check(_) => Ok(ExitCode::SUCCESS),
+        Command::Canary
+        | Command::Generate { .. }
+        | Command::Check(_)
+        | Command::Doctor
+        | Command::Import(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -117,8 +117,8 @@ impl Report {
                 problems.push(format!("{} coverage gap(s) wait for their scan", status.gaps.open));
             }
         }
-        let sinks = self.database.iter().flat_map(|d| &d.sinks);
-        problems.extend(sinks.filter(|s| configured(config, &s.name)).filter_map(sink_problem));
+        let sinks = self.database.as_ref().map(|d| d.sinks.as_slice()).unwrap_or_default();
+        problems.extend(sink_problems(config, sinks));
         problems
     }
 
@@ -157,12 +157,19 @@ fn seal_overdue(status: &Status, config: &Config) -> Option<String> {
     })
 }
 
-/// Sinks that were once configured keep their cursor; they are nobody's problem.
-fn configured(config: &Config, name: &str) -> bool {
-    name == crate::config::JOURNALD
-        || (name == crate::config::CENTRAL && config.central.is_some())
-        || config.alerts.iter().any(|a| lanes(a, &|known| known == name).iter().any(|lane| lane.name == name))
-        || config.logs.iter().any(|l| l.name == name)
+/// Names of all that records go to; sinks that were once configured keep their cursor and are nobody's problem.
+pub(super) fn configured_sinks(config: &Config, known: &[SinkState]) -> Vec<String> {
+    let known = |name: &str| known.iter().any(|sink| sink.name == name);
+    let central = config.central.as_ref().map(|_| crate::config::CENTRAL.to_owned());
+    let alerts = config.alerts.iter().flat_map(|alert| lanes(alert, &known)).map(|lane| lane.name);
+    let logs = config.logs.iter().map(|log| log.name.clone());
+    [crate::config::JOURNALD.to_owned()].into_iter().chain(central).chain(alerts).chain(logs).collect()
+}
+
+/// One sentence for each configured sink that has an error.
+fn sink_problems(config: &Config, sinks: &[SinkState]) -> Vec<String> {
+    let configured = configured_sinks(config, sinks);
+    sinks.iter().filter(|s| configured.contains(&s.name)).filter_map(sink_problem).collect()
 }
 
 fn sink_problem(sink: &SinkState) -> Option<String> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{ArgAction, CommandFactory};
 
 use super::Cli;
-use crate::cli::exits;
+use crate::cli::{exits, json};
 use crate::config::keys::{Key, TABLES};
 
 const TOP: &str = "# Reference\n\n\
@@ -29,6 +29,12 @@ fn write(out: &mut String) -> std::fmt::Result {
     command.build();
     writeln!(out, "\n## Every command\n")?;
     arguments(out, &command, true)?;
+    writeln!(
+        out,
+        "\nWith `--json` standard output carries objects only, one a line; keys are added, never renamed, and what is not known\n\
+         is `null`. What goes wrong is told on standard error in a sentence. Colour and progress are for terminals: neither goes\n\
+         into a pipe or to a terminal that is `dumb`, and there is no colour where `NO_COLOR` is set."
+    )?;
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         commands(out, sub, sub.get_name())?;
     }
@@ -54,12 +60,28 @@ fn commands(out: &mut String, command: &clap::Command, path: &str) -> std::fmt::
             first(&usage)
         )?;
         arguments(out, command, false)?;
+        shapes(out, path)?;
         codes(out, &exits)?;
     }
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         commands(out, sub, &format!("{path} {}", sub.get_name()))?;
     }
     Ok(())
+}
+
+/// What it prints with `--json`.
+fn shapes(out: &mut String, path: &str) -> std::fmt::Result {
+    let shapes = json::of(path).unwrap_or_default();
+    if shapes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "| with `--json`, an object for | keys |\n|---|---|")?;
+    let quoted = |keys: &[&str]| keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    for json::Shape { what, keys, more } in shapes {
+        let more = if more.is_empty() { String::new() } else { format!("; not always: {}", quoted(more)) };
+        writeln!(out, "| {what} | {}{more} |", quoted(keys))?;
+    }
+    writeln!(out)
 }
 
 fn first(usage: &str) -> &str {

@@ -225,7 +225,10 @@ fn best(highest: Tier, ring_bytes: u32, refused: &mut Vec<Refused>) -> Option<(T
 }
 
 /// The programs see the ids of the first pid namespace; in another one none of them would match.
-fn own_pids_are_the_kernels() -> Result<(), String> {
+///
+/// # Errors
+/// A sentence, where fim runs in another one.
+pub fn own_pids_are_the_kernels() -> Result<(), String> {
     // PROC_PID_INIT_INO of include/linux/proc_ns.h.
     const FIRST: u64 = 0xeffffffc;
     match std::fs::metadata("/proc/self/ns/pid") {
