@@ -45,6 +45,8 @@ install() {
     say_if_not [ "$(systemctl is-active fim)" = inactive ]
 }
 configure() {
+    # A minimal Debian has none; the story alters it.
+    [ -s /etc/hosts ] || echo "127.0.0.1 localhost" >/etc/hosts
     mkdir -p /srv/www /srv/new && chmod 777 /srv/www && echo approved >/srv/www/index.html
     chmod 666 /srv/www/index.html
     printf '\n[[watch]]\npath = "/srv/www"\n' >>/etc/fim/fim.toml
@@ -66,7 +68,7 @@ by_root() {
     local since
     since=$(head_seq)
     echo "127.0.0.9 evil.test" >>/etc/hosts
-    await recorded "$since" '"path":"/etc/hosts"' '"uid":0' '"verdict":"unauthorised"' '"response":"none"' || return 1
+    await recorded "$since" '"kind":"modified"' '"path":"/etc/hosts"' '"uid":0' '"verdict":"unauthorised"' '"response":"none"' || return 1
     await sh -c 'journalctl FIM_PATH=/etc/hosts FIM_KIND=modified --no-pager -o cat | grep -q .'
 }
 few_capabilities() {
@@ -123,8 +125,12 @@ killed() {
 }
 full_check() {
     ! systemctl start fim-check || { echo "differences were not told"; return 1; }
-    say_if_not [ "$(systemctl show -p ExecMainStatus --value fim-check)" = 1 ]
-    journalctl -u fim-check --no-pager -o cat | grep -q /etc/hosts
+    say_if_not [ "$(systemctl show -p ExecMainStatus --value fim-check)" = 1 ] ||
+        { journalctl -u fim-check --no-pager -o cat -n 5; return 1; }
+    # What was altered and only told of, and nothing else: the service sees what everybody sees.
+    local named
+    named=$(journalctl -u fim-check --no-pager -o cat | sed -nE 's/^[a-z]+ +(\/[^ ]+).*/\1/p' | sort -u | tr '\n' ' ')
+    say_if_not [ "$named" = "/etc/fim/fim.toml /etc/hosts " ] || { journalctl -u fim-check --no-pager -o cat; return 1; }
 }
 upgrade() {
     local since before told
