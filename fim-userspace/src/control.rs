@@ -38,6 +38,8 @@ pub enum Read {
     Hello,
     /// A command that only reads, its words as on the command line; answered with [`Answer::Text`] and [`Answer::Ended`].
     Command { words: Vec<Word> },
+    /// What is counted and measured, for Prometheus or as JSON; answered with [`Answer::Text`] and [`Answer::Ended`].
+    Metrics { json: bool },
 }
 
 /// A word of a command line, as bytes.

@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod daemon;
+pub mod metrics;
 pub mod pulse;
 pub mod report;
 pub mod respond;

@@ -9,14 +9,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use rustix::fs::{Access, access};
 
-use super::{Cli, Command, FAILED, explain, log, sentence, show, status};
+use super::{Cli, Command, FAILED, explain, log, metrics, sentence, show, status};
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
 use crate::control::{Answer, Read, Request, Word};
 use crate::daemon::control::{Client, ClientError, Reader};
 use crate::sink::line::printable;
 use crate::store::DATABASE;
 
-const THESE: &str = "members of the group may use status, log (without --follow and verify), show and explain; use sudo for all else";
+const THESE: &str = "members of the group may use status, metrics, log (without --follow and verify), show and explain; use sudo for all else";
 
 /// Asks the daemon where this user may not read the records. `None`: the command is none of these, he may, or no daemon
 /// offers a socket; then the command says itself what it lacks.
@@ -38,7 +38,7 @@ pub fn instead(cli: &Cli) -> Option<anyhow::Result<ExitCode>> {
     };
     match Client::connect_at(&socket) {
         Ok(None) => None,
-        Ok(Some(client)) => Some(ask(client, words(cli))),
+        Ok(Some(client)) => Some(ask(client, request(cli))),
         Err(ClientError::Broken(e)) if e.kind() == io::ErrorKind::PermissionDenied => {
             Some(Err(anyhow::anyhow!(
                 "only root and members of the group that {} belongs to may ask the daemon; use sudo, or have yourself added to it",
@@ -51,7 +51,7 @@ pub fn instead(cli: &Cli) -> Option<anyhow::Result<ExitCode>> {
 
 fn reads(command: &Command) -> bool {
     match command {
-        Command::Status | Command::Explain(_) | Command::Show(_) => true,
+        Command::Status | Command::Metrics | Command::Explain(_) | Command::Show(_) => true,
         Command::Log(args) => args.only_lists(),
         _ => false,
     }
@@ -68,10 +68,18 @@ fn words(cli: &Cli) -> Vec<Word> {
     std::env::args_os().skip(1).map(word).collect()
 }
 
-fn ask(client: Client, words: Vec<Word>) -> anyhow::Result<ExitCode> {
+fn request(cli: &Cli) -> Request {
+    match &cli.command {
+        Command::Metrics => metrics::request(cli.json),
+        _ => Request::Read(Read::Command { words: words(cli) }),
+    }
+}
+
+/// Prints what the daemon answers.
+pub(super) fn ask(client: Client, request: Request) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let (mut written, mut code) = (Ok(()), FAILED);
-    client.ask(Request::Read(Read::Command { words }), &mut |answer| match answer {
+    client.ask(request, &mut |answer| match answer {
         Answer::Text { text } if written.is_ok() => written = out.write_all(text.as_bytes()),
         Answer::Ended { code: told, problem } => {
             code = told;

@@ -48,6 +48,7 @@ const TABLE: &[Exits] = &[
     always("maintenance stop", "the window is closed"),
     always("maintenance status", "shown"),
     exits("status", "fim watches and nothing is wrong", "something is wrong, or fim does not run"),
+    always("metrics", "printed"),
     exits("explain", "every path is watched", "a path is not watched"),
     exits("log", "shown", "there is no record with this number or id"),
     exits("log verify", "nothing was changed", "a record was changed, removed or added"),

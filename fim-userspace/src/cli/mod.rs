@@ -16,6 +16,7 @@ mod init;
 pub mod json;
 mod log;
 mod maintenance;
+mod metrics;
 mod order;
 mod output;
 mod progress;
@@ -94,6 +95,8 @@ enum Command {
     Maintenance(maintenance::Command),
     /// Show whether fim watches, with what means, and what is wrong
     Status,
+    /// Print what the running daemon counts and measures, in the text format of Prometheus
+    Metrics,
     /// Show what holds for a path, and which line of the configuration says so; 1 when it is not watched
     Explain(explain::Args),
     /// Show what was recorded, or verify that it is untouched
@@ -181,6 +184,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Quarantine(command) => quarantine::run(&config, command, cli.json),
         Command::Maintenance(command) => maintenance::run(&config, command, cli.json),
         Command::Status => status::run(&config, cli.json),
+        Command::Metrics => metrics::run(&config, cli.json),
         Command::Explain(args) => explain::run(&config, args, cli.json),
         Command::Log(args) => log::run(&config, args, cli.json),
         Command::Report(args) => report::run(&config, args, cli.json),

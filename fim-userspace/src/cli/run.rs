@@ -14,6 +14,7 @@ use super::log::user_name;
 use crate::config::Config;
 use crate::core::event::Record;
 use crate::daemon::{Notice, Start};
+use crate::metrics::Metrics;
 use crate::sink::line::{self, printable};
 
 /// Batches of records that may wait for the printer.
@@ -27,7 +28,9 @@ pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<Exit
     crate::daemon::require_privilege("watch and restore files")?;
     // Before there is any other thread: each has its own.
     crate::daemon::reduce_privileges()?;
-    let _readers = crate::daemon::control::offer(&config.control, super::ask::reader(&config.file))
+    let metrics = Metrics::new()?;
+    let reader = super::ask::reader(&config.file);
+    let _readers = crate::daemon::control::offer(&config.control, reader, metrics.clone())
         .inspect_err(|e| tracing::error!("{}", super::sentence(e)));
     let (lines, printer) = printer(as_json)?;
     let mut unprinted = 0;
@@ -39,7 +42,7 @@ pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<Exit
         }
     };
     let watchdog = sd_notify::watchdog_enabled();
-    let start = Start { dry_run, watchdog, tell: Arc::new(told) };
+    let start = Start { dry_run, watchdog, tell: Arc::new(told), metrics };
     let ended = crate::daemon::run(config, start, Box::new(print));
     // What is still under way to a reader that reads is printed.
     for _ in 0..20 {

@@ -33,8 +33,8 @@ const fn key(name: &'static str, default: &'static str, about: &'static str) -> 
 }
 
 /// The tables that the file may have.
-pub const SECTIONS: [&str; 10] =
-    ["state", "control", "sensor", "ledger", "vault", "watch", "trust", "alert", "central", "log"];
+pub const SECTIONS: [&str; 11] =
+    ["state", "control", "metrics", "sensor", "ledger", "vault", "watch", "trust", "alert", "central", "log"];
 
 pub static STATE: Keys = Keys(&[key(
     "dir",
@@ -46,6 +46,12 @@ pub static CONTROL: Keys = Keys(&[
     key("group", "none", "name or number of the group whose members may read through the running daemon"),
     key("socket", "`/run/fim/control`", "the socket that is offered to them"),
 ]);
+
+pub static METRICS: Keys = Keys(&[key(
+    "listen",
+    "none",
+    "address and port on loopback, such as `127.0.0.1:9184`, from which a Prometheus on this machine reads",
+)]);
 
 pub static SENSOR: Keys = Keys(&[
     key(
@@ -213,6 +219,7 @@ pub static LOG_SYSLOG: Keys = Keys(&[
 pub static TABLES: &[Table] = &[
     Table { heading: "[state]", about: "Where fim keeps what it knows.", keys: &[&STATE] },
     Table { heading: "[control]", about: "Who besides root may ask the running daemon.", keys: &[&CONTROL] },
+    Table { heading: "[metrics]", about: "What Prometheus is told.", keys: &[&METRICS] },
     Table { heading: "[sensor]", about: "How changes are seen.", keys: &[&SENSOR] },
     Table { heading: "[vault]", about: "What is kept, and for how long.", keys: &[&VAULT] },
     Table { heading: "[ledger]", about: "The records.", keys: &[&LEDGER] },

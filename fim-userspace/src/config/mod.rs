@@ -10,6 +10,7 @@ mod error;
 pub mod keys;
 mod ledger;
 mod log;
+mod metrics;
 mod read;
 mod secret;
 pub mod show;
@@ -35,6 +36,7 @@ pub use log::{
     Facility, FileLog, LogConfig, LogFormat, LogKind, Rotation, SyslogAddress, SyslogConfig, SyslogHeader,
     TlsFiles, Transport,
 };
+pub use metrics::MetricsConfig;
 pub use secret::{Secret, SecretSource};
 pub use trust::{TrustConfig, UserName, real_paths};
 pub use vault::VaultConfig;
@@ -74,6 +76,7 @@ pub struct Config {
     pub digest: Digest,
     pub state: StateConfig,
     pub control: ControlConfig,
+    pub metrics: MetricsConfig,
     pub sensor: SensorConfig,
     pub vault: VaultConfig,
     pub ledger: LedgerConfig,
@@ -178,6 +181,7 @@ impl Config {
         document.refuse_unknown(&keys::SECTIONS)?;
         let state = StateConfig { dir: state_dir(document.table("state")?)? };
         let control = control::read(document.table("control")?)?;
+        let metrics = metrics::read(document.table("metrics")?)?;
         let sensor = sensor(document.table("sensor")?)?;
         let ledger = ledger::read(document.table("ledger")?)?;
         let vault = vault::read(document.table("vault")?)?;
@@ -201,6 +205,7 @@ impl Config {
             digest: Digest(Sha256::digest(text).into()),
             state,
             control,
+            metrics,
             sensor,
             ledger,
             vault,

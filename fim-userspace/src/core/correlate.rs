@@ -39,6 +39,8 @@ pub struct Look {
     pub sources: Sources,
     /// First report, nanoseconds since boot.
     pub first_ns: u64,
+    /// When a writer last closed it, nanoseconds since boot.
+    pub closed_ns: Option<u64>,
     /// How often this look has been put off because the file did not keep still.
     pub attempts: u32,
     /// Reports that were under way when it was first examined have been waited for.
@@ -59,6 +61,7 @@ impl Look {
             witnessed: Witnessed::default(),
             sources: Sources::default(),
             first_ns,
+            closed_ns: None,
             attempts: 0,
             caught_up: false,
         }
@@ -76,6 +79,7 @@ impl Look {
         self.sources.ebpf |= other.sources.ebpf;
         self.sources.scan |= other.sources.scan;
         self.first_ns = self.first_ns.min(other.first_ns);
+        self.closed_ns = self.closed_ns.max(other.closed_ns);
         self.attempts = self.attempts.max(other.attempts);
     }
 }
@@ -118,6 +122,7 @@ impl Correlator {
         let mut look = Look::new(seen.watch, seen.path.clone(), seen.at_ns);
         look.directory = seen.directory;
         look.deeds = deeds;
+        look.closed_ns = matches!(seen.deed, Deed::Closed).then_some(seen.at_ns);
         if seen.source == Source::Fanotify {
             look.happened = deeds;
         }

@@ -191,6 +191,10 @@ pub struct Latency {
     pub detected: Option<u64>,
     /// Until the response had ended.
     pub restored: Option<u64>,
+    /// When the writer closed it or, where nobody is known to have, when the report came; nanoseconds since boot. Of no
+    /// meaning after this boot, so it is not kept.
+    #[serde(skip)]
+    pub done_ns: Option<u64>,
 }
 
 /// One record without its place in the chain; the ledger adds sequence number, id and hash.

@@ -79,7 +79,11 @@ impl Stamp {
         (event.actor, event.other_actors) = (Some(actor), others);
         event.seen_by = look.sources.list();
         let live = event.seen_by.iter().any(|s| *s != Source::Scan);
-        event.latency_us = Latency { detected: live.then(|| since_us(look.first_ns)), restored: None };
+        event.latency_us = Latency {
+            detected: live.then(|| since_us(look.first_ns)),
+            restored: None,
+            done_ns: live.then_some(look.closed_ns.unwrap_or(look.first_ns)),
+        };
     }
 }
 

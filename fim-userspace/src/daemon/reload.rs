@@ -25,7 +25,7 @@ use super::reconcile::Reconciler;
 use super::scanner::Approved;
 use super::sensors::Sensors;
 use super::session::{Carried, End, Prepared, Session, Told};
-use super::start::{House, Signals, as_started, report};
+use super::start::{House, Signals, as_started, open_port, report};
 use super::take::{one_watch, require_baseline};
 use super::watch::Watch;
 
@@ -61,6 +61,14 @@ impl House {
             }
             Err(error) => return Ok(self.refuse(&error, session, sinks)),
         };
+        // The new port is opened before the old one is closed.
+        let port = match config.metrics == self.config.metrics {
+            true => None,
+            false => match open_port(&self.runtime, &config, &self.metrics) {
+                Ok(port) => Some(port),
+                Err(error) => return Ok(self.refuse(&error, session, sinks)),
+            },
+        };
         let progress = Arc::new(ScanProgress::default());
         let (done, standby) = oneshot::channel();
         let (vault, shared) = (self.vault.clone(), progress.clone());
@@ -81,7 +89,13 @@ impl House {
                 progress.stop.store(true, Ordering::Relaxed);
                 Ok(Next::End(session, sinks))
             }
-            Some(Ok(Ok(standby))) => self.hand_over(standby, session, sinks),
+            Some(Ok(Ok(standby))) => {
+                let next = self.hand_over(standby, session, sinks)?;
+                if let Some(port) = port {
+                    self.port = port;
+                }
+                Ok(next)
+            }
             Some(Ok(Err(error))) => Ok(self.refuse(&error, session, sinks)),
             Some(Err(_)) => {
                 Ok(self.refuse(&anyhow::anyhow!("reading it has failed; report this"), session, sinks))
@@ -136,7 +150,7 @@ impl House {
         carried.keeper.limit(config.ledger);
         let said = std::iter::once("the configuration was reloaded".to_owned()).chain(news);
         carried.reloaded = was_ready.then(|| said.collect::<Vec<_>>().join("; "));
-        let session = Session::begin(prepared, sensors, carried, self.jobs.clone(), ready)?;
+        let session = Session::begin(prepared, sensors, carried, self.jobs.clone(), ready, &self.metrics)?;
         let bell = sinks.bell();
         sinks.drain(&self.runtime);
         let sinks = crate::sink::start(self.runtime.handle(), &config, &report, &bell)?;

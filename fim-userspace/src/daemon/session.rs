@@ -18,6 +18,7 @@ use crate::core::mask::Masks;
 use crate::core::observation::{Signal, WatchId};
 use crate::core::repetition::Repetition;
 use crate::core::tier::Tier;
+use crate::metrics::{self, Metrics};
 use crate::pulse;
 use crate::respond::Responder;
 use crate::store::Store;
@@ -111,6 +112,7 @@ pub(super) struct Session {
     pub out: Sender<Signal>,
     stop: Sender<End>,
     thread: JoinHandle<Reconciler>,
+    metrics: Arc<Metrics>,
     /// Becomes ready when the reconciler is gone, whatever the reason.
     pub gone: oneshot::Receiver<()>,
 }
@@ -123,6 +125,7 @@ impl Session {
         carried: Carried,
         jobs: Receiver<Job>,
         ready: Box<dyn FnMut() + Send>,
+        metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let Prepared { config, watches, trust, out, inbox } = prepared;
         let Carried {
@@ -175,13 +178,17 @@ impl Session {
             reconciler.reporter.started = started;
         }
         let progress = reconciler.progress.clone();
+        let source = source(&config, reconciler.reporter.clone());
         let (stop, stopped) = bounded::<End>(1);
         let (thread, gone) = spawn(reconciler, stopped)?;
-        Ok(Self { watches, progress, rolling, out, stop, thread, gone })
+        metrics.attach(source);
+        Ok(Self { watches, progress, rolling, out, stop, thread, metrics: metrics.clone(), gone })
     }
 
     /// Ends it once all that the kernel had reported by now is dealt with.
     pub fn end(mut self, end: End) -> anyhow::Result<Reconciler> {
+        // The sensors end with the last who holds them.
+        self.metrics.detach();
         self.rolling.stop();
         drop(self.out);
         let _ = self.stop.send(end);
@@ -189,6 +196,17 @@ impl Session {
             |_| anyhow::anyhow!("the reconciler failed; its records are safe, restart fim and report this");
         self.thread.join().map_err(failed)
     }
+}
+
+/// What the metrics ask of this session.
+fn source(config: &Config, reporter: Reporter) -> metrics::Source {
+    let (alerts, logs, central) = (config.alerts.clone(), config.logs.clone(), config.central.is_some());
+    Box::new(move || {
+        let mut facts = reporter.facts();
+        let sinks = std::mem::take(&mut facts.status.sinks);
+        facts.sinks = metrics::sink_labels(sinks, &alerts, &logs, central);
+        facts
+    })
 }
 
 /// Starts the reconciler's thread, which gives it back at its end.
@@ -265,6 +283,7 @@ pub(super) fn assemble(parts: Parts, inbox: Receiver<Signal>) -> Reconciler {
         started: rfc3339(realtime_ns()),
         coverage,
         vault: vault.clone(),
+        told: Arc::default(),
     };
     let number = WatchId(watches.len() as u32);
     let canary = Canary::start(self_test, store.dir(), number, &sight.sensors).unwrap_or_else(|error| {

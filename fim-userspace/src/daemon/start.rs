@@ -15,11 +15,14 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::core::event::Record;
 use crate::core::observation::Signal;
+use crate::metrics::Metrics;
+use crate::metrics::serve::Port;
 use crate::sink::Bell;
 use crate::sink::alert::Report;
 use crate::store::vault::Vault;
 use crate::store::{Lock, Store};
 
+use super::clock::boottime_ns;
 use super::control::{Control, Job, WAITING};
 use super::journal::Announce;
 use super::keeper::Keeper;
@@ -38,6 +41,7 @@ pub struct Start {
     /// Within this time systemd wants an answer, again and again.
     pub watchdog: Option<Duration>,
     pub tell: Tell,
+    pub metrics: Arc<Metrics>,
 }
 
 /// What outlives every session.
@@ -48,6 +52,9 @@ pub(super) struct House {
     pub tell: Tell,
     pub vault: Arc<Vault>,
     pub jobs: Receiver<Job>,
+    pub metrics: Arc<Metrics>,
+    /// Where Prometheus reads, if anywhere.
+    pub port: Option<Port>,
     pub runtime: Runtime,
 }
 
@@ -81,13 +88,15 @@ pub fn run(config: &Config, start: Start, announce: Announce) -> anyhow::Result<
     let mut sinks = crate::sink::start(runtime.handle(), &config, &report(&prepared.out), &bell)?;
     let announce: Announce = {
         let mut print = announce;
+        let metrics = start.metrics.clone();
         Box::new(move |records: &[Record]| {
+            metrics.recorded(records, boottime_ns());
             print(records);
             bell.ring();
         })
     };
     let sensors = prepared.sensors();
-    let (control, jobs) = listen(&config.state.dir);
+    let (control, jobs) = listen(&config.state.dir, &start.metrics);
     let carried = Carried {
         store,
         keeper,
@@ -105,9 +114,14 @@ pub fn run(config: &Config, start: Start, announce: Announce) -> anyhow::Result<
         let tell = start.tell.clone();
         Box::new(move || tell(Notice::Ready))
     };
-    let mut session = Session::begin(prepared, sensors, carried, jobs.clone(), ready)?;
-    let Start { dry_run, tell, .. } = start;
-    let mut house = House { config, dry_run, tell, vault, jobs, runtime };
+    let mut session = Session::begin(prepared, sensors, carried, jobs.clone(), ready, &start.metrics)?;
+    let Start { dry_run, tell, metrics, .. } = start;
+    // A host that is not measured is watched all the same.
+    let port = open_port(&runtime, &config, &metrics).unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        None
+    });
+    let mut house = House { config, dry_run, tell, vault, jobs, metrics, port, runtime };
     while house.runtime.block_on(signals.next(&mut session.gone)) == Wake::Hangup {
         sinks.reopen().ring();
         let next = house.reload(&mut signals, session, sinks)?;
@@ -155,10 +169,25 @@ fn not_surely_on_disk(store: &mut Store) -> anyhow::Result<Option<i64>> {
     Ok(before.map(|_| last_ns.saturating_sub(HOUR_NS)))
 }
 
+/// Opens the port that `[metrics]` names.
+pub(super) fn open_port(
+    runtime: &Runtime,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<Port>> {
+    let Some(address) = config.metrics.listen else { return Ok(None) };
+    let port = Port::open(runtime.handle(), address, metrics.clone()).with_context(|| {
+        format!(
+            "the metrics cannot be offered at {address}; choose another [metrics] listen, or end who has it"
+        )
+    })?;
+    Ok(Some(port))
+}
+
 /// Opens the control socket. Without it the daemon does its work all the same; commands then say what is wrong.
-fn listen(dir: &std::path::Path) -> (Option<Control>, Receiver<Job>) {
+fn listen(dir: &std::path::Path, metrics: &Arc<Metrics>) -> (Option<Control>, Receiver<Job>) {
     let (out, jobs) = bounded(WAITING);
-    let control = Control::start(dir, out)
+    let control = Control::start(dir, out, metrics.clone())
         .inspect_err(|e| {
             tracing::error!(
                 "the control socket in {} cannot be opened ({e}); accept, restore and quarantine work only while fim is stopped",

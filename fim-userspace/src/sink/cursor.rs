@@ -135,6 +135,9 @@ impl Cursor {
 
     /// `idle`: there is no receiver on this machine, which is no fault.
     pub async fn fail(&mut self, reason: String, idle: bool) {
+        if !idle {
+            super::failures::count(&self.state.name);
+        }
         if self.failing && self.state.error.as_ref() == Some(&reason) {
             return;
         }

@@ -4,6 +4,7 @@ pub mod alert;
 mod backoff;
 mod cursor;
 pub mod differences;
+pub mod failures;
 mod file;
 pub mod format;
 mod journald;

@@ -110,6 +110,13 @@ impl Store {
         self.run("reading the ledger", head)
     }
 
+    /// How many records there are: the numbers have no gaps, and pruning takes the oldest.
+    pub fn ledger_rows(&self) -> Result<u64, StoreError> {
+        // Apart, each is a look at one end.
+        let sql = "SELECT coalesce((SELECT max(seq) FROM ledger) - (SELECT min(seq) FROM ledger) + 1, 0)";
+        self.run("reading the ledger", |db| db.query_row(sql, [], |row| row.get(0).map(unsigned)))
+    }
+
     pub(super) fn records(&self, sql: &str, seq: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<(i64, Hash, String)> = self.run("reading the ledger", |db| {

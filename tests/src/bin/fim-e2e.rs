@@ -28,6 +28,7 @@ enum Suite {
     Trust,
     Cost,
     Service,
+    Metrics,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -124,6 +125,7 @@ fn run(args: Args, report: &mut Report) -> Result<(), String> {
             Suite::Who => suites::who::run(&setting, report),
             Suite::Cost => suites::cost::run(&setting, report),
             Suite::Service => suites::service::run(&setting, report),
+            Suite::Metrics => suites::metrics::run(&setting, report),
             Suite::Trust => suites::trust::run(&setting, report),
         }
     }

@@ -9,6 +9,7 @@ pub mod flood;
 pub mod hands;
 pub mod lines;
 pub mod logs;
+pub mod metrics;
 pub mod powercut;
 pub mod race;
 pub mod service;

@@ -24,6 +24,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags};
 
 use crate::control::{Act, Answer, SOCKET};
+use crate::metrics::Metrics;
 
 use super::hands::Person;
 pub use client::{Client, ClientError};
@@ -48,9 +49,18 @@ pub struct Job {
 #[derive(Clone)]
 enum Desk {
     /// Root alone.
-    Acting(Sender<Job>),
+    Acting(Sender<Job>, Arc<Metrics>),
     /// Root, and members of a group.
     Reading(Readers),
+}
+
+impl Desk {
+    fn metrics(&self) -> &Metrics {
+        match self {
+            Self::Acting(_, metrics) => metrics,
+            Self::Reading(readers) => &readers.metrics,
+        }
+    }
 }
 
 /// The socket in service. Dropped, it is closed and its name removed.
@@ -63,10 +73,10 @@ pub struct Control {
 
 impl Control {
     /// Serves `dir`, whose lock the caller holds: a socket that is there already is a dead daemon's, and is replaced.
-    pub fn start(dir: &Path, jobs: Sender<Job>) -> io::Result<Self> {
+    pub fn start(dir: &Path, jobs: Sender<Job>, metrics: Arc<Metrics>) -> io::Result<Self> {
         let dir = open_dir(dir)?;
         let listener = bind(&dir, SOCKET.as_ref(), None)?;
-        Self::serve(dir, SOCKET.into(), listener, Desk::Acting(jobs))
+        Self::serve(dir, SOCKET.into(), listener, Desk::Acting(jobs, metrics))
     }
 
     fn serve(dir: OwnedFd, name: OsString, listener: UnixListener, desk: Desk) -> io::Result<Self> {
@@ -167,7 +177,7 @@ impl Drop for Place {
 
 fn admit(stream: UnixStream, clients: &Arc<AtomicUsize>, desk: &Desk) {
     let most = match desk {
-        Desk::Acting(_) => CLIENTS,
+        Desk::Acting(..) => CLIENTS,
         Desk::Reading(_) => READERS,
     };
     let Some(place) = Place::take(clients, most) else {

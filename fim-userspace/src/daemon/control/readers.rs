@@ -15,6 +15,7 @@ use super::{Control, Desk, address, bind, session};
 use crate::config::ControlConfig;
 use crate::control::{Answer, Word};
 use crate::core::path::display;
+use crate::metrics::Metrics;
 use crate::sys::peer;
 
 /// Carries out a command, given its words, and prints to the writer. Its exit code, or one sentence.
@@ -29,6 +30,7 @@ pub(super) struct Readers {
     pub group: String,
     gid: Gid,
     reader: Reader,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Readers {
@@ -40,7 +42,11 @@ impl Readers {
 }
 
 /// Offers the socket that the configuration names to its group; `None` where it names none.
-pub fn offer(config: &ControlConfig, reader: Reader) -> anyhow::Result<Option<Control>> {
+pub fn offer(
+    config: &ControlConfig,
+    reader: Reader,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Option<Control>> {
     let Some(group) = &config.group else { return Ok(None) };
     let gid = gid(group)?;
     let socket = &config.socket;
@@ -69,7 +75,7 @@ pub fn offer(config: &ControlConfig, reader: Reader) -> anyhow::Result<Option<Co
         }
     }
     let listener = bind(&dir, name, Some(gid)).with_context(failed)?;
-    let readers = Readers { group: group.clone(), gid, reader };
+    let readers = Readers { group: group.clone(), gid, reader, metrics };
     Ok(Some(Control::serve(dir, name.to_owned(), listener, Desk::Reading(readers)).with_context(failed)?))
 }
 

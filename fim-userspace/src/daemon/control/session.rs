@@ -36,7 +36,7 @@ fn talk(stream: &UnixStream, desk: &Desk) -> io::Result<()> {
     let peer = socket_peercred(stream)?;
     if !peer.uid.is_root() {
         match desk {
-            Desk::Acting(_) => return fail(stream, "only root may talk to the daemon; use sudo"),
+            Desk::Acting(..) => return fail(stream, "only root may talk to the daemon; use sudo"),
             Desk::Reading(readers) if !readers.admits(stream, &peer) => {
                 let sentence = format!(
                     "only root and members of the group {} may ask the daemon; use sudo, or have yourself added to it",
@@ -65,13 +65,25 @@ fn talk(stream: &UnixStream, desk: &Desk) -> io::Result<()> {
             },
         ),
         Request::Read(Read::Command { words }) => match desk {
-            Desk::Acting(_) => fail(stream, "root reads the records itself"),
+            Desk::Acting(..) => fail(stream, "root reads the records itself"),
             Desk::Reading(readers) => readers::carry_out(stream, readers, words),
         },
+        Request::Read(Read::Metrics { json }) => tell_metrics(stream, desk, json),
         Request::Act(act) => match desk {
-            Desk::Acting(jobs) => pass_on(stream, &peer, jobs, act),
+            Desk::Acting(jobs, _) => pass_on(stream, &peer, jobs, act),
             Desk::Reading(_) => fail(stream, "this socket is for reading; what acts needs root: use sudo"),
         },
+    }
+}
+
+fn tell_metrics(stream: &UnixStream, desk: &Desk, json: bool) -> io::Result<()> {
+    let page = desk.metrics().page();
+    match page.and_then(|page| if json { Ok(page.json()) } else { page.text() }) {
+        Ok(text) => {
+            answer(stream, &Answer::Text { text })?;
+            answer(stream, &Answer::Ended { code: 0, problem: None })
+        }
+        Err(sentence) => fail(stream, &sentence),
     }
 }
 

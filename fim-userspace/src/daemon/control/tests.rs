@@ -9,8 +9,12 @@ use crate::control::{AbsPath, PROTOCOL, REQUEST_LIMIT, Read as Ask, Request};
 fn served() -> (tempfile::TempDir, Control, Receiver<Job>) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (jobs, inbox) = bounded(WAITING);
-    let control = Control::start(dir.path(), jobs).expect("it serves");
+    let control = Control::start(dir.path(), jobs, metrics()).expect("it serves");
     (dir, control, inbox)
+}
+
+fn metrics() -> Arc<Metrics> {
+    Metrics::new().expect("a sound table")
 }
 
 fn raw(dir: &Path, text: &[u8]) -> String {
@@ -40,7 +44,7 @@ fn a_dead_daemons_socket_is_replaced_and_ones_own_goes_at_the_end() {
     drop(UnixListener::bind(&path).expect("bound"));
     assert!(path.exists() && Client::connect(dir.path()).expect("works").is_none(), "nobody listens");
     let (jobs, _inbox) = bounded(1);
-    let control = Control::start(dir.path(), jobs).expect("it serves");
+    let control = Control::start(dir.path(), jobs, metrics()).expect("it serves");
     assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o7777, 0o600);
     let said = ask(dir.path(), Request::Read(Ask::Hello));
     let [Answer::Hello { protocol, pid, .. }] = said[..] else { panic!("{said:?}") };

@@ -104,6 +104,11 @@ impl Vault {
         Ok(())
     }
 
+    /// Bytes that may still be written.
+    pub fn room_left(&self) -> Result<u64, VaultError> {
+        self.allowance().map(|allowance| allowance.bytes)
+    }
+
     fn allowance(&self) -> Result<Allowance, VaultError> {
         let stat = rustix::fs::fstatvfs(&self.dirs().top).map_err(self.unusable("statvfs"))?;
         let (free, size) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
