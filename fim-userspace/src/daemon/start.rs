@@ -106,6 +106,8 @@ pub fn run(config: &Config, start: Start, announce: Announce) -> anyhow::Result<
         Box::new(move || tell(Notice::Ready))
     };
     let mut session = Session::begin(prepared, sensors, carried, jobs.clone(), ready)?;
+    // The kernel's types, of which next to nothing is needed any more.
+    crate::sys::memory::give_back();
     let Start { dry_run, tell, .. } = start;
     let mut house = House { config, dry_run, tell, vault, jobs, runtime };
     while house.runtime.block_on(signals.next(&mut session.gone)) == Wake::Hangup {

@@ -3,6 +3,7 @@
 pub mod fanotify;
 pub mod handle;
 pub mod mapping;
+pub mod memory;
 pub mod outq;
 pub mod peer;
 pub mod priority;
