@@ -76,8 +76,12 @@ fn each<T: Sync, K: Default, R: Send>(
     path: impl Fn(&T) -> RelPath,
     work: impl Fn(&mut K, &T) -> R + Sync,
 ) -> Vec<R> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
-    let folders = if items.len() < WORTHWHILE || threads < 2 { Vec::new() } else { by_folder(items, path) };
+    // How many processors there are is asked of three files each time.
+    let threads = match items.len() {
+        0..WORTHWHILE => 1,
+        _ => thread::available_parallelism().map_or(1, NonZero::get).min(THREADS),
+    };
+    let folders = if threads < 2 { Vec::new() } else { by_folder(items, path) };
     if folders.len() < 2 {
         let mut kept = K::default();
         return items.iter().map(|item| work(&mut kept, item)).collect();

@@ -143,7 +143,9 @@ fn serve(context: &Context, inbox: &Receiver<WatchId>, progress: &ScanProgress) 
             continue;
         };
         let distrust = context.distrust_from_ns.filter(|_| !scanned.contains(&id));
-        let ended = match compare_watch(context, watch, progress, distrust) {
+        let compared = compare_watch(context, watch, progress, distrust);
+        crate::sys::memory::give_back();
+        let ended = match compared {
             Ok(Report { files, different, unreadable, unmarked, unmarked_why }) => {
                 scanned.insert(id);
                 Signal::Scanned { watch: id, files, different, unreadable, unmarked, unmarked_why }

@@ -115,6 +115,8 @@ pub fn run(config: &Config, start: Start, announce: Announce) -> anyhow::Result<
         Box::new(move || tell(Notice::Ready))
     };
     let mut session = Session::begin(prepared, sensors, carried, jobs.clone(), ready, &start.metrics)?;
+    // The kernel's types, of which next to nothing is needed any more.
+    crate::sys::memory::give_back();
     let Start { dry_run, tell, metrics, .. } = start;
     // A host that is not measured is watched all the same.
     let port = open_port(&runtime, &config, &metrics).unwrap_or_else(|error| {

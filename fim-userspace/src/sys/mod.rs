@@ -4,6 +4,7 @@ pub mod clock;
 pub mod fanotify;
 pub mod handle;
 pub mod mapping;
+pub mod memory;
 pub mod outq;
 pub mod peer;
 pub mod priority;

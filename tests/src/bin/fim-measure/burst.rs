@@ -69,12 +69,12 @@ fn write_all(tree: &Path, files: u32) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Files of which the ledger has no record at all, or of which the last one does not say that it is gone.
+/// Files of which the ledger has no record at all, or of which the last one does not say that nothing is there.
 fn unrecorded(fim: &fim_tests::fim::Fim, tree: &Path, files: u32) -> Result<usize, String> {
     let mut last: HashMap<String, bool> = HashMap::new();
     for record in fim.log_after(0)? {
         if let Some(path) = record.path {
-            last.insert(path, record.kind == "deleted" || record.transient);
+            last.insert(path, record.after.is_none() || record.transient);
         }
     }
     let gone = |index: &u32| last.get(&*place(tree, *index).to_string_lossy()).copied() == Some(true);

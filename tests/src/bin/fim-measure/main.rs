@@ -64,10 +64,11 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), String> {
     let scale = if args.quick { Scale::quick() } else { Scale::full() };
+    let real = |path: &PathBuf| path.canonicalize().map_err(|e| format!("{}: {e}", path.display()));
     let setting = Setting {
-        fim: args.fim.clone(),
-        work: args.work.join(format!("fim-measure-{}", std::process::id())),
-        tree: args.tree.clone(),
+        fim: real(&args.fim)?,
+        work: real(&args.work)?.join(format!("fim-measure-{}", std::process::id())),
+        tree: real(&args.tree)?,
         tier: args.tier.clone(),
         rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 3 }),
         scale,

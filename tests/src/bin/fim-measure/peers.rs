@@ -124,7 +124,7 @@ fn inotifywait(tree: &Path) -> Command {
 }
 
 fn python(script: &str, tree: &Path) -> Command {
-    let mut command = Command::new("python3");
+    let mut command = Command::new("/usr/bin/python3");
     command.args(["-c", script]).arg(tree);
     command
 }
