@@ -11,7 +11,7 @@ use crate::core::actor::Actor;
 /// How long a name is believed.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long records wait for names, at most, and only while the service answers at all.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(500);
 const ASKED: usize = 1024;
 const KNOWN: usize = 65_536;
 
