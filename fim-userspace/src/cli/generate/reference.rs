@@ -32,8 +32,9 @@ fn write(out: &mut String) -> std::fmt::Result {
     writeln!(
         out,
         "\nWith `--json` standard output carries objects only, one a line; keys are added, never renamed, and what is not known\n\
-         is `null`. What goes wrong is told on standard error in a sentence. Colour and progress are for terminals: neither goes\n\
-         into a pipe or to a terminal that is `dumb`, and there is no colour where `NO_COLOR` is set."
+         is `null`. Only `fim run` says `ready` and `reloaded` among them. What goes wrong is told on standard error in a sentence.\n\
+         Colour and progress are for terminals: neither goes into a pipe or to a terminal that is `dumb`, and there is no colour\n\
+         where `NO_COLOR` is set."
     )?;
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         commands(out, sub, sub.get_name())?;
