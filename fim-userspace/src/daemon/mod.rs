@@ -4,6 +4,7 @@ pub mod clock;
 pub mod control;
 pub mod hands;
 pub mod limits;
+pub mod newcomer;
 pub mod scanner;
 pub mod take;
 pub mod watch;
