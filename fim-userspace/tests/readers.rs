@@ -48,8 +48,17 @@ impl World {
         fs::write(at("fim.toml"), config).expect("written");
         let output = fim(dir.path()).arg("init").output().expect("runs");
         assert!(output.status.success(), "{output:?}");
-        let mut daemon =
-            fim(dir.path()).arg("run").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
+        // As the unit has it: nobody else may look into what is made without another word.
+        let mut daemon = Command::new("/bin/sh")
+            .args(["-c", "umask 077; exec \"$@\"", "sh"])
+            .arg(at("fim"))
+            .arg("--config")
+            .arg(at("fim.toml"))
+            .arg("run")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
         let lines = BufReader::new(daemon.stdout.take().expect("piped")).lines();
         let mut lines = lines.map_while(Result::ok);
         assert!(lines.any(|line| line == "ready"), "the daemon ended before it was ready");
@@ -171,4 +180,26 @@ fn a_supplementary_group_is_as_good() {
     let (code, text, error) = said(&with(&format!("--groups=54323,{GROUP}")));
     assert!(matches!(code, Some(0 | 1)) && text.contains("fim runs (pid "), "{code:?} {text} {error}");
     assert_eq!(said(&with("--groups=54323")).0, Some(2));
+}
+
+#[test]
+fn a_request_that_would_keep_the_machine_busy_is_refused() {
+    let world = World::new();
+    let asked = |words: Vec<String>| {
+        let request =
+            serde_json::json!({ "protocol": 1, "request": { "read": { "command": { "words": words } } } });
+        let mut stream = UnixStream::connect(world.socket()).expect("connects");
+        // Turned away in the middle of it, a client hears why all the same.
+        let _ = stream.write_all(format!("{request}\n").as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let patterns = |n: usize| {
+        let each = ["--path".to_owned(), "/*a*b*c*".to_owned()];
+        std::iter::once("log".to_owned()).chain(std::iter::repeat_n(each, n).flatten()).collect::<Vec<_>>()
+    };
+    assert!(asked(patterns(15)).contains("ended"), "31 words");
+    assert!(asked(patterns(16)).contains("more than 32 words"));
+    assert!(asked(vec!["log".into(), "--path".into(), "*".repeat(20_000)]).contains("longer than 16.0 KiB"));
 }

@@ -10,7 +10,8 @@ use serde_json::json;
 use super::progress::{self, At, Unit};
 use crate::config::Config;
 use crate::daemon::estimate;
-use crate::daemon::take::{Approved, take_missing, take_telling};
+use crate::daemon::newcomer::take_missing;
+use crate::daemon::take::{Approved, take_telling};
 use crate::sensor::scan::ScanProgress;
 
 /// `replace` the baseline that is there, or take only what is `missing`.

@@ -20,7 +20,7 @@ use crate::core::path::{RelPath, escape};
 use crate::core::policy::Secrets;
 use crate::daemon::hands::place::locate;
 use crate::daemon::scanner::Approved;
-use crate::daemon::take::require_baseline;
+use crate::daemon::newcomer::require_baseline;
 use crate::daemon::watch::Watch;
 use crate::sensor::scan::{self, Job, ScanProgress};
 use crate::store::Store;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, RecvError, bounded, never};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, bounded, never};
 
 use super::act::Act;
 use super::conclude::paths;
@@ -16,6 +16,7 @@ use crate::core::correlate::Look;
 use crate::core::entry::Found;
 use crate::core::observation::WatchId;
 use crate::core::path::RelPath;
+use crate::pulse;
 use crate::respond::{Evidence, Responder};
 use crate::store::Upkeep;
 
@@ -152,7 +153,14 @@ impl Reconciler {
     }
 
     fn await_one(&mut self) {
-        let copy = self.copier.done.recv();
+        // However long it takes, this thread waits for a reason.
+        let copy = loop {
+            match self.copier.done.recv_timeout(pulse::TURN) {
+                Ok(copy) => break Ok(copy),
+                Err(RecvTimeoutError::Timeout) => pulse::beat(),
+                Err(RecvTimeoutError::Disconnected) => break Err(RecvError),
+            }
+        };
         self.copied(copy);
     }
 }

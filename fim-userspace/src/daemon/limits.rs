@@ -98,6 +98,7 @@ pub fn carry_out(
     // Noted first: an object that stays after a crash in between is nobody's and goes next time.
     report.record = Some(store.evict(&digests, &event(sentence(&report.decision)))?);
     for digest in &digests {
+        crate::pulse::beat();
         match vault.remove(digest) {
             Ok(freed) => (report.removed, report.freed) = (report.removed + 1, report.freed + freed),
             Err(error) => report.failed.push(error.to_string()),

@@ -4,6 +4,7 @@ pub use crate::sys::clock;
 pub mod control;
 pub mod hands;
 pub mod limits;
+pub mod newcomer;
 pub mod scanner;
 pub mod take;
 pub mod watch;

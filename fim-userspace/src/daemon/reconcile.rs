@@ -41,6 +41,7 @@ use super::scanner::Scanner;
 use super::session::End;
 use super::shortage::Standing;
 use super::sight::Sight;
+use super::start::all_is_compared;
 use super::trust::Trust;
 use super::vouch::Voucher;
 use super::watch::Watch;
@@ -105,7 +106,7 @@ pub struct Reconciler {
     pub held: Vec<Signal>,
     /// Reports from before then were taken in by the session before this one; nanoseconds since boot.
     pub since_ns: u64,
-    /// When this session had taken in what the kernel had reported, at its end; nanoseconds since boot.
+    /// Once another session takes over: reports from then on are that one's; nanoseconds since boot.
     pub until_ns: u64,
     /// What a reload brought, if this session began with one.
     pub reloaded: Option<String>,
@@ -143,11 +144,7 @@ impl Reconciler {
             self.progress.queue(signals.len() + self.correlator.waiting(), untold);
             self.housekeeping();
         };
-        // What the kernel had reported by now is taken in as well.
-        self.until_ns = boottime_ns();
-        self.sight.settle();
-        signals.try_iter().for_each(|signal| self.take(signal));
-        std::mem::take(&mut self.held).into_iter().for_each(|signal| self.take(signal));
+        self.take_the_rest(end, &mut Sight::settle);
         // What is known is put right before the end; what does not keep still is found at the next start.
         for _ in 0..RESTLESS {
             self.work(u64::MAX);
@@ -268,10 +265,11 @@ impl Reconciler {
         for problem in problems.into_iter().chain(self.trust.in_tier(self.sight.sensors.tier)) {
             self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, problem)));
         }
-        if self.keeper.altered {
+        if std::mem::take(&mut self.keeper.altered) {
             self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, ALTERED.into())));
         }
         self.write();
+        all_is_compared(&mut self.store);
         self.keeper.seal(&mut self.store, seal::STARTED);
         self.reporter.write(&self.store);
         (self.on_ready)();
@@ -334,7 +332,8 @@ impl Reconciler {
         if looks.iter().any(|look| self.begun.has_to_tell(watch.id, &look.path)) {
             self.conclude();
         }
-        let (sight, inbox, since_ns) = (&self.sight, &self.inbox, self.since_ns);
+        let (sight, inbox) = (&self.sight, &self.inbox);
+        let own_ns = self.since_ns..self.until_ns;
         let held = &mut self.held;
         // A sensor that is far behind is not waited for again and again.
         let mut in_time = true;
@@ -346,7 +345,7 @@ impl Reconciler {
                     Signal::Observed(seen)
                         if !matches!(seen.deed, Deed::Linked { .. })
                             && canary != Some(seen.watch)
-                            && seen.at_ns >= since_ns =>
+                            && own_ns.contains(&seen.at_ns) =>
                     {
                         correlator.observe(seen, boottime_ns());
                     }

@@ -8,25 +8,30 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::core::observation::{Signal, WatchId};
+use crate::core::event::Record;
+use crate::core::observation::{Deed, Signal, WatchId};
 use crate::core::path::{RelPath, display};
 use crate::sensor::scan::{self, ScanProgress};
 use crate::sink::Sinks;
 use crate::store::Store;
 use crate::store::vault::{Limits, Vault};
 
+use super::host;
+use super::newcomer::{self, Newcomer, has_baseline, know_mounts, require_mounts};
 use super::notice::Notice;
 use super::reconcile::Reconciler;
+use super::record::Stamp;
 use super::scanner::Approved;
 use super::sensors::Sensors;
 use super::session::{Carried, End, Prepared, Session, Told};
 use super::start::{House, Signals, as_started, open_port, report};
-use super::take::{one_watch, require_baseline};
 use super::watch::Watch;
 
 /// What becomes of the daemon after a hangup.
@@ -40,8 +45,10 @@ pub(super) enum Next {
 struct Standby {
     prepared: Prepared,
     sensors: Arc<Sensors>,
-    /// What is new, in sentences.
-    news: Vec<String>,
+    /// Watches without a baseline, by their places; approved once nothing can be refused any more.
+    newcomers: Vec<(usize, Newcomer)>,
+    /// What the sensors said meanwhile beside their observations.
+    held: Vec<Signal>,
 }
 
 impl House {
@@ -122,9 +129,13 @@ impl House {
         Ok(Some(as_started(config, self.dry_run)))
     }
 
-    fn refuse(&self, error: &anyhow::Error, session: Session, sinks: Sinks) -> Next {
+    fn refuse(&mut self, error: &anyhow::Error, session: Session, sinks: Sinks) -> Next {
         let sentence = format!("the configuration is not reloaded, the old one stays in force: {error:#}");
         (self.tell)(Notice::Refused(&sentence));
+        // Of `systemctl reload` two hangups come: Type=notify-reload sends one, and ExecReload= is for older systemds.
+        if self.refused.replace(sentence.clone()).as_ref() == Some(&sentence) {
+            return Next::GoOn(session, sinks);
+        }
         if session.out.try_send(Signal::Trouble(sentence)).is_err() {
             tracing::warn!("that the configuration was refused could not be recorded; fim is too busy");
         }
@@ -132,9 +143,14 @@ impl House {
     }
 
     fn hand_over(&mut self, standby: Standby, session: Session, sinks: Sinks) -> anyhow::Result<Next> {
-        let Standby { prepared, sensors, mut news } = standby;
+        let approved = match approve(&standby) {
+            Ok(approved) => approved,
+            Err(error) => return Ok(self.refuse(&error, session, sinks)),
+        };
+        let Standby { prepared, sensors, newcomers, held } = standby;
         let config = prepared.config.clone();
         let was_ready = session.progress.ready();
+        let mut news: Vec<String> = newcomers.iter().map(|(_, new)| new.sentence()).collect();
         let gone =
             session.watches.iter().filter(|old| !prepared.watches.iter().any(|w| w.path() == old.path()));
         news.extend(gone.map(|old| format!("{} is no longer watched", display(old.path()))));
@@ -145,18 +161,41 @@ impl House {
             Box::new(move || tell(notice))
         };
         self.vault.set_limits(Limits { max_size: config.vault.max_size, min_free: config.vault.min_free });
-        let old = session.end(End::Reload)?;
+        let mut old = session.end(End::Reload)?;
+        old.journal.wrote(&approved);
         let mut carried = carry(old, &prepared.watches, self.vault.clone());
         carried.keeper.limit(config.ledger);
+        carried.held = held;
+        if was_ready {
+            self.distrust_from_ns = None;
+        }
+        carried.distrust_from_ns = self.distrust_from_ns;
         let said = std::iter::once("the configuration was reloaded".to_owned()).chain(news);
         carried.reloaded = was_ready.then(|| said.collect::<Vec<_>>().join("; "));
         let session = Session::begin(prepared, sensors, carried, self.jobs.clone(), ready, &self.metrics)?;
         let bell = sinks.bell();
         sinks.drain(&self.runtime);
         let sinks = crate::sink::start(self.runtime.handle(), &config, &report, &bell)?;
-        self.config = config;
+        (self.config, self.refused) = (config, None);
         Ok(Next::GoOn(session, sinks))
     }
+}
+
+/// The newcomers get their baseline, with its records, beside the session that still works.
+fn approve(standby: &Standby) -> anyhow::Result<Vec<Record>> {
+    let Standby { prepared, sensors, newcomers, .. } = standby;
+    if newcomers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let masks = prepared.config.sensor.masks.clone();
+    let stamp = Stamp { host: host(), tier: sensors.tier.as_str().into(), masks };
+    let mut store = Store::open_beside(&prepared.config.state.dir)?;
+    let watches = || newcomers.iter().filter_map(|(at, new)| Some((&**prepared.watches.get(*at)?, new)));
+    let records = newcomer::approve(watches(), &mut store, &stamp)?;
+    for (watch, _) in watches() {
+        know_mounts(&store, watch)?;
+    }
+    Ok(records)
 }
 
 /// What goes on. The rest of the old session ends here, its sensors as the last.
@@ -179,25 +218,72 @@ fn carry(old: Reconciler, watches: &[Arc<Watch>], vault: Arc<Vault>) -> Carried 
         since_ns: old.until_ns,
         started: Some(old.reporter.started),
         reloaded: None,
+        held: Vec::new(),
         distrust_from_ns: None,
     }
 }
 
-/// Starts the sensors, marks every watch, and approves the present state of those that have no baseline yet.
+/// Starts the sensors, marks every watch, and looks at those that have no baseline yet.
 fn prepare(config: &Config, vault: &Vault, progress: &ScanProgress) -> anyhow::Result<Standby> {
     let prepared = Prepared::new(config)?;
-    let mut store = Store::open_beside(&config.state.dir)?;
-    let known = store.baseline_watches()?;
+    let store = Store::open_beside(&config.state.dir)?;
     let sensors = prepared.sensors();
-    let mut news = Vec::new();
-    for watch in &prepared.watches {
+    let drain = Drain::start(prepared.inbox.clone())?;
+    let mut newcomers = Vec::new();
+    for (at, watch) in prepared.watches.iter().enumerate() {
         mark(watch, &sensors, &store, progress)?;
-        if !known.iter().any(|path| path == watch.path()) {
-            news.push(approve(watch, &mut store, vault, progress)?);
+        if has_baseline(&store, watch)? {
+            know_mounts(&store, watch)?;
+        } else {
+            newcomers.push((at, Newcomer::look(watch, vault, progress)?));
+        }
+        if progress.stop.load(Ordering::Relaxed) {
+            bail!("fim is ending");
         }
     }
-    require_baseline(&store, &prepared.watches)?;
-    Ok(Standby { prepared, sensors, news })
+    require_mounts(&store, &prepared.watches)?;
+    Ok(Standby { prepared, sensors, newcomers, held: drain.end() })
+}
+
+/// Takes what new sensors report while nobody works with it: the old session deals with the same, and every watch is compared
+/// once the new one begins. Left where it is, it would fill the channel, and be told of as a gap.
+struct Drain {
+    stop: Sender<()>,
+    thread: JoinHandle<Vec<Signal>>,
+}
+
+impl Drain {
+    fn start(inbox: Receiver<Signal>) -> anyhow::Result<Self> {
+        let (stop, stopped) = bounded::<()>(0);
+        let thread = std::thread::Builder::new()
+            .name("fim-drain".into())
+            .spawn(move || {
+                let mut held = Vec::new();
+                loop {
+                    let signal = select! {
+                        recv(stopped) -> _ => return held,
+                        recv(inbox) -> signal => signal,
+                    };
+                    match signal {
+                        // Files that have another name since are marked.
+                        Ok(Signal::Observed(seen)) if !matches!(seen.deed, Deed::Linked { .. }) => {}
+                        Ok(signal) => held.push(signal),
+                        Err(_) => return held,
+                    }
+                }
+            })
+            .context("a thread cannot be started; raise the limits on processes and memory")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// What is no observation.
+    fn end(self) -> Vec<Signal> {
+        drop(self.stop);
+        self.thread.join().unwrap_or_else(|_| {
+            tracing::error!("a thread of the reload had failed; please report this");
+            Vec::new()
+        })
+    }
 }
 
 /// From here on the sensors see what happens in this watch.
@@ -211,22 +297,38 @@ fn mark(watch: &Watch, sensors: &Sensors, store: &Store, progress: &ScanProgress
     Ok(())
 }
 
-fn approve(
-    watch: &Watch,
-    store: &mut Store,
-    vault: &Vault,
-    progress: &ScanProgress,
-) -> anyhow::Result<String> {
-    let (entries, report) = one_watch(watch, vault, progress)?;
-    if progress.stop.load(Ordering::Relaxed) {
-        bail!("fim is ending");
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::observation::{Observation, Source};
+
+    #[test]
+    fn sensors_that_report_much_while_a_new_watch_is_read_make_no_gap() {
+        let (out, inbox) = bounded(2);
+        let drain = Drain::start(inbox).expect("a thread");
+        let seen = |deed| {
+            let (source, watch, path) = (Source::Fanotify, WatchId(0), RelPath::new("a").expect("sound"));
+            Signal::Observed(Observation {
+                source,
+                watch,
+                path,
+                deed,
+                directory: false,
+                actor: None,
+                at_ns: 1,
+            })
+        };
+        let send = |signal| out.send_timeout(signal, Duration::from_secs(60)).expect("there is room again");
+        (0..50).for_each(|_| send(seen(Deed::Written)));
+        send(seen(Deed::Linked { to: None }));
+        send(Signal::Trouble("something".into()));
+        (0..50).for_each(|_| send(seen(Deed::Written)));
+        let held = drain.end();
+        assert!(
+            matches!(&held[..], [Signal::Observed(linked), Signal::Trouble(_)] if linked.deed != Deed::Written),
+            "{held:?}"
+        );
     }
-    vault.commit_batch()?;
-    store.baseline_put_many(watch.path(), &entries)?;
-    let unread = match &report.unreadable[..] {
-        [] => String::new(),
-        [first, ..] => format!("; {} could not be read, first: {first}", report.unreadable.len()),
-    };
-    let path = display(watch.path());
-    Ok(format!("{path} is watched from now on, {} entries approved as they are{unread}", report.entries))
 }

@@ -95,6 +95,8 @@ pub(super) struct Carried {
     pub started: Option<String>,
     /// What the reload brought, if it is one.
     pub reloaded: Option<String>,
+    /// What the new sensors said before this session began.
+    pub held: Vec<Signal>,
     /// See [`ScanContext::distrust_from_ns`].
     pub distrust_from_ns: Option<i64>,
 }
@@ -139,6 +141,7 @@ impl Session {
             since_ns,
             started,
             reloaded,
+            held,
             distrust_from_ns,
         } = carried;
         let threads = "cannot be started; raise the limits on processes and memory";
@@ -174,6 +177,7 @@ impl Session {
         };
         let mut reconciler = assemble(parts, inbox);
         (reconciler.recent, reconciler.since_ns, reconciler.reloaded) = (recent, since_ns, reloaded);
+        reconciler.held = held;
         if let Some(started) = started {
             reconciler.reporter.started = started;
         }
@@ -319,7 +323,7 @@ pub(super) fn assemble(parts: Parts, inbox: Receiver<Signal>) -> Reconciler {
         inbox,
         jobs,
         since_ns: 0,
-        until_ns: 0,
+        until_ns: u64::MAX,
         reloaded: None,
         on_ready: ready,
         reported: None,

@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use crate::core::event::EventKind;
 use crate::core::observation::{Deed, Observation, Signal, Source, WatchId};
+use crate::pulse;
 
 use super::clock::boottime_ns;
 use super::journal::Entry;
 use super::reconcile::Reconciler;
+use super::session::End;
+use super::sight::Sight;
 use super::watch::Watch;
 
+/// How often sensors that are behind are waited for at the end, each time a second at most.
+const PATIENT: u32 = 5;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Nanoseconds between scans of a watch that fanotify cannot cover and that names no interval of its own.
 const COVER_NS: u64 = 30 * SECOND_NS;
@@ -18,6 +23,7 @@ impl Reconciler {
     /// Takes in what a sensor, the scanner or a sink has to say.
     pub(super) fn take(&mut self, signal: Signal) {
         match signal {
+            Signal::Observed(seen) if seen.at_ns >= self.until_ns => {}
             Signal::Observed(seen) if self.canary.as_mut().is_some_and(|canary| canary.took(&seen)) => {}
             Signal::Observed(seen) => {
                 let seen = self.dated(seen);
@@ -45,6 +51,32 @@ impl Reconciler {
                 self.journal.add(Entry::plain(self.stamp.about_fim(EventKind::Trouble, message)));
                 self.scan_all_by_interval();
             }
+        }
+    }
+
+    /// What the kernel had reported by now is taken in as well. `settle` waits for it, and says whether it has come.
+    ///
+    /// At a reload what comes later is the next session's, which has sensors of its own: taken by both it would be told twice.
+    pub(super) fn take_the_rest(&mut self, end: End, settle: &mut dyn FnMut(&Sight) -> bool) {
+        let mut settled = |sight: &Sight| {
+            (0..PATIENT).any(|_| {
+                pulse::beat();
+                settle(sight)
+            })
+        };
+        // Once before the moment is taken: what a sensor had not read by then would be of neither session.
+        let before = settled(&self.sight);
+        if end == End::Reload {
+            self.until_ns = boottime_ns();
+        }
+        let whole = before && settled(&self.sight);
+        let signals = self.inbox.clone();
+        let held = std::mem::take(&mut self.held);
+        held.into_iter().chain(signals.try_iter()).for_each(|signal| self.take(signal));
+        if !whole && end == End::Reload {
+            let reason = "a sensor was too far behind when the configuration was reloaded".to_owned();
+            let source = Source::Fanotify;
+            self.take(Signal::Gap { source, watch: None, lost: None, reason });
         }
     }
 

@@ -27,11 +27,12 @@ use super::control::{Control, Job, WAITING};
 use super::journal::Announce;
 use super::keeper::Keeper;
 use super::maintenance::Maintenance;
+use super::newcomer::{require_baseline, require_mounts};
 use super::notice::{Notice, Tell};
 use super::recent::Recent;
 use super::reload::Next;
 use super::session::{Carried, End, Prepared, Session, Told};
-use super::take::{open_vault, require_baseline};
+use super::take::open_vault;
 use super::watchdog::Watchdog;
 
 /// How the daemon is started.
@@ -56,6 +57,10 @@ pub(super) struct House {
     /// Where Prometheus reads, if anywhere.
     pub port: Option<Port>,
     pub runtime: Runtime,
+    /// See [`Carried::distrust_from_ns`]; until everything was compared once.
+    pub distrust_from_ns: Option<i64>,
+    /// Why the last configuration was refused.
+    pub refused: Option<String>,
 }
 
 /// Runs until SIGINT or SIGTERM; SIGHUP has log files reopened and the configuration read again. `announce` sees each record
@@ -69,10 +74,11 @@ pub fn run(config: &Config, start: Start, announce: Announce) -> anyhow::Result<
     let config = as_started(config.clone(), start.dry_run);
     let _lock = Lock::acquire(&config.state.dir)?;
     let mut store = Store::open(&config.state.dir)?;
-    let distrust_from_ns = not_surely_on_disk(&mut store)?;
+    let distrust_from_ns = not_surely_on_disk(&mut store, &super::maintenance::boot_id()?)?;
     let vault = Arc::new(open_vault(&config)?);
     let prepared = Prepared::new(&config)?;
     require_baseline(&store, &prepared.watches)?;
+    require_mounts(&store, &prepared.watches)?;
     let maintenance = Maintenance::load(&store)?;
     let keeper = Keeper::open(&store, config.ledger)?;
 
@@ -108,6 +114,7 @@ pub fn run(config: &Config, start: Start, announce: Announce) -> anyhow::Result<
         since_ns: 0,
         started: None,
         reloaded: None,
+        held: Vec::new(),
         distrust_from_ns,
     };
     let ready = {
@@ -123,7 +130,8 @@ pub fn run(config: &Config, start: Start, announce: Announce) -> anyhow::Result<
         tracing::error!("{error:#}");
         None
     });
-    let mut house = House { config, dry_run, tell, vault, jobs, metrics, port, runtime };
+    let mut house =
+        House { config, dry_run, tell, vault, jobs, metrics, port, runtime, distrust_from_ns, refused: None };
     while house.runtime.block_on(signals.next(&mut session.gone)) == Wake::Hangup {
         sinks.reopen().ring();
         let next = house.reload(&mut signals, session, sinks)?;
@@ -158,17 +166,42 @@ pub(super) fn report(out: &Sender<Signal>) -> Report {
 
 /// After a restart of the machine, which may have been a power cut: from when on a file's identity says nothing about its
 /// content, nanoseconds since the epoch. The kernel writes back within a minute; the last record is from before the end.
-fn not_surely_on_disk(store: &mut Store) -> anyhow::Result<Option<i64>> {
+///
+/// It holds until everything was compared once after that restart ([`all_is_compared`]), also for a daemon that is started
+/// after another one did not come that far.
+fn not_surely_on_disk(store: &mut Store, boot: &str) -> anyhow::Result<Option<i64>> {
     const HOUR_NS: i64 = 3_600_000_000_000;
-    let boot = super::maintenance::boot_id()?;
-    let before = store.meta_get("boot_id")?;
-    if before.as_deref() == Some(boot.as_str()) {
+    let Some(before) = store.meta_get(COMPARED)? else {
+        store.meta_set(COMPARED, boot)?;
+        return Ok(None);
+    };
+    if before == boot {
         return Ok(None);
     }
-    store.meta_set("boot_id", &boot)?;
+    let noted = store.meta_get(UNSURE)?;
+    let noted = noted.as_deref().and_then(|note| note.split_once(' '));
+    if let Some(from) = noted.filter(|(of, _)| *of == boot).and_then(|(_, from)| from.parse().ok()) {
+        return Ok(Some(from));
+    }
     let last = store.last_record_time()?.and_then(|time| time.parse::<jiff::Timestamp>().ok());
     let last_ns = last.map_or(0, |t| i64::try_from(t.as_nanosecond()).unwrap_or(i64::MAX));
-    Ok(before.map(|_| last_ns.saturating_sub(HOUR_NS)))
+    let from = last_ns.saturating_sub(HOUR_NS);
+    store.meta_set(UNSURE, &format!("{boot} {from}"))?;
+    Ok(Some(from))
+}
+
+/// The note of the machine's start after which everything was compared once.
+const COMPARED: &str = "boot_id";
+/// The note of the machine's start after which not everything was, and from when on identities say nothing.
+const UNSURE: &str = "unsure";
+
+/// From here on identities can be relied on until the machine is started again.
+pub(super) fn all_is_compared(store: &mut Store) {
+    let noted = super::maintenance::boot_id()
+        .and_then(|boot| store.meta_set(COMPARED, &boot).map_err(anyhow::Error::from));
+    if let Err(error) = noted {
+        tracing::warn!("the next start reads more files than it needs to: {error:#}");
+    }
 }
 
 /// Opens the port that `[metrics]` names.
@@ -240,5 +273,31 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::event::{Event, EventKind};
+
+    #[test]
+    fn after_a_restart_of_the_machine_all_stays_unsure_until_it_was_compared_once() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut store = Store::open(dir.path()).expect("a store");
+        let record = |store: &mut Store, ns: i64| {
+            let event = Event::about_fim(EventKind::Started, "h", "scan", ns, String::new());
+            store.append(&[event], &[]).expect("recorded");
+        };
+        assert_eq!(not_surely_on_disk(&mut store, "first").expect("read"), None);
+        record(&mut store, 7_200_000_000_000);
+        let from = not_surely_on_disk(&mut store, "second").expect("read");
+        assert_eq!(from, Some(3_600_000_000_000));
+        // Ended before everything was compared.
+        record(&mut store, 99_200_000_000_000);
+        assert_eq!(not_surely_on_disk(&mut store, "second").expect("read"), from);
+        all_is_compared(&mut store);
+        let now = super::super::maintenance::boot_id().expect("read");
+        assert_eq!(not_surely_on_disk(&mut store, &now).expect("read"), None);
     }
 }

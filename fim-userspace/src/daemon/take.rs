@@ -1,7 +1,6 @@
 //! Taking the baseline: the present state of every watch becomes the approved one.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +8,7 @@ use anyhow::{Context, bail};
 
 use crate::config::Config;
 use crate::core::entry::{FileType, Found};
+use crate::core::event::Event;
 use crate::core::path::{RelPath, display};
 use crate::sensor::scan;
 use crate::store::vault::{Limits, Vault, VaultError};
@@ -17,6 +17,9 @@ use crate::tree::inspect;
 
 use super::watch::Watch;
 use super::{clock, host};
+
+/// The note in the database that a baseline was begun, which content in the vault then belongs to.
+pub(super) const BEGUN: &str = "baseline_begun";
 
 /// Attempts at a file that changes while it is read.
 const ATTEMPTS: u32 = 4;
@@ -61,6 +64,18 @@ pub fn take_telling(
             taken.by
         );
     }
+    take_all(config, &mut store, progress, &|_| None)
+}
+
+/// Approves everything as it is, over any older baseline. `told`: what the ledger tells of it, if anything.
+pub(super) fn take_all(
+    config: &Config,
+    store: &mut Store,
+    progress: &scan::ScanProgress,
+    told: &dyn Fn(&[Approved]) -> Option<Event>,
+) -> anyhow::Result<Vec<Approved>> {
+    let now = || crate::core::event::rfc3339(clock::realtime_ns());
+    store.meta_set(BEGUN, &now())?;
     let vault = open_vault(config)?;
     // Nothing else works on it: the account is right from here on.
     vault.measure()?;
@@ -79,29 +94,8 @@ pub fn take_telling(
     }
     let by = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     let by = std::env::var("SUDO_USER").ok().or(by.map(|u| u.name)).unwrap_or_default();
-    rebuild.commit(&Taken { time: crate::core::event::rfc3339(clock::realtime_ns()), by, host: host() })?;
-    Ok(reports)
-}
-
-/// Approves what is there in those watches alone that have no baseline yet.
-pub fn take_missing(config: &Config, progress: &scan::ScanProgress) -> anyhow::Result<Vec<Approved>> {
-    let lock = Lock::acquire(&config.state.dir)?;
-    let mut store = Store::open(&config.state.dir)?;
-    if store.baseline_taken()?.is_none() {
-        drop((store, lock));
-        return take_telling(config, false, progress);
-    }
-    let known = store.baseline_watches()?;
-    let watches = Watch::open_all(config)?;
-    let mut reports = Vec::new();
-    let vault = open_vault(config)?;
-    for watch in watches.iter().filter(|watch| !known.iter().any(|path| path == watch.path())) {
-        vault.measure()?;
-        let (entries, report) = one_watch(watch, &vault, progress)?;
-        vault.commit_batch()?;
-        store.baseline_put_many(watch.path(), &entries)?;
-        reports.push(report);
-    }
+    let events: Vec<Event> = told(&reports).into_iter().collect();
+    rebuild.commit_telling(&Taken { time: now(), by, host: host() }, &events)?;
     Ok(reports)
 }
 
@@ -201,25 +195,4 @@ pub(super) fn keep(
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Mounts that are no part of the approved state are told apart from here on.
-fn know_mounts(store: &Store, watches: &[impl AsRef<Watch>]) -> anyhow::Result<()> {
-    for watch in watches.iter().map(AsRef::as_ref) {
-        watch.root.approve_mounts(store.baseline_mounts(watch.path())?);
-    }
-    Ok(())
-}
-
-/// Whether every configured watch has a baseline. If so, the watches know which mounts it holds.
-pub fn require_baseline(store: &Store, watches: &[impl AsRef<Watch>]) -> anyhow::Result<()> {
-    let known = store.baseline_watches()?;
-    let missing: Vec<&Path> =
-        watches.iter().map(|w| w.as_ref().path()).filter(|path| !known.iter().any(|k| k == path)).collect();
-    match missing.first() {
-        None => know_mounts(store, watches),
-        Some(path) => {
-            bail!("{} has no baseline yet; approve its present state with `fim init`", display(path))
-        }
-    }
 }

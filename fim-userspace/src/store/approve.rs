@@ -45,6 +45,13 @@ pub struct Approved {
     pub baseline: Baseline,
 }
 
+/// A watch that gets a baseline.
+pub struct NewWatch<'a> {
+    pub event: Event,
+    pub root: &'a Path,
+    pub entries: &'a [(RelPath, Found)],
+}
+
 /// A row of `evidence` whose content goes, and the record of it.
 #[derive(Clone, Debug)]
 pub struct Purge {
@@ -72,6 +79,15 @@ impl Store {
             Ok(())
         })?;
         first(&one).cloned().map_err(|e| explain(&self.file, "writing what was approved", e))
+    }
+
+    /// Approves watches that had no baseline, each with its record: all of it or nothing. What is approved already under one
+    /// of the paths stays.
+    pub fn approve_watches(&mut self, new: &[NewWatch<'_>]) -> Result<Vec<Record>, StoreError> {
+        let events: Vec<Event> = new.iter().map(|new| new.event.clone()).collect();
+        self.append_in(&events, |db, _| {
+            new.iter().try_for_each(|new| super::baseline::put_new(db, new.root, new.entries))
+        })
     }
 
     /// Notes that the content of these rows goes, each with a record. The content itself is removed afterwards.

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
+use super::columns::Dictionaries;
 use super::error::explain;
+use super::ledger::chain;
 use super::versions::put_former;
 use super::{Store, StoreError, bad_row, signed, unsigned};
 use crate::core::entry::{Digest, Entry, FileType, Flags, Found, Identity, Xattrs};
+use crate::core::event::Event;
 use crate::core::path::RelPath;
 
 const COLUMNS: &str = "path, type, sha256, size, mode, uid, gid, mtime_ns, xattrs, target, rdev, dev, ino, ctime_ns, nlink, flags";
@@ -220,8 +223,14 @@ impl Rebuild<'_> {
     }
 
     pub fn commit(self, taken: &Taken) -> Result<(), StoreError> {
+        self.commit_telling(taken, &[])
+    }
+
+    /// With what the ledger is to tell of it.
+    pub fn commit_telling(self, taken: &Taken, events: &[Event]) -> Result<(), StoreError> {
         let finish = || {
             keep_former(&self.tx, &taken.time)?;
+            chain(&self.tx, &mut Dictionaries::default(), events)?;
             {
                 let mut set = self.tx.prepare("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
                 set.execute(["baseline_time", &taken.time])?;
@@ -284,12 +293,22 @@ pub(super) fn touch(db: &Connection, watch: &Path, seen: &[(RelPath, Identity)])
 }
 
 pub(super) fn put(db: &Connection, watch: &Path, entries: &[(RelPath, Found)]) -> rusqlite::Result<()> {
+    insert(db, watch, entries, "REPLACE")
+}
+
+/// As [`put`]; what is approved already under a path stays.
+pub(super) fn put_new(db: &Connection, watch: &Path, entries: &[(RelPath, Found)]) -> rusqlite::Result<()> {
+    insert(db, watch, entries, "IGNORE")
+}
+
+/// `or`: what becomes of a row that is there.
+fn insert(db: &Connection, watch: &Path, entries: &[(RelPath, Found)], or: &str) -> rusqlite::Result<()> {
     let root = watch.as_os_str().as_bytes();
     db.prepare_cached("INSERT OR IGNORE INTO watch (root) VALUES (?1)")?.execute([root])?;
     let id: i64 =
         db.prepare_cached("SELECT id FROM watch WHERE root = ?1")?.query_row([root], |row| row.get(0))?;
     let sql = format!(
-        "INSERT OR REPLACE INTO baseline (watch, {COLUMNS})
+        "INSERT OR {or} INTO baseline (watch, {COLUMNS})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
     );
     let mut insert = db.prepare_cached(&sql)?;

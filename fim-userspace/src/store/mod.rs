@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-pub use approve::{Approval, Approved, Baseline, Purge};
+pub use approve::{Approval, Approved, Baseline, NewWatch, Purge};
 pub use baseline::{Rebuild, Taken};
 pub use cursor::SinkState;
 pub use error::StoreError;
@@ -67,6 +67,9 @@ pub struct Store {
     file: PathBuf,
     dictionaries: columns::Dictionaries,
 }
+
+/// Steps of SQLite's machine between two signs of life.
+const BEAT_STEPS: i32 = 100_000;
 
 impl Store {
     /// Opens the database in `dir` for writing; makes both if need be, and brings an older one up to date.
@@ -126,7 +129,13 @@ impl Store {
 
     fn connect(file: PathBuf, access: OpenFlags) -> Result<Self, StoreError> {
         let open = || {
-            let db = Connection::open_with_flags(&file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            let mut db = Connection::open_with_flags(&file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            // A statement that reads a large table is at work all the while.
+            let beat = || {
+                crate::pulse::beat();
+                false
+            };
+            db.progress_handler(BEAT_STEPS, Some(beat))?;
             db.busy_timeout(Duration::from_secs(10))?;
             db.pragma_update(None, "synchronous", "normal")?;
             // KiB. What a flood of records touches in the indexes, or a search reads, is read once.

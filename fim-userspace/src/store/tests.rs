@@ -426,3 +426,15 @@ fn content_is_needed_until_the_last_row_that_names_it_is_purged() {
     store.baseline_put_many(Path::new(ETC), &[(rel("c"), found(4))]).expect("written");
     assert!(store.needs(&digest).expect("read"), "approved");
 }
+
+#[test]
+fn a_statement_that_takes_long_is_alive_to_the_watchdog() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let store = Store::open(dir.path()).expect("a store");
+    let _living = crate::pulse::begin("test-store");
+    let pulse = crate::pulse::own().expect("begun");
+    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT count(*) FROM n";
+    let counted = store.run("counting", |db| db.query_row(sql, [], |row| row.get::<_, i64>(0)));
+    assert_eq!(counted.expect("counted"), 300_000);
+    assert!(pulse.beats() > 1, "{} beats", pulse.beats());
+}

@@ -21,7 +21,7 @@ use crate::core::entry::{Entry, FileType, Found};
 use crate::core::event::State;
 use crate::core::path::{RelPath, display, escape};
 use crate::daemon::scanner::Approved;
-use crate::daemon::take::require_baseline;
+use crate::daemon::newcomer::require_baseline;
 use crate::daemon::watch::Watch;
 use crate::sensor::scan::{self, ScanProgress};
 use crate::store::Store;

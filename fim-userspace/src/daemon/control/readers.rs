@@ -21,6 +21,10 @@ use crate::sys::peer;
 /// Carries out a command, given its words, and prints to the writer. Its exit code, or one sentence.
 pub type Reader = Arc<dyn Fn(Vec<OsString>, &mut dyn Write) -> Result<u8, String> + Send + Sync>;
 
+/// Bytes and words of one request. Patterns are compared with each record: who may only read is not to keep the machine busy.
+pub const REQUEST_LIMIT: usize = 16 * 1024;
+const WORDS: usize = 32;
+
 /// Bytes of one answer.
 const PIECE: usize = 32 * 1024;
 
@@ -53,12 +57,18 @@ pub fn offer(
     let failed = || format!("the socket {} cannot be offered to the group {group}", display(socket));
     let parts = socket.parent().zip(socket.file_name());
     let (folder, name) = parts.with_context(|| format!("{} names no file", display(socket)))?;
-    match rustix::fs::mkdir(folder, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+    let mode = Mode::from_raw_mode(0o755);
+    let made = match rustix::fs::mkdir(folder, mode) {
+        Ok(()) => true,
+        Err(rustix::io::Errno::EXIST) => false,
         Err(e) => return Err(e).with_context(failed),
-    }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(folder, flags, Mode::empty()).with_context(failed)?;
+    if made {
+        // Whatever the umask: others have to pass it.
+        rustix::fs::fchmod(&dir, mode).with_context(failed)?;
+    }
     let stat = rustix::fs::fstat(&dir)?;
     if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
         bail!("{}: others than root can write to its folder; make it root's, mode 0755", failed());
@@ -92,6 +102,12 @@ fn gid(group: &str) -> anyhow::Result<Gid> {
 }
 
 pub(super) fn carry_out(stream: &UnixStream, readers: &Readers, words: Vec<Word>) -> io::Result<()> {
+    if words.len() > WORDS {
+        let sentence = format!("the command has more than {WORDS} words; ask for less, or use sudo");
+        return session::answer(stream, &Answer::Failed { sentence });
+    }
+    // This thread serves nobody else.
+    crate::sys::priority::idle();
     let words = words.into_iter().map(|word| OsString::from_vec(word.0)).collect();
     let mut out = Telling { stream, held: Vec::new() };
     let ended = (readers.reader)(words, &mut out);

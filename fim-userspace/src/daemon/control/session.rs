@@ -47,9 +47,13 @@ fn talk(stream: &UnixStream, desk: &Desk) -> io::Result<()> {
             Desk::Reading(_) => {}
         }
     }
-    let line = match request(stream)? {
+    let limit = match desk {
+        Desk::Acting(_) => REQUEST_LIMIT,
+        Desk::Reading(_) => readers::REQUEST_LIMIT,
+    };
+    let line = match request(stream, limit)? {
         Ok(line) => line,
-        Err(sentence) => return fail(stream, sentence),
+        Err(sentence) => return fail(stream, &sentence),
     };
     let request = match understand(&line) {
         Ok(request) => request,
@@ -108,14 +112,14 @@ fn pass_on(stream: &UnixStream, peer: &UCred, jobs: &Sender<Job>, act: Act) -> i
 const ENDING: &str = "the daemon is ending; look with `fim log` what was done, and try again";
 
 /// The request's line, read within [`PATIENCE`] as a whole; or what is wrong with it.
-fn request(mut stream: &UnixStream) -> io::Result<Result<Vec<u8>, &'static str>> {
+fn request(mut stream: &UnixStream, limit: usize) -> io::Result<Result<Vec<u8>, String>> {
     let end = Instant::now() + PATIENCE;
     let mut line = Vec::new();
     let mut piece = [0; 16 * 1024];
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(Err("no whole request came in time"));
+            return Ok(Err("no whole request came in time".into()));
         }
         stream.set_read_timeout(Some(left))?;
         let n = match stream.read(&mut piece) {
@@ -125,14 +129,14 @@ fn request(mut stream: &UnixStream) -> io::Result<Result<Vec<u8>, &'static str>>
             Err(e) => return Err(e),
         };
         line.extend_from_slice(&piece[..n]);
-        if line.len() > REQUEST_LIMIT {
-            return Ok(Err("the request is longer than 1 MiB"));
+        if line.len() > limit {
+            return Ok(Err(format!("the request is longer than {}", crate::core::size::show(limit as u64))));
         }
         if line.last() == Some(&b'\n') {
             return Ok(Ok(line));
         }
         if n == 0 {
-            return Ok(Err("no whole request came in time"));
+            return Ok(Err("no whole request came in time".into()));
         }
     }
 }

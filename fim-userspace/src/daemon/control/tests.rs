@@ -84,7 +84,7 @@ fn what_is_not_understood_is_answered_with_a_sentence() {
         (b"{\"protocol\":99,\"request\":{\"fly\":{}}}\n", "restart the daemon"),
         (b"{\"request\":{\"read\":\"hello\"}}\n", "restart the daemon"),
         (b"{\"protocol\":1,\"request\":{\"act\":\"fly\"}}\n", "restart the daemon"),
-        (&long, "1 MiB"),
+        (&long, "1.0 MiB"),
     ];
     for (text, word) in cases {
         let said = raw(dir.path(), text);

@@ -81,6 +81,13 @@ impl World {
         self.reconciler.work(u64::MAX);
     }
 
+    /// All that is known is dealt with.
+    fn ends(&mut self) {
+        self.reconciler.work(u64::MAX);
+        self.reconciler.await_copies();
+        self.reconciler.write();
+    }
+
     /// What was recorded since the last call.
     fn told(&self) -> Vec<(EventKind, String, Response)> {
         let name = |event: &Event| {
@@ -151,4 +158,76 @@ fn a_large_copy_holds_up_nothing_but_what_is_told_of_its_own_path() {
     for file in ["large", "larger"] {
         assert!(world.reconciler.vault.contains(&digest(file)), "{file}");
     }
+}
+
+#[test]
+fn what_is_reported_after_the_moment_of_a_reload_is_left_to_the_next_session() {
+    let mut world = World::new("on_created = \"alert\"\n", &["a"]);
+    let (out, inbox) = bounded(CHANNEL);
+    world.reconciler.inbox = inbox;
+    let seen = |path: &str, at_ns| {
+        let path = RelPath::new(path).expect("sound");
+        let (watch, source, deed) = (WatchId(0), Source::Fanotify, Deed::Created);
+        let directory = false;
+        Signal::Observed(Observation { source, watch, path, deed, directory, actor: None, at_ns })
+    };
+    ["before", "after"].iter().for_each(|name| fs::write(world.at(name), "new").expect("written"));
+    out.send(seen("before", boottime_ns())).expect("taken");
+    const LATER: u64 = u64::MAX - 1;
+    world.reconciler.held.push(seen("after", LATER));
+    out.send(seen("after", LATER)).expect("taken");
+    world.reconciler.take_the_rest(End::Reload, &mut |_| true);
+    // Also what comes while the rest is looked at.
+    out.send(seen("after", LATER)).expect("taken");
+    world.ends();
+    assert_eq!(world.told(), [told(EventKind::Created, "before", Response::None)]);
+    // Where none comes after it, it is told.
+    world.reconciler.until_ns = u64::MAX;
+    world.reconciler.held.push(seen("after", LATER));
+    world.reconciler.take_the_rest(End::Stop, &mut |_| true);
+    world.ends();
+    assert_eq!(world.told(), [told(EventKind::Created, "after", Response::None)]);
+}
+
+#[test]
+fn a_sensor_that_stays_behind_at_a_reload_leaves_a_gap_to_be_closed() {
+    let mut world = World::new("", &["a"]);
+    let mut asked = 0;
+    world.reconciler.take_the_rest(End::Reload, &mut |_| {
+        asked += 1;
+        asked > 3
+    });
+    world.reconciler.write();
+    assert_eq!(world.told(), [], "it had only to be waited for");
+    world.reconciler.take_the_rest(End::Reload, &mut |_| false);
+    world.reconciler.write();
+    let told: Vec<EventKind> = world.told().into_iter().map(|(kind, ..)| kind).collect();
+    assert_eq!((told, world.reconciler.progress.gaps().open), (vec![EventKind::CoverageGap], 1));
+}
+
+#[test]
+fn who_waits_for_a_copy_is_alive_to_the_watchdog() {
+    let mut world = World::new("on_created = \"alert\"\n", &["a"]);
+    fs::write(world.at("large"), vec![7; 3 << 20]).expect("written");
+    world.did("large", Deed::Closed);
+    world.reconciler.conclude();
+    assert_eq!(world.reconciler.copier.waiting(), 1);
+    // The copy is held back until the one who waits has given a sign of life.
+    let (late, done) = bounded(1);
+    let copy = std::mem::replace(&mut world.reconciler.copier.done, done);
+    let _living = pulse::begin("test-copy");
+    let waiting = pulse::own().expect("begun");
+    let beats = waiting.beats();
+    let holder = std::thread::spawn(move || {
+        let copy = copy.recv().expect("made");
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while waiting.beats() == beats && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let alive = waiting.beats() > beats;
+        late.send(copy).expect("awaited");
+        alive
+    });
+    world.reconciler.await_copies();
+    assert!(holder.join().expect("ends"), "nobody beat while the copy was waited for");
 }

@@ -27,6 +27,7 @@ impl Vault {
         let dirs = self.dirs();
         let mut all = Vec::new();
         for first_byte in 0..=255 {
+            crate::pulse::beat();
             match dirs.shelf(first_byte) {
                 Ok(shelf) => list(&shelf, first_byte, &mut all),
                 Err(Errno::NOENT) => Ok(()),

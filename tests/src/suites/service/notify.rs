@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use crate::fim::{Daemon, Fim, Policy, Setting};
 use crate::report::Outcome;
+use crate::wait;
 
 struct Manager {
     socket: UnixDatagram,
@@ -68,7 +69,9 @@ pub fn reload_is_told(setting: &Setting) -> Outcome {
     fim.init()?;
     let (manager, daemon) = Manager::start(&fim, setting, None)?;
     let good = std::fs::read_to_string(&fim.config).map_err(|e| e.to_string())?;
-    let texts = [good.clone(), format!("{good}severity = \"low\"\n"), "nonsense".into(), good];
+    // Of `systemctl reload` two hangups may come, one of Type=notify-reload and one of ExecReload=.
+    let texts =
+        [good.clone(), format!("{good}severity = \"low\"\n"), "nonsense".into(), "nonsense".into(), good];
     for text in texts {
         fim.write_config(&text).map_err(|e| e.to_string())?;
         daemon.hang_up()?;
@@ -79,6 +82,11 @@ pub fn reload_is_told(setting: &Setting) -> Outcome {
         if (text == "nonsense") != said.contains("refused") {
             return Err(format!("of {text:?} systemd hears {said:?}"));
         }
+    }
+    wait::until(setting.patience, || fim.at_rest())?;
+    let told = fim.log_after(0)?.iter().filter(|r| r.kind == "trouble").count();
+    if told != 1 {
+        return Err(format!("{told} records of one configuration that was refused"));
     }
     daemon.stop(setting.patience)?;
     manager.hears(|said| said.contains("STOPPING=1"), "STOPPING=1")?;

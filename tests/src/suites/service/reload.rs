@@ -88,6 +88,40 @@ pub fn other_watches(setting: &Setting) -> Outcome {
     Ok(String::new())
 }
 
+/// A second file of a folder of which one is watched already is new: it is approved with a record, and not taken away as
+/// something that was created.
+pub fn single_file(setting: &Setting) -> Outcome {
+    let fim = Fim::new(setting, &setting.works[0], "reload-file", Policy::Alert)?;
+    let (first, second) = (fim.watched.join("first"), fim.watched.join("second"));
+    std::fs::write(&first, "approved").map_err(io)?;
+    std::fs::write(&second, "approved").map_err(io)?;
+    fim.write_config(&config(&fim, setting, &[(&first, RESTORE)])).map_err(io)?;
+    fim.init()?;
+    let mut daemon = fim.start()?;
+    fim.write_config(&config(&fim, setting, &[(&first, RESTORE), (&second, RESTORE)])).map_err(io)?;
+    reload(&mut daemon, setting)?;
+    wait::until(setting.patience, || fim.at_rest())?;
+    for file in [&first, &second] {
+        std::fs::write(file, "evil").map_err(io)?;
+        restored(&fim, setting, file)?;
+    }
+    let records = fim.log_after(0)?;
+    let kinds: Vec<&str> = records.iter().map(|r| r.kind.as_str()).collect();
+    let (accepted, reloaded) = (of(&kinds, "accepted"), of(&kinds, "reloaded"));
+    let created = records.iter().any(|r| r.kind == "created" || r.response == "quarantined");
+    match (accepted, reloaded) {
+        (Some(accepted), Some(reloaded)) if accepted < reloaded && !created => {}
+        _ => return Err(format!("records: {:?}", records.iter().map(Record::brief).collect::<Vec<_>>())),
+    }
+    daemon.stop(setting.patience)?;
+    fim.remove();
+    Ok(String::new())
+}
+
+fn of(kinds: &[&str], kind: &str) -> Option<usize> {
+    kinds.iter().position(|k| *k == kind)
+}
+
 fn restored(fim: &Fim, setting: &Setting, file: &Path) -> Result<(), String> {
     wait::until(setting.patience, || {
         let content = std::fs::read_to_string(file).map_err(io)?;
