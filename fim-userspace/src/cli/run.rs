@@ -25,6 +25,7 @@ const WAITING: usize = 1024;
 /// With `dry_run` nothing is carried out, whatever the configuration says.
 pub fn run(config: &Config, dry_run: bool, as_json: bool) -> anyhow::Result<ExitCode> {
     log_to();
+    crate::sys::memory::by_small_pages();
     crate::daemon::require_privilege("watch and restore files")?;
     // Before there is any other thread: each has its own.
     crate::daemon::reduce_privileges()?;

@@ -12,7 +12,6 @@ use crate::core::plan::Step;
 use crate::pulse;
 use crate::respond::{Folder, Outcome, Pending, Responder, ResponseError};
 use crate::store::vault::Vault;
-use crate::tree::inspect::inspect_at;
 use crate::tree::near::Near;
 
 use super::watch::Watch;
@@ -47,34 +46,37 @@ pub fn begin(responder: &Responder, watch: &Watch, steps: &[(usize, Step)]) -> V
         left.iter_mut().for_each(Pending::is_of_many);
         (outcome, left)
     };
-    each(steps, path, one)
+    each(steps, path, one, || ())
 }
 
-/// The files among `paths` that are there and can be read, in folders with nothing mounted over them.
-pub fn read(watch: &Watch, paths: &[RelPath]) -> HashMap<RelPath, Found> {
+/// The files among `paths` that are there and can be read, in folders with nothing mounted over them. Does `besides` itself
+/// while others read.
+pub fn read(watch: &Watch, paths: &[RelPath], besides: impl FnOnce()) -> HashMap<RelPath, Found> {
     let one = |near: &mut Option<Near>, path: &RelPath| {
         *near = Near::of(&watch.root, path.parent()?, near.take()).ok().flatten();
-        let found = inspect_at(near.as_ref()?.fd(), path.name()?, None).ok().flatten();
+        let found = near.as_ref()?.inspect(path.name()?).ok().flatten();
         found.filter(|found| found.entry.kind == FileType::Regular)
     };
-    let found = each(paths, RelPath::clone, one);
+    let found = each(paths, RelPath::clone, one, besides);
     paths.iter().cloned().zip(found).filter_map(|(path, found)| Some((path, found?))).collect()
 }
 
-/// Of each change, whether the vault has what is to be put back.
-pub fn kept(vault: &Vault, changes: &[&Change]) -> Vec<bool> {
+/// Of each change, whether the vault has what is to be put back. Does `besides` itself while others look.
+pub fn kept(vault: &Vault, changes: &[&Change], besides: impl FnOnce()) -> Vec<bool> {
     let one = |(): &mut (), change: &&Change| {
         change.before.as_ref().and_then(|entry| entry.sha256).is_none_or(|digest| vault.contains(&digest))
     };
-    each(changes, |change| change.path.clone(), one)
+    each(changes, |change| change.path.clone(), one, besides)
 }
 
 /// Does `work` for each item; results in their order. What lies in one folder is done by one thread, one after the other:
-/// a response may lift a folder's immutable flag for a moment. `work` may keep something from one item to the next.
+/// a response may lift a folder's immutable flag for a moment. `work` may keep something from one item to the next. This
+/// thread does `besides` first, and then takes its part.
 fn each<T: Sync, K: Default, R: Send>(
     items: &[T],
     path: impl Fn(&T) -> RelPath,
     work: impl Fn(&mut K, &T) -> R + Sync,
+    besides: impl FnOnce(),
 ) -> Vec<R> {
     // How many processors there are is asked of three files each time.
     let threads = match items.len() {
@@ -83,6 +85,7 @@ fn each<T: Sync, K: Default, R: Send>(
     };
     let folders = if threads < 2 { Vec::new() } else { by_folder(items, path) };
     if folders.len() < 2 {
+        besides();
         let mut kept = K::default();
         return items.iter().map(|item| work(&mut kept, item)).collect();
     }
@@ -97,21 +100,29 @@ fn each<T: Sync, K: Default, R: Send>(
         }
         done
     };
-    let mut done: Vec<(usize, R)> = Vec::with_capacity(items.len());
+    // Each result goes to its item's place; sorting them would move them again and again.
+    let mut done: Vec<Option<R>> = std::iter::repeat_with(|| None).take(items.len()).collect();
+    let mut place = |results: Vec<(usize, R)>| {
+        for (index, result) in results {
+            if let Some(slot) = done.get_mut(index) {
+                *slot = Some(result);
+            }
+        }
+    };
     thread::scope(|scope| {
         // Without a thread to be had it only takes longer.
         let spawn = |_| thread::Builder::new().name("fim-apart".into()).spawn_scoped(scope, part).ok();
         let others: Vec<_> = (1..threads.min(folders.len())).filter_map(spawn).collect();
-        done.extend(part());
+        besides();
+        place(part());
         for other in others {
             match other.join() {
-                Ok(results) => done.extend(results),
+                Ok(results) => place(results),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
     });
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
+    done.into_iter().flatten().collect()
 }
 
 /// Indices of `items`, each folder's together; the largest folder first, so that none is left over at the end.
@@ -147,7 +158,7 @@ mod tests {
             (thread::current().id(), kept.clone())
         };
         let mut home = HashMap::new();
-        for (thread, kept) in each(&items, RelPath::clone, names) {
+        for (thread, kept) in each(&items, RelPath::clone, names, || ()) {
             let folder = kept.last().expect("one at least").clone();
             assert_eq!(*home.entry(folder).or_insert(thread), thread);
         }
@@ -157,6 +168,9 @@ mod tests {
     fn results_come_in_the_order_of_the_items() {
         let items: Vec<RelPath> = (0..200).map(|i| path(&format!("d{}/f{i}", i % 5))).collect();
         let work = |_: &mut (), path: &RelPath| path.clone();
-        assert_eq!(each(&items, RelPath::clone, work), items);
+        let mut besides = 0;
+        assert_eq!(each(&items, RelPath::clone, work, || besides += 1), items);
+        assert_eq!(each(&items[..1], RelPath::clone, work, || besides += 1), items[..1]);
+        assert_eq!(besides, 2);
     }
 }

@@ -1,5 +1,7 @@
 //! The limit on open files (RLIMIT_NOFILE), and how much is done at once within it.
 
+use std::sync::OnceLock;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Descriptors for everything but responses: sensors, database, sinks, scans.
@@ -21,6 +23,8 @@ pub fn raise_descriptors() {
 
 /// Descriptors that steps whose rest waits may hold together.
 pub fn for_steps() -> usize {
-    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    // Asked for often; it was set at the start.
+    static SOFT: OnceLock<u64> = OnceLock::new();
+    let soft = SOFT.get_or_init(|| getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft));
     soft.saturating_sub(RESERVED).clamp(16 * EACH as u64, MOST) as usize
 }

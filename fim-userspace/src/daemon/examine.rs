@@ -41,6 +41,8 @@ pub struct Round {
     seen: HashSet<RelPath>,
     /// Files read already, many at once.
     read: HashMap<RelPath, Found>,
+    /// What is approved in their places.
+    approved: HashMap<RelPath, Option<Found>>,
 }
 
 /// Compares the paths of one watch.
@@ -55,6 +57,11 @@ pub struct Examiner<'a> {
 
 impl Examiner<'_> {
     pub fn examine(&mut self, looks: Vec<Look>) -> Result<Round, StoreError> {
+        let store = self.store;
+        store.at_one_moment(|| self.compare(looks))
+    }
+
+    fn compare(&mut self, looks: Vec<Look>) -> Result<Round, StoreError> {
         let mut round = Round::default();
         let mut queue: BTreeMap<RelPath, Look> = looks.into_iter().map(|l| (l.path.clone(), l)).collect();
         // Renames first: they explain both of their names.
@@ -66,7 +73,7 @@ impl Examiner<'_> {
                 queue.insert(path, look);
             }
         }
-        self.read_at_once(&queue, &mut round);
+        self.read_at_once(&queue, &mut round)?;
         while let Some((_, look)) = queue.pop_first() {
             self.one(look, &mut queue, &mut round)?;
         }
@@ -74,7 +81,7 @@ impl Examiner<'_> {
     }
 
     /// Reads the files that somebody reported on.
-    fn read_at_once(&self, queue: &BTreeMap<RelPath, Look>, round: &mut Round) {
+    fn read_at_once(&self, queue: &BTreeMap<RelPath, Look>, round: &mut Round) -> Result<(), StoreError> {
         let policy = &self.watch.policy;
         let plain = |look: &&Look| {
             is_reported(look)
@@ -84,7 +91,14 @@ impl Examiner<'_> {
                 && !policy.exclude.excludes(&look.path, false)
         };
         let paths: Vec<RelPath> = queue.values().filter(plain).map(|look| look.path.clone()).collect();
-        round.read = apart::read(self.watch, &paths);
+        let mut approved: Result<HashMap<RelPath, Option<Found>>, StoreError> = Ok(HashMap::new());
+        let get = |path: &RelPath| {
+            self.store.baseline_get(self.watch.path(), path).map(|found| (path.clone(), found))
+        };
+        let besides = || approved = paths.iter().map(get).collect();
+        round.read = apart::read(self.watch, &paths, besides);
+        round.approved = approved?;
+        Ok(())
     }
 
     /// Takes the look for `path` wherever it waits.
@@ -185,7 +199,10 @@ impl Examiner<'_> {
         let in_its_folder = read.is_some();
         let look = if in_its_folder { Some(look) } else { self.unless_hidden(look, queue, round) };
         let Some(look) = look else { return Ok(()) };
-        let approved = self.store.baseline_get(self.watch.path(), &look.path)?;
+        let approved = match round.approved.remove(&look.path) {
+            Some(approved) => approved,
+            None => self.store.baseline_get(self.watch.path(), &look.path)?,
+        };
         let is_dir = |found: &Found| found.entry.kind == FileType::Directory;
         // What was approved decides: a folder in a file's place does not hide behind a pattern for folders.
         let was_dir = approved.as_ref().map(is_dir);

@@ -19,6 +19,7 @@ use crate::respond::{Pending, Responder};
 use crate::store::seal;
 use crate::store::vault::Vault;
 use crate::store::{Planned, Store, StoreError, Upkeep};
+use crate::sys::memory;
 
 use super::act::{Act, carry_out};
 use super::apart;
@@ -60,6 +61,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 const LEFTOVER_NS: u64 = 5 * SECOND_NS;
 /// Nanoseconds between two writings of the status file.
 const REPORT_NS: u64 = 1_000_000_000;
+/// Nanoseconds from anything that happens until memory that is free by then is given back.
+const TIDY_NS: u64 = 5 * SECOND_NS;
 
 /// Of a round: what equals its baseline, what did so again, and all with what differs.
 type Right = Vec<(Look, Option<Found>)>;
@@ -114,6 +117,8 @@ pub struct Reconciler {
     pub on_ready: Box<dyn FnMut() + Send>,
     pub reported: Option<(u64, u64, (usize, usize))>,
     pub next_report: u64,
+    /// When free memory is given back, nanoseconds since boot; 0 while nothing has happened since it was.
+    pub tidy_ns: u64,
 }
 
 impl Reconciler {
@@ -180,6 +185,7 @@ impl Reconciler {
         let kept = Some(self.keeper.due()).filter(|_| self.journal.healthy());
         let own = own.chain(self.begun.due_ns());
         let own = own.chain(self.canary.as_ref().filter(|_| self.progress.ready()).map(Canary::due_ns));
+        let own = own.chain(Some(self.tidy_ns).filter(|at| *at != 0));
         let next = intervals.chain(kept).chain(rescans).chain(report).chain(due).chain(own).min();
         let wait = next.map(|next| Duration::from_nanos(next.saturating_sub(boottime_ns())));
         wait.unwrap_or(pulse::TURN).min(pulse::TURN)
@@ -218,6 +224,16 @@ impl Reconciler {
         if now >= self.next_report && self.reported != Some(state) {
             self.reporter.write(&self.store);
             (self.reported, self.next_report) = (Some(state), now + REPORT_NS);
+            if self.tidy_ns == 0 {
+                self.tidy_ns = now + TIDY_NS;
+            }
+        }
+        if self.tidy_ns != 0 && now >= self.tidy_ns {
+            let calm = self.inbox.is_empty() && self.correlator.waiting() == 0 && self.begun.is_empty();
+            self.tidy_ns = if calm { 0 } else { now + TIDY_NS };
+            if calm {
+                memory::give_back();
+            }
         }
     }
 
@@ -272,6 +288,11 @@ impl Reconciler {
         all_is_compared(&mut self.store);
         self.keeper.seal(&mut self.store, seal::STARTED);
         self.reporter.write(&self.store);
+        // Much was looked at of what is hardly needed again.
+        if let Err(error) = self.store.keep_nothing() {
+            tracing::debug!("{error}");
+        }
+        memory::give_back();
         (self.on_ready)();
     }
 
@@ -361,11 +382,20 @@ impl Reconciler {
         }
         let (findings, right, transient) = self.in_order(watch, findings, right, transient);
         let judged = self.authorise(watch, findings)?;
-        let kept = apart::kept(&self.vault, &judged.iter().map(|(f, _)| &f.change).collect::<Vec<_>>());
+        let changes: Vec<&Change> = judged.iter().map(|(finding, _)| &finding.change).collect();
+        let mut drafts = Vec::with_capacity(judged.len());
+        let stamp = &self.stamp;
+        let draft = |(finding, _): &(Finding, Authority)| {
+            let policy = watch.policy.of_change(&finding.change);
+            let event = stamp.change(watch, &finding.look, &finding.change, policy.severity);
+            (policy, event)
+        };
+        let kept = apart::kept(&self.vault, &changes, || drafts.extend(judged.iter().map(draft)));
         let mut acts = Vec::with_capacity(judged.len());
-        for ((finding, authority), in_vault) in judged.into_iter().zip(kept) {
+        for (((finding, authority), in_vault), (policy, mut event)) in
+            judged.into_iter().zip(kept).zip(drafts)
+        {
             let change = &finding.change;
-            let policy = watch.policy.of_change(change);
             let over =
                 change.after.as_ref().filter(|now| watch.root.is_mounted_over(&change.path, &now.entry));
             if !policy.kinds.contains(change.kind) && over.is_none() {
@@ -373,7 +403,6 @@ impl Reconciler {
             }
             let plan = plan(change, &policy, in_vault);
             let over = over.map(|_| watch.root.mount_at(&change.path));
-            let mut event = self.stamp.change(watch, &finding.look, change, policy.severity);
             match authority {
                 Authority::Granted(grant) => {
                     acts.push(Act::granted(finding, policy, event, grant));

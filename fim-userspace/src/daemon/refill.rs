@@ -42,7 +42,7 @@ pub fn start(
         let mut refilled = Refilled::default();
         let all = || -> anyhow::Result<()> {
             vault.measure()?;
-            let store = Store::open_read_only(&state_dir)?;
+            let store = Store::open_for_walk(&state_dir)?;
             for watch in &watches {
                 one_watch(&store, watch, &vault, &mut refilled)?;
             }
@@ -50,6 +50,7 @@ pub fn start(
             Ok(())
         };
         refilled.failed = all_failed(all);
+        crate::sys::memory::give_back();
         // The daemon may have ended meanwhile.
         let _ = done.send(refilled);
     })?;

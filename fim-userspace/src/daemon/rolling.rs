@@ -58,7 +58,7 @@ fn turn(
     out: &Sender<Signal>,
     stop: &AtomicBool,
 ) {
-    let store = match Store::open_read_only(state_dir) {
+    let store = match Store::open_for_walk(state_dir) {
         Ok(store) => store,
         Err(error) => {
             tracing::error!("the rolling scan waits: {error}");

@@ -227,9 +227,6 @@ struct Reader<'a> {
     failure: Mutex<Option<StoreError>>,
 }
 
-/// KiB of the database that a scan's connection keeps in memory.
-const KEPT: u32 = 2048;
-
 thread_local! {
     /// What was read last: each path is asked for before it is looked at, and again afterwards.
     static LAST: RefCell<Option<(RelPath, Option<Found>)>> = const { RefCell::new(None) };
@@ -242,7 +239,7 @@ impl<'a> Reader<'a> {
         distrust_from_ns: Option<i64>,
     ) -> Result<Self, StoreError> {
         LAST.set(None);
-        let (store, watch) = (open_for_scan(state_dir)?, watch.path());
+        let (store, watch) = (Store::open_for_walk(state_dir)?, watch.path());
         let outline = Outline::load(&store, watch, distrust_from_ns)?;
         let (idle, failure) = (Mutex::new(vec![store]), Mutex::default());
         Ok(Self { outline, watch, state_dir, idle, failure })
@@ -278,17 +275,11 @@ impl<'a> Reader<'a> {
 
     fn with_store<T>(&self, read: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let idle = lock(&self.idle).pop();
-        let store = idle.map_or_else(|| open_for_scan(self.state_dir), Ok)?;
+        let store = idle.map_or_else(|| Store::open_for_walk(self.state_dir), Ok)?;
         let out = read(&store);
         lock(&self.idle).push(store);
         out
     }
-}
-
-fn open_for_scan(state_dir: &Path) -> Result<Store, StoreError> {
-    let store = Store::open_read_only(state_dir)?;
-    store.keep_little(KEPT)?;
-    Ok(store)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

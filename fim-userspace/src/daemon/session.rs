@@ -328,6 +328,7 @@ pub(super) fn assemble(parts: Parts, inbox: Receiver<Signal>) -> Reconciler {
         on_ready: ready,
         reported: None,
         next_report: 0,
+        tidy_ns: 0,
         watches,
         store,
         vault,

@@ -95,8 +95,13 @@ impl Act<'_> {
             let mut out = Sparse::new(fd.into());
             self.content_of(approved, &digest, &mut out)?;
             let file = out.finish().map_err(|e| Failure::io("writing the approved version", e))?;
-            let id = dress_fresh(&file, approved).map_err(Failure::attribute)?;
-            let flagged = prepared.and_then(|()| flags::apply_harmless(file.as_fd(), approved));
+            let (id, bare) = dress_fresh(&file, approved).map_err(Failure::attribute)?;
+            let flagged = match prepared {
+                // Nothing that was done since touches any.
+                Ok(true) if bare => Ok(()),
+                Ok(_) => flags::apply_harmless(file.as_fd(), approved),
+                Err(error) => Err(error),
+            };
             if approved.mode & 0o111 == 0 {
                 return Ok((file.into(), id, flagged));
             }
@@ -118,8 +123,9 @@ impl Act<'_> {
 }
 
 /// Puts the approved attributes on a file that was just made, and is open for writing. Most have nothing but owner, mode
-/// and time; what a folder's default ACL or a security module has given the file is left to [`attributes::apply`].
-fn dress_fresh(file: &File, approved: &Entry) -> Result<Id, NotApplied> {
+/// and time; what a folder's default ACL or a security module has given the file is left to [`attributes::apply`]. Which file it
+/// is, and whether it has nothing more.
+fn dress_fresh(file: &File, approved: &Entry) -> Result<(Id, bool), NotApplied> {
     let failed = |what: &str| {
         let what = what.to_owned();
         |e: Errno| NotApplied { what, source: e.into() }
@@ -130,7 +136,7 @@ fn dress_fresh(file: &File, approved: &Entry) -> Result<Id, NotApplied> {
         && matches!(rustix::fs::flistxattr(file, &mut [0u8; 0][..]), Ok(0) | Err(Errno::NOTSUP));
     if !bare {
         attributes::apply(file.as_fd(), approved)?;
-        return Ok(Id::of(&now));
+        return Ok((Id::of(&now), false));
     }
     if (now.st_uid, now.st_gid) != (approved.uid, approved.gid) {
         let (uid, gid) = (Uid::from_raw(approved.uid), Gid::from_raw(approved.gid));
@@ -148,7 +154,7 @@ fn dress_fresh(file: &File, approved: &Entry) -> Result<Id, NotApplied> {
         },
     };
     rustix::fs::futimens(file, &times).map_err(failed("modification time"))?;
-    Ok(Id::of(&now))
+    Ok((Id::of(&now), true))
 }
 
 impl Act<'_> {
@@ -173,7 +179,7 @@ fn dress(fd: BorrowedFd<'_>, approved: &Entry) -> Result<Result<(), NotApplied>,
     let dir = reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY).map_err(NotApplied::opening)?;
     let prepared = flags::prepare(dir.as_fd(), approved);
     attributes::apply(fd, approved)?;
-    Ok(prepared.and_then(|()| flags::apply_harmless(dir.as_fd(), approved)))
+    Ok(prepared.and_then(|_| flags::apply_harmless(dir.as_fd(), approved)))
 }
 
 /// Making what is no regular file gives no descriptor. Should somebody have put an object of his choice in the place of

@@ -122,16 +122,15 @@ impl<'a> Keeper<'a> {
     /// Content to the vault, durably or with its batch, and the state.
     fn stored(&self, fd: BorrowedFd<'_>, path: &RelPath, batch: bool) -> Result<Evidence, Failure> {
         let io = |e| Failure::io("reading what was there", e);
-        let (entry, _) = attributes::read_unopened(fd).map_err(io)?;
-        if entry.kind != FileType::Regular {
-            let found = inspect_fd(fd, None).map_err(io)?;
-            return Ok(Evidence { path: path.clone(), found, digest: None });
-        }
         let mut attempt = 1;
         loop {
             let (mut entry, identity) = attributes::read_unopened(fd).map_err(io)?;
+            if entry.kind != FileType::Regular {
+                let found = inspect_fd(fd, None).map_err(io)?;
+                return Ok(Evidence { path: path.clone(), found, digest: None });
+            }
             let file = File::from(open_content(fd).map_err(io)?);
-            entry.flags = flags::read(file.as_fd(), entry.flags);
+            entry.flags = flags::read_on(None, file.as_fd(), entry.kind, identity.dev, entry.flags);
             let mut content = file.take(entry.size.saturating_add(GROWTH));
             let stored =
                 if batch { self.vault.put_deferred(&mut content) } else { self.vault.put(&mut content) };

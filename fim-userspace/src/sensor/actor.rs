@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod container;
+mod dir;
 pub mod kernel;
 pub mod origin;
 pub mod proc;

@@ -62,6 +62,12 @@ const CHECK_WHOLE_BELOW: u64 = 64 * 1024 * 1024;
 /// A checkpoint waits for the disk; in a flood most pages are written again before the next one.
 const CHECKPOINT_PAGES: u32 = 8_192;
 
+/// KiB of the database that a connection keeps in memory: the daemon's own, so that what a flood of records touches in the
+/// indexes is read once; one that searches all of it, in a process of its own; and one that goes through it in order.
+const KEPT_BY_WRITER: u32 = 8 * 1024;
+const KEPT_BY_SEARCH: u32 = 64 * 1024;
+const KEPT_BY_WALK: u32 = 2 * 1024;
+
 pub struct Store {
     db: Connection,
     file: PathBuf,
@@ -84,7 +90,7 @@ impl Store {
             .mode(0o600)
             .open(&file)
             .map_err(|source| StoreError::dir(dir, source))?;
-        let mut store = Self::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut store = Self::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE, KEPT_BY_WRITER)?;
         store.run("opening it", |db| {
             db.pragma_update(None, "journal_mode", "wal")?;
             db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
@@ -98,20 +104,25 @@ impl Store {
 
     /// A second connection beside the daemon's, for reading the ledger and moving a cursor. The database is there.
     pub fn open_beside(dir: &Path) -> Result<Self, StoreError> {
-        Self::connect_existing(dir, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        Self::connect_existing(dir, OpenFlags::SQLITE_OPEN_READ_WRITE, KEPT_BY_WALK)
     }
 
     /// For `fim log` and `fim status`, while a daemon runs or not. Fails with [`StoreError::Absent`] before `fim init`.
     pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
-        Self::connect_existing(dir, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        Self::connect_existing(dir, OpenFlags::SQLITE_OPEN_READ_ONLY, KEPT_BY_SEARCH)
     }
 
-    /// Keeps no more than `kib` of the database in memory: for who reads all of it once.
-    pub fn keep_little(&self, kib: u32) -> Result<(), StoreError> {
-        self.run("setting how much to keep", |db| db.pragma_update(None, "cache_size", -i64::from(kib)))
+    /// As [`open_read_only`](Self::open_read_only), for a thread of the daemon that goes through the database in order.
+    pub fn open_for_walk(dir: &Path) -> Result<Self, StoreError> {
+        Self::connect_existing(dir, OpenFlags::SQLITE_OPEN_READ_ONLY, KEPT_BY_WALK)
     }
 
-    fn connect_existing(dir: &Path, access: OpenFlags) -> Result<Self, StoreError> {
+    /// Gives up what is kept of the database in memory, until it is read again.
+    pub fn keep_nothing(&self) -> Result<(), StoreError> {
+        self.run("freeing memory", |db| db.execute_batch("PRAGMA shrink_memory"))
+    }
+
+    fn connect_existing(dir: &Path, access: OpenFlags, kept_kib: u32) -> Result<Self, StoreError> {
         let file = dir.join(DATABASE);
         match std::fs::metadata(&file) {
             Ok(_) => {}
@@ -120,14 +131,14 @@ impl Store {
                 return Err(StoreError::dir(dir, source));
             }
         }
-        let store = Self::connect(file, access)?;
+        let store = Self::connect(file, access, kept_kib)?;
         match store.schema_version()? {
             0 => Err(StoreError::Absent(dir.into())),
             _ => Ok(store),
         }
     }
 
-    fn connect(file: PathBuf, access: OpenFlags) -> Result<Self, StoreError> {
+    fn connect(file: PathBuf, access: OpenFlags, kept_kib: u32) -> Result<Self, StoreError> {
         let open = || {
             let mut db = Connection::open_with_flags(&file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             // A statement that reads a large table is at work all the while.
@@ -138,8 +149,7 @@ impl Store {
             db.progress_handler(BEAT_STEPS, Some(beat))?;
             db.busy_timeout(Duration::from_secs(10))?;
             db.pragma_update(None, "synchronous", "normal")?;
-            // KiB. What a flood of records touches in the indexes, or a search reads, is read once.
-            db.pragma_update(None, "cache_size", -65_536)?;
+            db.pragma_update(None, "cache_size", -i64::from(kept_kib))?;
             db.pragma_update(None, "foreign_keys", true)?;
             db.pragma_update(None, "trusted_schema", false)?;
             db.pragma_update(None, "cell_size_check", true)?;
@@ -220,6 +230,16 @@ impl Store {
         level(self, "full")?;
         let out = work(self);
         level(self, "normal")?;
+        out
+    }
+
+    /// Runs `work`, which reads much and writes nothing, on one state of the database: locking it for each row costs more
+    /// than finding the row.
+    pub fn at_one_moment<T>(&self, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let failed = |e| explain(&self.file, "reading it", e);
+        let moment = self.db.unchecked_transaction().map_err(failed)?;
+        let out = work();
+        moment.commit().map_err(failed)?;
         out
     }
 

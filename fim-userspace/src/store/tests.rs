@@ -71,6 +71,26 @@ fn an_entry_comes_back_as_it_went_in() {
 }
 
 #[test]
+fn what_is_read_at_one_moment_is_one_state() {
+    let dir = state();
+    let mut store = Store::open(dir.path()).expect("opens");
+    let (etc, path) = (Path::new(ETC), rel("file"));
+    store.baseline_put_many(etc, &[(path.clone(), found(1))]).expect("written");
+    let mut beside = Store::open_beside(dir.path()).expect("opens");
+    let both = store.at_one_moment(|| {
+        let before = store.baseline_get(etc, &path)?;
+        beside.baseline_put_many(etc, &[(path.clone(), found(2))])?;
+        Ok((before, store.baseline_get(etc, &path)?))
+    });
+    assert_eq!(both.expect("read"), (Some(found(1)), Some(found(1))));
+    assert_eq!(store.baseline_get(etc, &path).expect("read"), Some(found(2)));
+    let failed: Result<(), _> = store.at_one_moment(|| Err(StoreError::Absent(dir.path().into())));
+    assert!(matches!(failed, Err(StoreError::Absent(_))));
+    // Nothing is left open that would keep it from being written.
+    store.baseline_put_many(etc, &[(path, found(3))]).expect("written");
+}
+
+#[test]
 fn folders_are_listed_whatever_their_names_sort_like() {
     let dir = state();
     let mut store = Store::open(dir.path()).expect("opens");

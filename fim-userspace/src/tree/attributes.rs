@@ -26,19 +26,19 @@ const XATTRS_KEPT: usize = 1 << 20;
 pub fn read(fd: BorrowedFd<'_>) -> io::Result<(Entry, Identity)> {
     let (mut entry, identity) = read_unopened(fd)?;
     if entry.kind == FileType::Directory {
-        entry.flags = directory_flags(fd, entry.flags)?;
+        entry.flags = directory_flags(fd, identity.dev, entry.flags)?;
     } else if entry.kind == FileType::Regular
         && let Ok(file) = open_content(fd)
     {
-        entry.flags = flags::read(file.as_fd(), entry.flags);
+        entry.flags = flags::read_on(None, file.as_fd(), entry.kind, identity.dev, entry.flags);
     }
     Ok((entry, identity))
 }
 
-/// The flags of a folder of which `told` is known.
-pub fn directory_flags(fd: BorrowedFd<'_>, told: Flags) -> io::Result<Flags> {
+/// The flags of a folder with the device number `dev`, of which `told` is known.
+pub fn directory_flags(fd: BorrowedFd<'_>, dev: u64, told: Flags) -> io::Result<Flags> {
     match reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY) {
-        Ok(dir) => Ok(flags::read(dir.as_fd(), told)),
+        Ok(dir) => Ok(flags::read_on(None, dir.as_fd(), FileType::Directory, dev, told)),
         Err(e) if is_refused(&e) => Ok(told),
         Err(e) => Err(e),
     }

@@ -50,17 +50,12 @@ pub fn told_by(stat: &Statx) -> Flags {
     of(stat.stx_attributes).of_supported(of(stat.stx_attributes_mask))
 }
 
-/// All flags of an open regular file or folder; what is `told` of it where its file system knows no flags.
-pub fn read(file: BorrowedFd<'_>, told: Flags) -> Flags {
-    all(file, told, || supported(file))
-}
-
-/// As [`read`], of a `kind` of file with the device number `dev`, looked at in a folder on `system`.
+/// All flags of an open regular file or folder, which `kind` says; what is `told` of it where its file system knows no flags.
+/// `dev` is its device number, `system` that of the folder it was looked at in.
 pub fn read_on(system: Option<System>, file: BorrowedFd<'_>, kind: FileType, dev: u64, told: Flags) -> Flags {
-    match system.filter(|system| system.dev == dev) {
-        Some(system) => all(file, told, || system.supports(kind)),
-        None => read(file, told),
-    }
+    let own = || rustix::fs::fstatfs(file).ok().map(|own| System { dev, magic: own.f_type as u32 });
+    let system = || system.filter(|system| system.dev == dev).or_else(own);
+    all(file, told, || system().map_or(Flags::SETTABLE, |system| system.supports(kind)))
 }
 
 fn all(file: BorrowedFd<'_>, told: Flags, supported: impl FnOnce() -> Flags) -> Flags {
@@ -123,14 +118,14 @@ fn refused(dev: u64) -> u32 {
     REFUSED.lock().unwrap_or_else(PoisonError::into_inner).get(&dev).copied().unwrap_or(0)
 }
 
-/// To be called on a new file before it has any content.
-pub fn prepare(file: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
+/// To be called on a new file before it has any content. Whether that is all: no other flag is to be set on it.
+pub fn prepare(file: BorrowedFd<'_>, approved: &Entry) -> Result<bool, NotApplied> {
     change(file, approved, EARLY)
 }
 
 /// Sets the flags that stop nobody. After the other attributes: a compression method is both.
 pub fn apply_harmless(file: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
-    change(file, approved, Flags::SETTABLE.bits() & !Flags::BLOCKING.bits())
+    change(file, approved, Flags::SETTABLE.bits() & !Flags::BLOCKING.bits()).map(drop)
 }
 
 /// Sets all flags of the object of an `O_PATH` descriptor. To be called last: an immutable file takes nothing else.
@@ -139,7 +134,7 @@ pub fn apply(fd: BorrowedFd<'_>, approved: &Entry) -> Result<(), NotApplied> {
         return Ok(());
     }
     let file = reopen(fd, OFlags::RDONLY).map_err(not_applied)?;
-    change(file.as_fd(), approved, Flags::SETTABLE.bits())
+    change(file.as_fd(), approved, Flags::SETTABLE.bits()).map(drop)
 }
 
 /// Whether the file has to be made anew for its flags: the file system takes this one only while there is no content.
@@ -150,15 +145,18 @@ pub fn need_a_new_file(approved: &Entry, now: &Entry) -> bool {
         && (approved.flags.bits() ^ now.flags.bits()) & nocow != 0
 }
 
-fn change(file: BorrowedFd<'_>, approved: &Entry, touched: u32) -> Result<(), NotApplied> {
+/// Makes those of the flags `touched` right. Whether all others were right already, or the file system has none.
+fn change(file: BorrowedFd<'_>, approved: &Entry, touched: u32) -> Result<bool, NotApplied> {
     let all = match rustix::fs::ioctl_getflags(file) {
         Ok(all) => all.bits(),
-        Err(Errno::NOTTY | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => return Ok(()),
+        Err(Errno::NOTTY | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => return Ok(true),
         Err(e) => return Err(not_applied(e)),
     };
-    let wrong = (all ^ approved.flags.bits()) & touched & Flags::SETTABLE.bits();
+    let wrong = (all ^ approved.flags.bits()) & Flags::SETTABLE.bits();
+    let others_are_right = wrong & !touched == 0;
+    let wrong = wrong & touched;
     if wrong == 0 {
-        return Ok(());
+        return Ok(others_are_right);
     }
     let wrong = wrong & supported(file).bits();
     let wanted = all ^ wrong;
@@ -176,7 +174,8 @@ fn change(file: BorrowedFd<'_>, approved: &Entry, touched: u32) -> Result<(), No
     let now = rustix::fs::ioctl_getflags(file).map_err(not_applied)?.bits();
     let missing = Flags::from_bits((now ^ wanted) & wrong);
     if missing.is_empty() || missing_for_ever(file, missing) {
-        return Ok(());
+        // Setting one may have taken another along.
+        return Ok(false);
     }
     Err(NotApplied {
         what: format!("the chattr flag {missing}"),

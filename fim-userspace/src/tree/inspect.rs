@@ -40,14 +40,15 @@ pub fn inspect(root: &Root, path: &RelPath, known: Option<&Found>) -> Result<Opt
     })
 }
 
-/// As [`inspect`], for one name in an open folder.
+/// As [`inspect`], for one name in an open folder on `system`.
 pub fn inspect_at(
+    system: Option<System>,
     dir: BorrowedFd<'_>,
     name: &[u8],
-    known: Option<&Found>,
 ) -> Result<Option<Found>, TreeError> {
-    let found = present(open_name(dir, name)).and_then(|fd| fd.map(|fd| describe(fd, known)).transpose());
-    found.map(Option::flatten).map_err(|e| read_error(name, e))
+    let found = present(open_name(dir, name))
+        .and_then(|fd| fd.map(|fd| inspect_on(system, fd.as_fd(), None)).transpose());
+    found.map_err(|e| read_error(name, e))
 }
 
 fn present(fd: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {

@@ -1,11 +1,15 @@
 //! A folder of a watch, held open while one thing after the other is done in it.
 
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::root::Root;
+use super::flags::System;
+use super::inspect::inspect_at;
+use super::root::{Root, TreeError};
+use crate::core::entry::Found;
 use crate::core::path::RelPath;
 
 /// How long it is relied on what a path led to. A folder that is moved away meanwhile is as one that was moved right after;
@@ -18,6 +22,8 @@ pub struct Near {
     fd: Arc<OwnedFd>,
     path: RelPath,
     opened: Instant,
+    /// Asked for once it is needed.
+    system: OnceCell<Option<System>>,
 }
 
 impl Near {
@@ -29,11 +35,22 @@ impl Near {
             return Ok(Some(last));
         }
         let fd = root.open_dir(&path)?;
-        Ok(root.owns(fd.as_fd(), &path)?.then(|| Self { fd: Arc::new(fd), path, opened }))
+        Ok(root.owns(fd.as_fd(), &path)?.then(|| Self {
+            fd: Arc::new(fd),
+            path,
+            opened,
+            system: OnceCell::new(),
+        }))
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// The state of what stands under `name` in it; `None` when nothing does.
+    pub fn inspect(&self, name: &[u8]) -> Result<Option<Found>, TreeError> {
+        let system = *self.system.get_or_init(|| System::of(self.fd()).ok());
+        inspect_at(system, self.fd(), name)
     }
 
     pub fn shared(&self) -> Arc<OwnedFd> {

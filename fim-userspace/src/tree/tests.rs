@@ -51,8 +51,8 @@ fn every_type_is_told_without_opening_it() {
     assert_eq!(seen(&root, "").expect("there").entry.kind, FileType::Directory);
     assert_eq!(seen(&root, "nothing"), None);
     assert_eq!(seen(&root, "file/below"), None);
-    assert_eq!(inspect_at(root.fd(), b"file", None).expect("works"), seen(&root, "file"));
-    assert!(inspect_at(root.fd(), b"dir/..", None).is_err());
+    assert_eq!(inspect_at(None, root.fd(), b"file").expect("works"), seen(&root, "file"));
+    assert!(inspect_at(None, root.fd(), b"dir/..").is_err());
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn odd_names_and_depth_beyond_path_max() {
     assert_eq!(found.entry.target.as_deref(), Some(&b"t"[..]));
     let (parent, last) = root.parent(&odd).expect("opens");
     assert_eq!(last, b"new\nline\xff");
-    assert_eq!(inspect_at(parent.as_fd(), &last, None).expect("works"), Some(found));
+    assert_eq!(inspect_at(None, parent.as_fd(), &last).expect("works"), Some(found));
 }
 
 #[test]

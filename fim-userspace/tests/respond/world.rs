@@ -67,7 +67,7 @@ impl World {
                     continue;
                 }
                 let found =
-                    inspect_at(dir.as_fd(), name, None).expect("inspected").expect("nobody else is here");
+                    inspect_at(None, dir.as_fd(), name).expect("inspected").expect("nobody else is here");
                 let path = path.join(name).expect("a sound name");
                 if found.entry.kind == FileType::Directory {
                     queue.push(path.clone());

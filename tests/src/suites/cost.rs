@@ -32,7 +32,7 @@ const READ_WHOLE: f64 = 9.0;
 /// statx.
 const UNCHANGED: f64 = 1.0;
 /// Of these a restored file needs most for being read twice, and for its attributes and flags.
-const RESTORED: f64 = 25.0;
+const RESTORED: f64 = 23.0;
 
 /// One measurement: what is counted of how many files, and how many calls a file may cost.
 struct Case {

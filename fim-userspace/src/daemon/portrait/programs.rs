@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use crate::core::actor::{ExeFile, ExePlace, Standing};
 use crate::core::entry::{Digest, Found, Identity};
 use crate::core::path::{RelPath, unescape};
-use crate::sensor::actor::proc::Live;
+use crate::sensor::actor::proc::is_still;
 use crate::store::Store;
 use crate::tree::attributes::identity;
 use crate::tree::hash;
@@ -131,8 +131,7 @@ fn open(path: Option<PathBuf>, file: &ExeFile, alive: Option<(u32, u64)>) -> Opt
     let by_process = || {
         let (pid, start_ns) = alive?;
         let opened = rustix::fs::open(format!("/proc/{pid}/exe"), flags, Mode::empty()).ok()?;
-        Live::read(pid).ok().filter(|live| live.started(start_ns))?;
-        checked(opened)
+        is_still(pid, start_ns).then(|| checked(opened))?
     };
     match file.place {
         ExePlace::Linked => by_path().or_else(by_process),

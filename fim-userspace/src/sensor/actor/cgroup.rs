@@ -22,7 +22,8 @@ const REMEMBERED: usize = 4096;
 #[derive(Default)]
 pub struct ControlGroups {
     mount: Option<(&'static str, File)>,
-    known: Mutex<HashMap<u64, String>>,
+    /// By number; the root has no path.
+    known: Mutex<HashMap<u64, Option<String>>>,
 }
 
 impl ControlGroups {
@@ -41,20 +42,20 @@ impl ControlGroups {
     pub fn path(&self, number: u64) -> Option<String> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = known.get(&number) {
-            return Some(path.clone());
+            return path.clone();
         }
         let (at, mount) = self.mount.as_ref()?;
         let bytes = Box::new(number.to_ne_bytes());
         let handle = FileHandle { fsid: [0, 0], kind: FILEID_KERNFS, bytes };
         let dir = handle::open_directory(mount.as_fd(), &handle).ok()?;
         let path = std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).ok()?;
-        let below = path.strip_prefix(Path::new(at)).ok().filter(|below| !below.as_os_str().is_empty())?;
-        let path = format!("/{}", escape(below.as_os_str().as_bytes()));
+        let below = path.strip_prefix(Path::new(at)).ok()?.as_os_str();
+        let path = (!below.is_empty()).then(|| format!("/{}", escape(below.as_bytes())));
         if known.len() >= REMEMBERED {
             known.clear();
         }
         known.insert(number, path.clone());
-        Some(path)
+        path
     }
 }
 

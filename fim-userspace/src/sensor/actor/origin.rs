@@ -5,7 +5,7 @@ use std::fs;
 use crate::core::actor::Actor;
 use crate::core::path::escape;
 
-use super::proc::Live;
+use super::proc::is_still;
 
 /// The client's address or name. What root's programs wrote down comes first: logind's note of the session, then utmp.
 /// Last comes what sshd put into its children's environment, which their user may have altered since.
@@ -56,8 +56,7 @@ fn by_environment(actor: &Actor) -> Option<String> {
     let (pid, start_ns, ..) = chain[outermost - 1];
     let (pid, start_ns) = (pid?, start_ns?);
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    Live::read(pid).ok().filter(|live| live.started(start_ns))?;
-    connection(&environment)
+    is_still(pid, start_ns).then(|| connection(&environment))?
 }
 
 /// The first of `CLIENT PORT SERVER PORT`, as ssh(1) tells.

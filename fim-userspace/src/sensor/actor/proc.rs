@@ -1,10 +1,9 @@
 //! What /proc says about a process that is still there.
 
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 
+use super::dir::{ProcessDir, read_at};
 use super::{Identify, derive, program};
 use crate::core::actor::{Actor, Ancestor, Confidence, ExeFile};
 use crate::core::path::escape;
@@ -37,39 +36,66 @@ pub struct Live {
     pub cgroup: Option<String>,
 }
 
+/// See [`Live::read_mutable`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mutable {
+    /// Lines of its status.
+    status: [Vec<u8>; 3],
+    /// The login session is set with it.
+    login: Option<Vec<u8>>,
+    cwd: Option<String>,
+}
+
 impl Live {
     /// # Errors
-    /// When there is no such process, or another one took the id while it was being read.
+    /// When there is no such process, or it ended while it was being read.
     pub fn read(pid: u32) -> io::Result<Self> {
-        let file = |name: &str| fs::read(format!("/proc/{pid}/{name}"));
-        let link = |name: &str| {
-            fs::read_link(format!("/proc/{pid}/{name}"))
-                .ok()
-                .map(|target| escape(target.as_os_str().as_bytes()))
-        };
-        let mut live =
-            stat(&file("stat")?).ok_or_else(|| io::Error::other("/proc/PID/stat has a strange form"))?;
-        if let Ok(text) = file("status") {
-            [live.uid, live.euid, _, live.fsuid] = ids(&text, "Uid:");
-            [live.gid, ..] = ids(&text, "Gid:");
-            live.inner_pid = inner_pid(&text);
-        }
+        let dir = ProcessDir::open(pid)?;
+        let mut live = Self::begin(&dir)?;
         let number =
-            |name| file(name).ok().and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok());
+            |name| dir.read(name).ok().and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok());
         // 4294967295: never logged in.
         live.auid = number("loginuid").filter(|id| *id != u32::MAX);
         live.session = number("sessionid").filter(|id| *id != u32::MAX);
-        live.exe = link("exe");
-        (live.exe, live.exe_file) = program::running(pid, live.exe);
-        live.cwd = link("cwd");
-        live.cmdline = command_line(pid).map(|text| arguments(&text)).unwrap_or_default();
-        live.cgroup = file("cgroup").ok().and_then(|text| control_group(&text));
-        let again = stat(&file("stat")?).map(|again| again.start_ticks);
-        if again == Some(live.start_ticks) {
-            Ok(live)
-        } else {
-            Err(io::Error::other("the id was used again"))
-        }
+        live.cwd = dir.link("cwd");
+        live.cmdline =
+            dir.read_at_most("cmdline", ARGUMENTS + 1).map(|text| arguments(&text)).unwrap_or_default();
+        live.cgroup = dir.read("cgroup").ok().and_then(|text| control_group(&text));
+        live.end(&dir)
+    }
+
+    /// What a process can alter about itself without another exec(2), as far as records have it: its name, its ids and where
+    /// it is.
+    pub fn read_mutable(pid: u32) -> io::Result<Mutable> {
+        let dir = ProcessDir::open(pid)?;
+        let (login, cwd) = (dir.read("loginuid").ok(), dir.link("cwd"));
+        let text = dir.read("status")?;
+        let line = |key: &[u8]| {
+            text.split(|b| *b == b'\n').find(|line| line.starts_with(key)).unwrap_or_default().to_vec()
+        };
+        Ok(Mutable { status: [&b"Name:"[..], b"Uid:", b"Gid:"].map(line), login, cwd })
+    }
+
+    /// As [`read`](Self::read), of what an [`Ancestor`] has.
+    fn read_ancestor(pid: u32) -> io::Result<Self> {
+        let dir = ProcessDir::open(pid)?;
+        Self::begin(&dir)?.end(&dir)
+    }
+
+    fn begin(dir: &ProcessDir) -> io::Result<Self> {
+        let mut live =
+            stat(&dir.read("stat")?).ok_or_else(|| io::Error::other("/proc/PID/stat has a strange form"))?;
+        (live.exe, live.exe_file) = program::running(dir);
+        Ok(live)
+    }
+
+    /// Adds the ids. Comes last, and fails where the process is gone by then: what was read before may be missing.
+    fn end(mut self, dir: &ProcessDir) -> io::Result<Self> {
+        let text = dir.read("status")?;
+        [self.uid, self.euid, _, self.fsuid] = ids(&text, "Uid:");
+        [self.gid, ..] = ids(&text, "Gid:");
+        self.inner_pid = inner_pid(&text);
+        Ok(self)
     }
 
     /// Whether this is the process that the kernel started at `start_ns` after boot.
@@ -152,16 +178,24 @@ impl Identify for ProcReader {
 
 /// Whether the pidfd still stands for `pid`: its process has not been reaped. pidfd_open(2): fdinfo then says -1.
 pub fn names(pidfd: BorrowedFd<'_>, pid: u32) -> bool {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default();
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = read_at(rustix::fs::CWD, &path, usize::MAX).unwrap_or_default();
+    let info = String::from_utf8_lossy(&info);
     let held = info.lines().find_map(|line| line.strip_prefix("Pid:"));
     held.and_then(|text| text.trim().parse::<u32>().ok()) == Some(pid)
+}
+
+/// Whether the process with this id is the one that the kernel started at `start_ns` after boot.
+pub fn is_still(pid: u32, start_ns: u64) -> bool {
+    let text = ProcessDir::open(pid).and_then(|dir| dir.read("stat"));
+    text.ok().and_then(|text| stat(&text)).is_some_and(|live| live.started(start_ns))
 }
 
 /// The chain of parents from `ppid` up.
 pub fn ancestors(mut ppid: Option<u32>) -> Vec<Ancestor> {
     let mut chain = Vec::new();
     while let Some(pid) = ppid.filter(|pid| *pid != 0 && chain.len() < GENERATIONS) {
-        let Ok(live) = Live::read(pid) else { break };
+        let Ok(live) = Live::read_ancestor(pid) else { break };
         chain.push(Ancestor {
             pid,
             start_ns: Some(live.start_ticks * TICK_NS),
@@ -223,12 +257,6 @@ fn inner_pid(status: &[u8]) -> Option<u32> {
     line.split_ascii_whitespace().skip(1).last()?.parse().ok()
 }
 
-fn command_line(pid: u32) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    fs::File::open(format!("/proc/{pid}/cmdline"))?.take(ARGUMENTS as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
-}
-
 /// What is beyond [`ARGUMENTS`] is cut off, and that is said.
 fn arguments(text: &[u8]) -> Vec<String> {
     if text.is_empty() {
@@ -257,6 +285,7 @@ fn control_group(text: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::process::CommandExt;
 
     use super::*;
@@ -318,6 +347,34 @@ mod tests {
         child.kill().expect("killed");
         child.wait().expect("ends");
         assert_eq!(live.cmdline, ["x".repeat(ARGUMENTS), "… (cut)".into()]);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_process_is_seen_to_change() {
+        let pid = std::process::id();
+        let before = Live::read_mutable(pid).expect("there");
+        assert_eq!(Live::read_mutable(pid).expect("there"), before);
+        assert!(before.status[1].starts_with(b"Uid:\t") && before.status[2].starts_with(b"Gid:\t"));
+        // The name of its first thread, which is not this one.
+        let comm = format!("/proc/{pid}/comm");
+        let name = std::fs::read(&comm).expect("readable");
+        std::fs::write(&comm, b"another").expect("may be set");
+        let after = Live::read_mutable(pid).expect("there");
+        std::fs::write(&comm, name).expect("may be set");
+        assert_eq!(after.status[0], b"Name:\tanother");
+        assert_ne!(after, before);
+    }
+
+    #[test]
+    fn a_folder_of_a_process_stands_for_no_other_one() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep starts");
+        let dir = ProcessDir::open(child.id()).expect("there");
+        assert!(dir.read("status").expect("readable").starts_with(b"Name:\t"));
+        assert_eq!(dir.read_at_most("status", 5).expect("readable"), b"Name:");
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        assert!(dir.read("status").is_err() && dir.link("exe").is_none() && dir.stat("exe").is_none());
+        assert!(ProcessDir::open(child.id()).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use super::dir::ProcessDir;
 use crate::core::actor::{ExeFile, ExePlace};
 use crate::core::path::unescape;
 
@@ -25,17 +26,19 @@ pub fn noted(exe: &str, dev: u64, ino: u64, unlinked: bool, same_mounts: bool) -
     ExeFile { dev, ino, sha256: None, place, baseline: None }
 }
 
-/// The path and the file that a living process runs; `link` is what /proc/PID/exe says, escaped.
-pub fn running(pid: u32, link: Option<String>) -> (Option<String>, Option<ExeFile>) {
-    let file = fs::metadata(format!("/proc/{pid}/exe")).ok();
+/// The path and the file that a living process runs.
+pub fn running(process: &ProcessDir) -> (Option<String>, Option<ExeFile>) {
+    let link = process.link("exe");
+    // A kernel thread runs none, and whoever may not read the link may not follow it.
+    let file = link.as_ref().and_then(|_| process.stat("exe"));
     let (Some(link), Some(of)) = (&link, file) else { return (link, None) };
-    let (path, place) = match (at_its_path(link, of.dev(), of.ino()), link.strip_suffix(DELETED)) {
+    let (path, place) = match (at_its_path(link, of.st_dev, of.st_ino), link.strip_suffix(DELETED)) {
         (true, _) => (link.as_str(), ExePlace::Linked),
         (false, Some(path)) if path.starts_with(MEMFD) => (link.as_str(), ExePlace::Memfd),
         (false, Some(path)) => (path, ExePlace::Deleted),
         (false, None) => (link.as_str(), ExePlace::Elsewhere),
     };
-    let file = ExeFile { dev: of.dev(), ino: of.ino(), sha256: None, place, baseline: None };
+    let file = ExeFile { dev: of.st_dev, ino: of.st_ino, sha256: None, place, baseline: None };
     (Some(path.to_owned()), Some(file))
 }
 

@@ -174,7 +174,7 @@ impl Ebpf {
 
     /// Names processes by the kernel's table.
     pub fn identify(&self) -> Arc<dyn Identify> {
-        Arc::new(KernelTable(self.table.clone()))
+        Arc::new(KernelTable::new(self.table.clone()))
     }
 
     /// These inodes are watched no more, so that others that get their numbers are not taken for them.

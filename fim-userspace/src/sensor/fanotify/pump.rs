@@ -31,6 +31,8 @@ use crate::tree::Root;
 const BUFFERS: usize = 8;
 /// About a thousand events.
 const BUFFER: usize = 128 * 1024;
+/// No event takes more, with two names and three handles.
+const LONGEST: usize = 4096;
 /// A queue that held this many events is busy: reading it a little later lets the kernel merge the events of one file.
 const BUSY: usize = 128;
 const MERGE_MS: u8 = 3;
@@ -207,6 +209,10 @@ impl Pump {
             let Some(batch) = self.shared.reporter.group.read(buffer)? else { return Ok((events, true)) };
             events += self.batch(&batch);
             self.outbox.flush();
+            // The kernel gives all that there is room for (fanotify_read, fs/notify/fanotify/fanotify_user.c).
+            if batch.len() + LONGEST < buffer.len() {
+                return Ok((events, true));
+            }
         }
         Ok((events, false))
     }

@@ -104,6 +104,9 @@ impl Form {
 /// Content of this length and below is compressed in one piece, in memory, and not at all when it is there already.
 const SMALL: u64 = 1 << 20;
 
+/// Room for what is read at first, bytes.
+const START: usize = 16 * 1024;
+
 /// An open vault. Several may be open on one folder, in one process or in many.
 pub struct Vault {
     path: PathBuf,
@@ -208,7 +211,8 @@ impl Vault {
     }
 
     fn put_content(&self, content: &mut impl Read, durable: bool) -> Result<Digest, VaultError> {
-        let mut start = Vec::new();
+        // From an empty one it would be read in ever larger pieces.
+        let mut start = Vec::with_capacity(START);
         content.by_ref().take(SMALL + 1).read_to_end(&mut start).map_err(VaultError::Source)?;
         let small = start.len() as u64 <= SMALL;
         if small {

@@ -107,7 +107,13 @@ fn decompress(
     while n < PIECE {
         match object.read(&mut start[n..]) {
             Ok(0) => break,
-            Ok(more) => n += more,
+            Ok(more) => {
+                n += more;
+                // An object is one frame: where it ends, the file does.
+                if n < PIECE && zstd_safe::find_frame_compressed_size(&start[..n]) == Ok(n) {
+                    break;
+                }
+            }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(corrupt(e.to_string())),
         }
