@@ -97,7 +97,7 @@ fn every_command_prints_what_its_shape_says() {
     world.run("check", &[]);
     world.run("diff", &[file]);
     // The daemon finds both at its start, puts the one back and takes the other out.
-    let mut daemon =
+    let daemon =
         world.command("run", &[]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
     let records = loop {

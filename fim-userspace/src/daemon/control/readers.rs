@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -17,8 +17,10 @@ use crate::control::{Answer, Word};
 use crate::core::path::display;
 use crate::sys::peer;
 
-/// Carries out a command, given its words, and prints to the writer. Its exit code, or one sentence.
-pub type Reader = Arc<dyn Fn(Vec<OsString>, &mut dyn Write) -> Result<u8, String> + Send + Sync>;
+/// Carries out a command, given its words, and prints to the writer. Its exit code, or one sentence. The descriptor is the reader's:
+/// it tells when he has hung up.
+pub type Reader =
+    Arc<dyn Fn(Vec<OsString>, &mut dyn Write, BorrowedFd<'_>) -> Result<u8, String> + Send + Sync>;
 
 /// Bytes of one answer.
 const PIECE: usize = 32 * 1024;
@@ -88,7 +90,7 @@ fn gid(group: &str) -> anyhow::Result<Gid> {
 pub(super) fn carry_out(stream: &UnixStream, readers: &Readers, words: Vec<Word>) -> io::Result<()> {
     let words = words.into_iter().map(|word| OsString::from_vec(word.0)).collect();
     let mut out = Telling { stream, held: Vec::new() };
-    let ended = (readers.reader)(words, &mut out);
+    let ended = (readers.reader)(words, &mut out, stream.as_fd());
     out.flush()?;
     let (code, problem) = match ended {
         Ok(code) => (code, None),
