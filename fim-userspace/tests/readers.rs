@@ -122,6 +122,15 @@ fn members_of_the_group_read_and_nobody_else_does() {
     assert!(code == Some(0) && text.contains("baseline"), "{code:?} {text}");
     assert_eq!(said(&world.as_user(GROUP, &["explain", "/nowhere"])).0, Some(1), "as root's exit code");
 
+    let (code, text, error) = said(&world.as_user(GROUP, &["doctor", "--json"]));
+    let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(code == Some(2) && error.contains("not everything could be looked at"), "{code:?} {error}");
+    assert!(found["daemon"]["running"] == true && found["tier"]["running"] == "scan", "{found}");
+    assert!(
+        found["vault"].is_null() && found["unseen"].to_string().contains("is root's: the vault"),
+        "{found}"
+    );
+
     // The event, and not what stands in the file.
     let (code, text, _) = said(&fim(world.dir.path()).args(["show", &seq]).output().expect("runs"));
     assert!(code == Some(0) && text.contains(LINE), "root sees the line: {text}");
@@ -134,8 +143,7 @@ fn members_of_the_group_read_and_nobody_else_does() {
     }
 
     // Nothing else.
-    for words in [&["log", "verify"][..], &["log", "-f"], &["restore", file], &["check"], &["vault", "list"]]
-    {
+    for words in [&["log", "verify"][..], &["restore", file], &["check"], &["vault", "list"]] {
         let (code, text, error) = said(&world.as_user(GROUP, words));
         assert!(
             code == Some(2) && text.is_empty() && !error.is_empty(),
@@ -155,12 +163,78 @@ fn members_of_the_group_read_and_nobody_else_does() {
         assert!(refused && answer.lines().count() == 1, "{request}: {answer}");
     }
 
+    let (code, text, _) = said(&world.as_user(STRANGERS, &["doctor", "--json"]));
+    let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(
+        code == Some(2) && found["daemon"].is_null() && found["kernel"]["release"].is_string(),
+        "{found}"
+    );
+
     // A stranger: nothing, and a sentence. Also where the socket's mode was altered.
     for mode in [0o660, 0o666] {
         fs::set_permissions(world.socket(), fs::Permissions::from_mode(mode)).expect("chmod");
         let (code, text, error) = said(&world.as_user(STRANGERS, &["status"]));
         let told = error.contains("only root and members of the group");
         assert!(code == Some(2) && text.is_empty() && told, "{mode:o}: {code:?} {text} {error}");
+    }
+}
+
+/// A member who follows the log, and the lines that he gets.
+struct Follower(Child, std::io::Lines<BufReader<std::process::ChildStdout>>);
+
+impl Follower {
+    fn new(world: &World) -> Self {
+        let mut command = fim(world.dir.path());
+        command.args(["log", "-f", "--json", "--kind", "started,modified"]).uid(USER).gid(GROUP);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Self(child, lines)
+    }
+
+    fn next(&mut self) -> serde_json::Value {
+        let line = self.1.next().expect("a line").expect("text");
+        serde_json::from_str(&line).expect("JSON")
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn members_follow_the_log_and_who_goes_leaves_his_place() {
+    let mut world = World::new();
+    let mut followers: Vec<Follower> = (0..4).map(|_| Follower::new(&world)).collect();
+    for follower in &mut followers {
+        assert_eq!(follower.next()["kind"], "started", "what was before");
+    }
+    let seq = altered(&world);
+    for follower in &mut followers {
+        let record = follower.next();
+        assert_eq!((record["kind"].as_str(), record["seq"].to_string()), (Some("modified"), seq.clone()));
+    }
+
+    let (code, _, error) = said(&world.as_user(GROUP, &["log", "-f"]));
+    assert!(code == Some(2) && error.contains("follow the log already"), "{code:?} {error}");
+    assert!(matches!(said(&world.as_user(GROUP, &["status"])).0, Some(0 | 1)), "others find a place");
+
+    // Nothing is recorded meanwhile: the daemon sees that he hung up.
+    followers.pop();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while Follower::new(&world).1.next().is_none() {
+        assert!(Instant::now() < deadline, "the place stays taken");
+    }
+
+    // The daemon's end is told.
+    world.daemon.kill().expect("killed");
+    for mut follower in followers {
+        let mut error = String::new();
+        let ended = follower.0.wait().expect("ends");
+        follower.0.stderr.take().expect("piped").read_to_string(&mut error).expect("text");
+        assert!(ended.code() == Some(2) && error.contains("running daemon"), "{ended:?} {error}");
     }
 }
 

@@ -1,6 +1,5 @@
 //! `fim init`: the present state becomes the baseline.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,16 +56,15 @@ pub fn run(config: &Config, (replace, missing): (bool, bool), as_json: bool) -> 
 
 /// How much there is to read is counted beside the reading, which takes longer.
 fn take_shown(config: &Config, replace: bool) -> anyhow::Result<Vec<Approved>> {
-    let progress = ScanProgress::default();
-    if !std::io::stderr().is_terminal() {
-        return take_telling(config, replace, &progress);
+    let read = ScanProgress::default();
+    if !progress::wanted() {
+        return take_telling(config, replace, &read);
     }
     let (total, enough) = (OnceLock::new(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| estimate::all(&config.watches, &enough).map(|bytes| total.set(bytes)));
-        let at = || At { done: progress.bytes.load(Ordering::Relaxed), total: total.get().copied() };
-        let taken =
-            progress::shown("approving", Unit::Bytes, &at, || take_telling(config, replace, &progress));
+        let at = || At { done: read.bytes.load(Ordering::Relaxed), total: total.get().copied() };
+        let taken = progress::shown("approving", Unit::Bytes, &at, || take_telling(config, replace, &read));
         enough.store(true, Ordering::Relaxed);
         taken
     })

@@ -71,6 +71,7 @@ const ITEM: Shape = shape("done and recorded", &["answer", "path", "outcome", "s
 const SAME: Shape = shape("nothing to do", &["answer", "path"]);
 const REFUSED: Shape = shape("not done", &["answer", "path", "sentence"]);
 const DONE: Shape = shape("the end", &["answer", "done", "refused"]);
+const FAILED: Shape = shape("nothing was done, or nothing from here on", &["answer", "sentence"]);
 const WINDOW: Shape = shape("the window", &["answer", "id", "ends", "sentence"]);
 
 pub const TABLE: &[Json] = &[
@@ -89,8 +90,8 @@ pub const TABLE: &[Json] = &[
     json("diff", &[shape("a change", COMPARED)]),
     json("show", &[shape("the event", &["event", "attributes", "copies", "compared"])]),
     json("blame", &[shape("a line", &["path", "line", "text", "secret", "from"])]),
-    json("accept", &[shape("what is proposed", COMPARED), ITEM, SAME, REFUSED, DONE]),
-    json("restore", &[shape("what is proposed", COMPARED), ITEM, SAME, REFUSED, DONE]),
+    json("accept", &[shape("what is proposed", COMPARED), ITEM, SAME, REFUSED, DONE, FAILED]),
+    json("restore", &[shape("what is proposed", COMPARED), ITEM, SAME, REFUSED, DONE, FAILED]),
     json(
         "quarantine list",
         &[shape(
@@ -119,10 +120,13 @@ pub const TABLE: &[Json] = &[
             &["id", "seq", "path", "reason", "fate", "fate_time", "state", "event", "content"],
         )],
     ),
-    json("quarantine release", &[ITEM, REFUSED, DONE, shape("a copy, with --to", &["id", "path", "copy"])]),
-    json("quarantine purge", &[ITEM, REFUSED, DONE]),
-    json("maintenance start", &[WINDOW, REFUSED]),
-    json("maintenance stop", &[WINDOW, REFUSED]),
+    json(
+        "quarantine release",
+        &[ITEM, REFUSED, DONE, FAILED, shape("a copy, with --to", &["id", "path", "copy"])],
+    ),
+    json("quarantine purge", &[ITEM, REFUSED, DONE, FAILED]),
+    json("maintenance start", &[WINDOW, FAILED]),
+    json("maintenance stop", &[WINDOW, FAILED]),
     json("maintenance status", &[shape("the window, if one is open", &["window", "ends", "seconds_left"])]),
     json("status", &[shape("all of it", &["running", "problems", "daemon", "database"])]),
     json(

@@ -23,10 +23,15 @@ pub struct At {
     pub total: Option<u64>,
 }
 
+/// Whether standard error is a terminal that can draw over what it has drawn.
+pub fn wanted() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+    std::io::stderr().is_terminal() && !dumb
+}
+
 /// Does `work`, and shows meanwhile what `at` says. Nothing is left of it on the terminal afterwards.
 pub fn shown<T>(what: &'static str, unit: Unit, at: &(dyn Fn() -> At + Sync), work: impl FnOnce() -> T) -> T {
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
-    if !std::io::stderr().is_terminal() || dumb {
+    if !wanted() {
         return work();
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_message(what);

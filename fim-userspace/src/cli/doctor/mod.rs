@@ -9,6 +9,7 @@ mod print;
 mod state;
 mod watches;
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -75,11 +76,12 @@ impl Notes {
 
 pub fn run(file: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let findings = examine(file);
-    if as_json {
-        println!("{}", serde_json::to_string(&findings)?);
-    } else {
-        print!("{}", print::text(&findings));
+    let mut out = io::stdout().lock();
+    match as_json {
+        true => writeln!(out, "{}", serde_json::to_string(&findings)?)?,
+        false => out.write_all(print::text(&findings).as_bytes())?,
     }
+    out.flush()?;
     if let Some(first) = findings.notes.unseen.first() {
         eprintln!("fim: not everything could be looked at: {first}");
     }

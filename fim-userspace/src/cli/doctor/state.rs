@@ -3,15 +3,16 @@
 use std::io;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::super::ask;
 use super::super::status::{self, Report};
 use super::Notes;
-use crate::config::{Config, DEFAULT_STATE_DIR};
+use crate::config::{Config, DEFAULT_SOCKET, DEFAULT_STATE_DIR};
 use crate::core::path::display;
-use crate::store::DATABASE;
 use crate::store::status::Status;
 use crate::store::vault::{Limits, Vault};
+use crate::store::{DATABASE, SinkState};
 
 /// What the vault must be able to take at any time.
 const ONE_FILE: u64 = 1 << 20;
@@ -69,21 +70,35 @@ pub struct Sink {
     pub error: Option<String>,
 }
 
+/// What `fim status` says, here or through the daemon.
+#[derive(Deserialize)]
+struct Told {
+    running: bool,
+    problems: Vec<String>,
+    daemon: Option<Status>,
+    database: Option<ToldDatabase>,
+}
+
+#[derive(Deserialize)]
+struct ToldDatabase {
+    baseline_taken: Option<String>,
+    baseline_by: Option<String>,
+    ledger_head: u64,
+    open_responses: usize,
+    sinks: Vec<SinkState>,
+}
+
 pub fn look(config: Option<&Config>, notes: &mut Notes) -> State {
     let dir = config.map_or(Path::new(DEFAULT_STATE_DIR), |config| &config.state.dir);
     if let Err(error) = std::fs::read_dir(dir)
         && error.kind() == io::ErrorKind::PermissionDenied
     {
-        notes.unseen(format!(
-            "{} is root's: daemon, database, vault and sinks; use sudo, or ask the daemon with `fim status`",
-            display(dir)
-        ));
-        return State::default();
+        return of_the_daemon(config, dir, notes);
     }
     // Without a configuration there is nothing to hold them against.
     let Some(config) = config else { return State::default() };
     let mut state = match Report::gather(config) {
-        Ok(report) => told(config, report, notes),
+        Ok(report) => state(Some(config), report.into(), notes),
         Err(error) => {
             notes.problem(error.to_string());
             State { database: Some(Database::unusable()), ..State::default() }
@@ -93,42 +108,73 @@ pub fn look(config: Option<&Config>, notes: &mut Notes) -> State {
     state
 }
 
-fn told(config: &Config, report: Report, notes: &mut Notes) -> State {
-    for problem in &report.problems {
-        notes.problem(problem.clone());
-    }
-    let last = report.daemon.as_ref();
-    let live = report.daemon.clone().filter(|_| report.running);
-    let daemon = Daemon {
-        running: report.running,
-        pid: live.as_ref().map(|status| status.pid),
-        since: live.as_ref().map(|status| status.started.clone()),
-        self_test_passed: last.and_then(|status| status.self_test_passed.clone()),
-    };
-    let known = report.database.as_ref().map(|database| database.sinks.as_slice()).unwrap_or_default();
-    let head = report.database.as_ref().map_or(0, |database| database.ledger_head);
-    let sinks = status::configured_sinks(config, known).into_iter().map(|name| {
-        let state = known.iter().find(|state| state.name == name);
-        Sink {
-            last_success: state.and_then(|state| state.last_success.clone()),
-            behind: state.map(|state| head.saturating_sub(state.cursor)),
-            refused: state.map_or(0, |state| state.parked),
-            error: state.and_then(|state| state.error.clone()),
-            name,
+/// Who may not read the records may be one whom the daemon answers.
+fn of_the_daemon(config: Option<&Config>, dir: &Path, notes: &mut Notes) -> State {
+    let socket = config.map_or(Path::new(DEFAULT_SOCKET), |config| &config.control.socket);
+    let told = ask::status(socket).and_then(|text| serde_json::from_str::<Told>(&text).ok());
+    let dir = display(dir);
+    match told {
+        Some(told) => {
+            notes
+                .unseen(format!("{dir} is root's: the vault, and the database but for what the daemon says"));
+            state(config, told, notes)
         }
-    });
-    State { daemon: Some(daemon), live, sinks: sinks.collect(), database: database(report), vault: None }
+        None => {
+            notes.unseen(format!("{dir} is root's: daemon, database, vault and sinks"));
+            State::default()
+        }
+    }
 }
 
-fn database(report: Report) -> Option<Database> {
-    let database = report.database?;
-    Some(Database {
+fn state(config: Option<&Config>, told: Told, notes: &mut Notes) -> State {
+    let Told { running, problems, daemon: last, database } = told;
+    problems.into_iter().for_each(|problem| notes.problem(problem));
+    let live = last.as_ref().filter(|_| running).cloned();
+    let daemon = Daemon {
+        running,
+        pid: live.as_ref().map(|status| status.pid),
+        since: live.as_ref().map(|status| status.started.clone()),
+        self_test_passed: last.and_then(|status| status.self_test_passed),
+    };
+    let known = database.as_ref().map(|database| database.sinks.as_slice()).unwrap_or_default();
+    let names = match config {
+        Some(config) => status::configured_sinks(config, known),
+        None => known.iter().map(|sink| sink.name.clone()).collect(),
+    };
+    let head = database.as_ref().map_or(0, |database| database.ledger_head);
+    let sinks = names.into_iter().map(|name| sink(name, known, head)).collect();
+    let database = database.map(|database| Database {
         usable: true,
         baseline_taken: database.baseline_taken,
         baseline_by: database.baseline_by,
         records: database.ledger_head,
         open_responses: database.open_responses,
-    })
+    });
+    State { daemon: Some(daemon), live, sinks, database, vault: None }
+}
+
+fn sink(name: String, known: &[SinkState], head: u64) -> Sink {
+    let state = known.iter().find(|state| state.name == name);
+    Sink {
+        last_success: state.and_then(|state| state.last_success.clone()),
+        behind: state.map(|state| head.saturating_sub(state.cursor)),
+        refused: state.map_or(0, |state| state.parked),
+        error: state.and_then(|state| state.error.clone()),
+        name,
+    }
+}
+
+impl From<Report> for Told {
+    fn from(report: Report) -> Self {
+        let database = report.database.map(|database| ToldDatabase {
+            baseline_taken: database.baseline_taken,
+            baseline_by: database.baseline_by,
+            ledger_head: database.ledger_head,
+            open_responses: database.open_responses,
+            sinks: database.sinks,
+        });
+        Self { running: report.running, problems: report.problems, daemon: report.daemon, database }
+    }
 }
 
 impl Database {

@@ -7,6 +7,7 @@ mod tests;
 mod verify;
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -114,23 +115,43 @@ pub fn run(config: &Config, args: &Args, json: bool) -> anyhow::Result<ExitCode>
             };
             verify::run(&store, &with, json)
         }
-        None => Ok(ExitCode::from(list(&store, &args.list, json, &mut io::stdout().lock())?)),
+        None => {
+            let out = io::stdout();
+            Ok(ExitCode::from(list(&store, &args.list, json, &mut out.lock(), out.as_fd())?))
+        }
     }
 }
 
 impl Args {
-    /// Neither `verify` nor `--follow`.
+    /// Not `verify`.
     pub fn only_lists(&self) -> bool {
-        self.action.is_none() && !self.list.follow
+        self.action.is_none()
+    }
+
+    /// Whether it goes on as records are made.
+    pub fn follows(&self) -> bool {
+        self.list.follow
     }
 }
 
-/// As [`run`], of what only lists; the exit code.
-pub fn write(config: &Config, args: &Args, json: bool, out: &mut dyn io::Write) -> anyhow::Result<u8> {
-    list(&Store::open_read_only(&config.state.dir)?, &args.list, json, out)
+/// As [`run`], of what only lists; the exit code. `reader` is who reads what is written: once it hangs up, following ends.
+pub fn write(
+    config: &Config,
+    args: &Args,
+    json: bool,
+    out: &mut dyn io::Write,
+    reader: BorrowedFd<'_>,
+) -> anyhow::Result<u8> {
+    list(&Store::open_read_only(&config.state.dir)?, &args.list, json, out, reader)
 }
 
-fn list(store: &Store, args: &List, json: bool, out: &mut dyn io::Write) -> anyhow::Result<u8> {
+fn list(
+    store: &Store,
+    args: &List,
+    json: bool,
+    out: &mut dyn io::Write,
+    reader: BorrowedFd<'_>,
+) -> anyhow::Result<u8> {
     let mut printer = Printer::new(out, json);
     if let Some(text) = &args.record {
         return one(store, text, &mut printer);
@@ -152,7 +173,7 @@ fn list(store: &Store, args: &List, json: bool, out: &mut dyn io::Write) -> anyh
         }
     }
     if args.follow {
-        follow::follow(store, &criteria, end, &mut printer)?;
+        follow::follow(store, &criteria, end, &mut printer, reader)?;
     }
     Ok(0)
 }

@@ -1,7 +1,7 @@
 //! `fim log verify`.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::cli::REPORT;
+use crate::cli::{REPORT, progress};
 use crate::core::entry::Digest;
 use crate::core::path::display;
 use crate::store::seal::{Beside, VerificationKey};
@@ -30,7 +30,7 @@ pub(super) struct With<'a> {
 
 pub(super) fn run(store: &Store, with: &With<'_>, json: bool) -> anyhow::Result<ExitCode> {
     let key = with.key.map(read_key).transpose()?;
-    let show = !json && io::stderr().is_terminal();
+    let show = !json && progress::wanted();
     let mut progress = |done: u64, total: u64| {
         if show {
             eprint!("\r{done} of {total} records checked");

@@ -68,6 +68,12 @@ impl Client {
         }
     }
 
+    /// Waits for each answer as long as it takes: for what may have nothing to say for days.
+    pub fn waiting(self) -> Result<Self, ClientError> {
+        self.0.set_read_timeout(None)?;
+        Ok(self)
+    }
+
     /// Sends the request and gives each answer to `each`; the last one closes.
     pub fn ask(mut self, request: Request, each: &mut dyn FnMut(Answer)) -> Result<(), ClientError> {
         let mut line =

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -18,8 +18,10 @@ use crate::core::path::display;
 use crate::metrics::Metrics;
 use crate::sys::peer;
 
-/// Carries out a command, given its words, and prints to the writer. Its exit code, or one sentence.
-pub type Reader = Arc<dyn Fn(Vec<OsString>, &mut dyn Write) -> Result<u8, String> + Send + Sync>;
+/// Carries out a command, given its words, and prints to the writer. Its exit code, or one sentence. The descriptor is the reader's:
+/// it tells when he has hung up.
+pub type Reader =
+    Arc<dyn Fn(Vec<OsString>, &mut dyn Write, BorrowedFd<'_>) -> Result<u8, String> + Send + Sync>;
 
 /// Bytes and words of one request. Patterns are compared with each record: who may only read is not to keep the machine busy.
 pub const REQUEST_LIMIT: usize = 16 * 1024;
@@ -110,7 +112,7 @@ pub(super) fn carry_out(stream: &UnixStream, readers: &Readers, words: Vec<Word>
     crate::sys::priority::idle();
     let words = words.into_iter().map(|word| OsString::from_vec(word.0)).collect();
     let mut out = Telling { stream, held: Vec::new() };
-    let ended = (readers.reader)(words, &mut out);
+    let ended = (readers.reader)(words, &mut out, stream.as_fd());
     out.flush()?;
     let (code, problem) = match ended {
         Ok(code) => (code, None),
