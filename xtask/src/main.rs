@@ -1,6 +1,7 @@
 //! fim's own build, run and test commands: `cargo xtask --help`.
 mod bench;
 mod dist;
+mod record;
 mod run;
 mod setup;
 mod sh;
@@ -30,6 +31,8 @@ enum Command {
     Bench(bench::Options),
     /// Build a .deb and an .rpm
     Dist(dist::Options),
+    /// Make the recording anew that the README shows; needs node
+    Record(record::Options),
     /// Run the end-to-end tests on real kernels, in virtual machines
     Vm(vm::Options),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::main(&options),
         Command::Bench(options) => bench::main(&options),
         Command::Dist(options) => dist::main(&options),
+        Command::Record(options) => record::main(&options),
         Command::Vm(options) => vm::main(&options),
     };
     match result {

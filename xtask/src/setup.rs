@@ -25,7 +25,7 @@ pub struct Options {
 /// (a file that shows it is there or a program's name, the Debian package that brings it)
 const BUILD: [(&str, &str); 2] = [("cc", "build-essential"), ("/usr/include/stdio.h", "build-essential")];
 /// What the tests run against, real programs; servers they start for themselves, on loopback and in folders of their own.
-const TESTS: [(&str, &str); 10] = [
+const TESTS: [(&str, &str); 11] = [
     ("chromium", "chromium"),
     ("mariadbd", "mariadb-server"),
     ("postgres", "postgresql"),
@@ -36,6 +36,7 @@ const TESTS: [(&str, &str); 10] = [
     ("sudo", "sudo"),
     ("strace", "strace"),
     ("/usr/lib/python3/dist-packages/aiosmtpd/smtp.py", "python3-aiosmtpd"),
+    ("/usr/lib/python3/dist-packages/prometheus_client/parser.py", "python3-prometheus-client"),
 ];
 const VM: [(&str, &str); 7] = [
     ("mmdebstrap", "mmdebstrap"),
@@ -186,6 +187,16 @@ fn core_sources() -> Result<()> {
 
 fn debian_sources() -> bool {
     Path::new("/usr/bin/rustc").exists() && Path::new("/usr/lib/rustlib/src/rust/library/core").is_dir()
+}
+
+/// What records a terminal. Only who makes the recording anew needs it, so it is no part of the setup.
+pub fn recorder() -> Result<()> {
+    let missing: Vec<&str> = [("asciinema", "asciinema"), ("npx", "npm")]
+        .iter()
+        .filter(|(what, _)| !present(what))
+        .map(|(_, p)| *p)
+        .collect();
+    if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
 }
 
 /// What makes packages.

@@ -92,7 +92,7 @@ fn end_to_end(keep: bool) -> Result<Counts> {
     std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let everything = [
         "--suite",
-        "table,flood,crash,bad-input,silent,hands,logs,lines,alerts,race,faults,who,trust,cost,service",
+        "table,flood,crash,bad-input,silent,hands,logs,lines,alerts,race,faults,who,trust,cost,service,metrics",
         "--scale",
         "full",
     ];
