@@ -12,7 +12,7 @@ use crate::daemon::control::Client;
 
 pub fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
     match Client::connect(&config.state.dir)? {
-        Some(client) => ask::ask(client, request(json)),
+        Some(client) => ask::ask(client, request(json), false),
         None => bail!(
             "no fim is running with {}, so there is nothing to measure; start it with `systemctl start fim` or `fim run`",
             display(&config.state.dir)

@@ -48,7 +48,7 @@ fn talk(stream: &UnixStream, desk: &Desk) -> io::Result<()> {
         }
     }
     let limit = match desk {
-        Desk::Acting(_) => REQUEST_LIMIT,
+        Desk::Acting(..) => REQUEST_LIMIT,
         Desk::Reading(_) => readers::REQUEST_LIMIT,
     };
     let line = match request(stream, limit)? {
