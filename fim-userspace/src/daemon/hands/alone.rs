@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::core::tier::Tier;
-use crate::daemon::record::Stamp;
 use crate::daemon::newcomer::require_baseline;
+use crate::daemon::record::Stamp;
 use crate::daemon::take::open_vault;
 use crate::daemon::watch::Watch;
 use crate::respond::Responder;

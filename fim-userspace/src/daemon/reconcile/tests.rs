@@ -84,6 +84,7 @@ impl World {
     /// All that is known is dealt with.
     fn ends(&mut self) {
         self.reconciler.work(u64::MAX);
+        self.reconciler.conclude();
         self.reconciler.await_copies();
         self.reconciler.write();
     }
