@@ -114,6 +114,7 @@ fn every_command_prints_what_its_shape_says() {
     };
     let modified = of_kind("modified");
     world.run("status", &[]);
+    world.run("metrics", &[]);
     world.run("doctor", &[]);
     world.run("maintenance start", &["--for", "10m", "--reason", "a test"]);
     world.run("maintenance status", &[]);

@@ -128,6 +128,13 @@ pub const TABLE: &[Json] = &[
     json("maintenance start", &[WINDOW, FAILED]),
     json("maintenance stop", &[WINDOW, FAILED]),
     json("maintenance status", &[shape("the window, if one is open", &["window", "ends", "seconds_left"])]),
+    json(
+        "metrics",
+        &[
+            shape("a counter or a gauge", &["name", "type", "labels", "value"]),
+            shape("a histogram", &["name", "type", "labels", "count", "sum", "buckets"]),
+        ],
+    ),
     json("status", &[shape("all of it", &["running", "problems", "daemon", "database"])]),
     json(
         "explain",

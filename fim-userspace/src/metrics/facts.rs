@@ -45,7 +45,8 @@ impl Facts {
         let unused = |hook: &str| status.attach.iter().any(|h| h.hook == hook && h.state == "unused");
         let used = status.attach.iter().filter(|hook| !unused(&hook.hook));
         page.put(&t::HOOK_ATTACHED, used.map(|h| (vec![h.hook.clone()], flag(h.state == "attached"))));
-        let hooks: [(_, fn(&HookCounters) -> u64); 4] = [
+        type Count = fn(&HookCounters) -> u64;
+        let hooks: [(_, Count); 4] = [
             (&t::HOOK_CALLS, |c| c.seen),
             (&t::HOOK_REPORTS, |c| c.kept),
             (&t::HOOK_DROPS, |c| c.dropped),

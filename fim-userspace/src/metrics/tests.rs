@@ -82,13 +82,13 @@ fn the_page_is_what_the_table_says_and_nothing_else() {
     };
     let (help, kinds) = (told("# HELP "), told("# TYPE "));
     assert_eq!(kinds.len(), ALL.len(), "{text}");
+    let label = Regex::new(r#"(\w+)="[^"]*""#).expect("an expression");
     for metric in ALL {
         assert_eq!(help.get(metric.name).map(String::as_str), Some(metric.help), "{text}");
         assert_eq!(kinds.get(metric.name).map(String::as_str), Some(metric.kind.as_str()), "{}", metric.name);
         let sample =
             Regex::new(&format!(r"(?m)^{}(?:_bucket|_sum|_count)?(?:\{{(.*)\}})? \S+$", metric.name));
         let sample = sample.expect("an expression");
-        let label = Regex::new(r#"(\w+)="[^"]*""#).expect("an expression");
         let mut samples = 0;
         for found in sample.captures_iter(&text) {
             let labels = found.get(1).map_or("", |labels| labels.as_str());

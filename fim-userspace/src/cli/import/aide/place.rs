@@ -379,8 +379,9 @@ impl Place<'_> {
         // Rules of different folders of one depth cannot meet, so those that say the same become one. In a folder the order counts:
         // each time the policy changes a new run begins.
         let mut runs: BTreeMap<(usize, String), (usize, Policy)> = BTreeMap::new();
-        let mut rules: BTreeMap<(usize, usize, Policy, Option<usize>), Vec<(usize, String, usize)>> =
-            BTreeMap::new();
+        // Depth, run, policy and, where it must stay alone, its line; then length, pattern and line of each path.
+        type Key = (usize, usize, Policy, Option<usize>);
+        let mut rules: BTreeMap<Key, Vec<(usize, String, usize)>> = BTreeMap::new();
         for (choice, parts) in parted {
             let Some(policy) = choice.rule.policy.clone() else { continue };
             let folder = choice.home().unwrap_or_default();
