@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::actor::Actor;
+use super::holders::{Holders, Place};
 use super::observation::{Deed, Observation, Source, WatchId};
 use super::path::RelPath;
 use super::witness::{Deeds, Sources, Witnessed};
@@ -17,8 +18,6 @@ pub const EBPF_SETTLE_NS: u64 = 20_000_000;
 pub const UNFINISHED_SETTLE_NS: u64 = 10_000_000;
 /// The same for a file that was merely opened or mapped for writing.
 pub const OPENED_SETTLE_NS: u64 = 500_000_000;
-/// Paths whose possible writers are remembered past a look; the oldest are forgotten first.
-const WRITERS_LIMIT: usize = 16_384;
 /// Looks that may wait. They pile up while nothing can be recorded; a scan then costs less than the memory.
 const WAITING_LIMIT: usize = 200_000;
 
@@ -84,8 +83,6 @@ impl Look {
     }
 }
 
-type Place = (WatchId, RelPath);
-
 struct Waiting {
     look: Look,
     due_ns: u64,
@@ -98,11 +95,7 @@ pub struct Correlator {
     /// The same places by time, so that nothing is searched for under load.
     order: BTreeSet<(u64, Place)>,
     /// Who had a path open or mapped for writing when it was last looked at, and may write still.
-    writers: HashMap<Place, (u64, Witnessed)>,
-    /// The same places by the time of that look's first report.
-    writers_order: BTreeSet<(u64, Place)>,
-    /// Watches of which some were forgotten, because too many files are held open.
-    crowded_out: BTreeSet<WatchId>,
+    writers: Holders,
 }
 
 impl Correlator {
@@ -142,9 +135,10 @@ impl Correlator {
                 let before = (seen.watch, from.clone());
                 // Who wrote it under its old name, and has not been looked at there, wrote what is here now.
                 let wrote = self.waiting.get(&before).map(|waiting| waiting.look.witnessed.as_writers());
-                let holders = self.writers.get(&before).map(|(_, writers)| writers.clone());
-                if seen.directory {
-                    self.rename_holders(seen.watch, &from, &seen.path);
+                let holders = self.writers.of(&before).cloned();
+                // Only what fanotify tells has happened.
+                if seen.source == Source::Fanotify {
+                    self.writers.renamed(seen.watch, &from, &seen.path, seen.directory);
                 }
                 let mut old = look.clone();
                 old.path = from.clone();
@@ -219,14 +213,12 @@ impl Correlator {
     fn take(&mut self, place: &Place) -> Option<Look> {
         let Waiting { mut look, due_ns } = self.waiting.remove(place)?;
         self.order.remove(&(due_ns, place.clone()));
-        match self.writers.get(place) {
-            Some((_, writers)) => look.witnessed.merge(writers),
-            None if self.crowded_out.contains(&place.0) => look.witnessed.not_all(),
+        match self.writers.of(place) {
+            Some(writers) => look.witnessed.merge(writers),
+            None if self.writers.are_too_many(place.0) => look.witnessed.not_all(),
             None => {}
         }
-        let holders = look.witnessed.holders();
-        self.forget_writers(place.0, &place.1);
-        self.remember(place.clone(), look.first_ns, holders);
+        self.writers.set(place.clone(), look.first_ns, look.witnessed.holders());
         Some(look)
     }
 
@@ -263,54 +255,20 @@ impl Correlator {
 
     /// Another file is in that place: whoever had the old one open cannot write to it.
     pub fn forget_writers(&mut self, watch: WatchId, path: &RelPath) {
-        let place = (watch, path.clone());
-        if let Some((at, _)) = self.writers.remove(&place) {
-            self.writers_order.remove(&(at, place));
-        }
+        self.writers.remove(&(watch, path.clone()));
     }
 
-    /// The file's state is known now. A mapping is closed by nothing but the end of its process, which `lives` tells, and even
-    /// then a child may have it.
-    pub fn known_at(&mut self, look: &Look, lives: impl Fn(&Actor) -> bool) {
-        let place = (look.watch, look.path.clone());
-        if let Some((_, writers)) = self.writers.get_mut(&place) {
-            writers.note_ended(lives);
-        }
+    /// All that was reported of the path is known now; `holds` tells of one who opened or mapped it whether he still does.
+    pub fn known_at(&mut self, look: &Look, holds: impl Fn(&Actor, Deeds) -> bool) {
+        let mut holders = look.witnessed.holders();
+        holders.keep_those_who(holds);
+        self.writers.set((look.watch, look.path.clone()), look.first_ns, holders);
     }
 
     /// Whether somebody has the file mapped for writing: what he stores there need not show in its times.
     pub fn is_mapped(&self, watch: WatchId, path: &RelPath) -> bool {
-        let known = self.writers.get(&(watch, path.clone()));
-        known.is_some_and(|(_, writers)| writers.did(Deeds::MAPPED.with(Deeds::HAD_MAPPED)))
-    }
-
-    fn remember(&mut self, place: Place, at_ns: u64, writers: Witnessed) {
-        if writers.is_empty() {
-            return;
-        }
-        self.writers_order.insert((at_ns, place.clone()));
-        self.writers.insert(place, (at_ns, writers));
-        if self.writers.len() > WRITERS_LIMIT
-            && let Some((_, oldest)) = self.writers_order.pop_first()
-        {
-            self.writers.remove(&oldest);
-            self.crowded_out.insert(oldest.0);
-        }
-    }
-
-    /// What is held open below a folder is so under its new name, too.
-    fn rename_holders(&mut self, watch: WatchId, from: &RelPath, to: &RelPath) {
-        let below = |place: &Place| place.0 == watch && place.1.is_within(from) && place.1 != *from;
-        let moved: Vec<Place> = self.writers.keys().filter(|place| below(place)).cloned().collect();
-        for place in moved {
-            let Some((at_ns, writers)) = self.writers.remove(&place) else { continue };
-            let tail = place.1.as_bytes().get(from.as_bytes().len()..).unwrap_or_default();
-            let new = RelPath::new([to.as_bytes(), tail].concat());
-            self.writers_order.remove(&(at_ns, place));
-            if let Some(new) = new {
-                self.remember((watch, new), at_ns, writers);
-            }
-        }
+        let known = self.writers.of(&(watch, path.clone()));
+        known.is_some_and(|writers| writers.did(Deeds::MAPPED))
     }
 }
 

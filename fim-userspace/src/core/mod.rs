@@ -9,6 +9,7 @@ pub mod digest;
 pub mod entry;
 pub mod event;
 pub mod flags;
+mod holders;
 pub mod linediff;
 pub mod maintenance;
 pub mod mask;

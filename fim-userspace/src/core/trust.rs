@@ -9,7 +9,7 @@ use super::witness::Witnessed;
 const DELETED: &str = " (deleted)";
 
 /// Nanoseconds that a report may come late: what a program's child did just before the program ended is still told of.
-const LAG_NS: u64 = 2_000_000_000;
+pub const LAG_NS: u64 = 2_000_000_000;
 
 /// Programs whose changes are authorised: one `[[trust]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,10 +29,8 @@ impl Deeds {
     pub const TRIED: Self = Self(8192);
     /// The process had ended when it was last asked for.
     pub const ENDED: Self = Self(16384);
-    /// It had a mapping and ended before the last look: a child of it may have the mapping still.
-    pub const HAD_MAPPED: Self = Self(32768);
     /// It wrote what was there before another file came in its place.
-    pub const ONE_BEFORE: Self = Self(65536);
+    pub const ONE_BEFORE: Self = Self(32768);
 
     pub fn of(deed: &Deed) -> Self {
         match deed {
@@ -138,26 +136,29 @@ impl Witnessed {
     /// Those who may write yet: who has not closed what he opened, and who has a mapping, which outlives the descriptor it
     /// was made with.
     pub(super) fn holders(&self) -> Witnessed {
-        let mapping = Deeds::MAPPED.0 | Deeds::ENDED.0 | Deeds::HAD_MAPPED.0;
+        let mapping = Deeds::MAPPED.0 | Deeds::ENDED.0;
         let of = |(actor, done): &(Arc<Actor>, Deeds)| {
             let open = if done.any(Deeds::CLOSED) { 0 } else { Deeds::OPENED.0 };
             let deeds = done.0 & (mapping | open);
-            (deeds != 0).then(|| (actor.clone(), Deeds(deeds)))
+            (deeds & !Deeds::ENDED.0 != 0).then(|| (actor.clone(), Deeds(deeds)))
         };
         let seen: Vec<_> = self.seen.iter().filter_map(of).collect();
         Self { crowded: self.crowded && !seen.is_empty(), partial: self.partial && !seen.is_empty(), seen }
     }
 
-    /// What was stored just before the end of who has a mapping shows at the next look, so that he is named once more;
-    /// `lives` tells who has not ended.
-    pub(super) fn note_ended(&mut self, lives: impl Fn(&Actor) -> bool) {
-        for (actor, deeds) in self.seen.iter_mut().filter(|(_, deeds)| deeds.any(Deeds::MAPPED)) {
-            if deeds.any(Deeds::ENDED) {
-                *deeds = Deeds::HAD_MAPPED;
-            } else if !lives(actor) {
-                *deeds = deeds.with(Deeds::ENDED);
+    /// Leaves out who holds nothing any more, as `holds` tells of one who opened or mapped it. What was stored in a mapping just
+    /// before the end shows at the next look, so that such a one is named once more.
+    pub(super) fn keep_those_who(&mut self, holds: impl Fn(&Actor, Deeds) -> bool) {
+        self.seen.retain_mut(|(actor, deeds)| {
+            if holds(actor, *deeds) {
+                return true;
             }
-        }
+            let once_more = deeds.any(Deeds::MAPPED) && !deeds.any(Deeds::ENDED);
+            *deeds = deeds.with(Deeds::ENDED);
+            once_more
+        });
+        self.crowded &= !self.seen.is_empty();
+        self.partial &= !self.seen.is_empty();
     }
 
     /// Another file is in that place now. Only fanotify tells of writes, in the order of things; who merely opened or mapped it

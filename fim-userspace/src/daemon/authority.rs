@@ -8,10 +8,10 @@ use crate::core::change::{Change, ChangeKind};
 use crate::core::correlate::Look;
 use crate::core::entry::{Entry, FileType, Flags, Found, Identity};
 use crate::core::event::{Event, EventKind, Verdict};
-use crate::core::observation::Signal;
+use crate::core::observation::{Signal, WatchId};
 use crate::core::path::RelPath;
 use crate::core::policy::Severity;
-use crate::core::trust::{Left, Untrusted, is_remade, judge};
+use crate::core::trust::{LAG_NS, Left, Untrusted, is_remade, judge};
 use crate::core::witness::Deeds;
 use crate::store::{Approved, Baseline, StoreError};
 use crate::tree::inspect;
@@ -88,7 +88,7 @@ impl Reconciler {
     /// scan may have been quicker than the report of an updater. Where one came in, all of it is judged anew. Whoever was
     /// seen and is not trusted waits for nobody.
     fn hear_everybody(&mut self, watch: &Watch, judged: &mut Vec<(Finding, Authority)>) {
-        let mut complete = self.sight.settle_with_losses();
+        let in_time = self.sight.settle_with_losses();
         let inbox = self.inbox.clone();
         for signal in inbox.try_iter().take(CHANNEL) {
             match signal {
@@ -96,8 +96,11 @@ impl Reconciler {
                 other => self.held.push(other),
             }
         }
-        complete &= !self.held.iter().any(|signal| matches!(signal, Signal::Gap { .. }));
         let now = boottime_ns();
+        let here = |of: &Option<WatchId>| of.is_none_or(|of| of == watch.id);
+        if self.held.iter().any(|signal| matches!(signal, Signal::Gap { watch, .. } if here(watch))) {
+            self.trust.note_loss(watch.id, now);
+        }
         judged.retain_mut(|(finding, authority)| {
             let open = matches!(authority, Authority::Granted(_))
                 || (is_unseen(&finding.look) && finding.look.attempts < PATIENCE);
@@ -111,18 +114,21 @@ impl Reconciler {
             self.correlator.schedule(look, now);
             false
         });
-        if complete {
-            return;
-        }
-        // Whose report is late or lost cannot be known.
-        for (finding, authority) in judged.iter_mut().filter(|(_, a)| matches!(a, Authority::Granted(_))) {
-            *authority = match finding.look.attempts < PATIENCE {
-                true => Authority::Later,
-                false => Authority::Refused(Some(
+        // Whose report is late or lost cannot be known; whose content it is the package may say.
+        for (finding, authority) in judged {
+            let Authority::Granted(grant) = authority else { continue };
+            if in_time && !self.trust.lacks_reports(watch.id, finding.look.first_ns) {
+                continue;
+            }
+            let rule = grant.rule;
+            if finding.look.attempts < PATIENCE {
+                *authority = Authority::Later;
+            } else if !rule.and_then(|rule| self.listed(watch, &finding.change, rule)).is_some_and(|l| l.1) {
+                *authority = Authority::Refused(Some(
                     "reports of what happened there were late or lost, so not everybody who did it is known"
                         .into(),
-                )),
-            };
+                ));
+            }
         }
     }
 
@@ -184,7 +190,15 @@ impl Reconciler {
             Err(Untrusted::Refused(why)) => return Ok(Authority::Refused(Some(why))),
         };
         let changed = watch.absolute(&look.path);
+        let table = self.sight.sensors.ebpf.as_ref().map(|ebpf| ebpf.table());
         for claim in &claims {
+            // What was noted of a service when it wrote for the first time may be hours old.
+            let record = table.as_ref().and_then(|table| table.record(claim.process));
+            let ended_ns = record.map_or(0, |record| record.exit_ns);
+            if ended_ns != 0 && ended_ns.saturating_add(LAG_NS) < look.first_ns {
+                let why = format!("{}, which started it, had ended by then", claim.program);
+                return Ok(Authority::Refused(Some(why)));
+            }
             let mut found = self.trust.verify(claim, &changed, &self.watches, &self.store)?;
             if found.is_err() && !self.begun.is_empty() {
                 // An update of the program itself may wait for its copy.
@@ -225,25 +239,30 @@ impl Reconciler {
         };
         let refused = |why: &str| Ok(Authority::Refused(Some(why.into())));
         let known = self.store.open_change(watch.path(), &change.path)?.flatten();
-        let replaced = look.happened.any(Deeds::MOVED_HERE.with(Deeds::CREATED));
-        if !replaced || now.entry.kind == FileType::Directory {
-            return match known.is_none_or(|known| is_remade(change.before.as_ref(), &known, &now.entry)) {
-                true => Ok(granted),
-                false => refused(
-                    "it had been altered without authority before, and that is still part of what is there",
-                ),
-            };
+        let replaced = look.happened.any(Deeds::MOVED_HERE.with(Deeds::CREATED))
+            && now.entry.kind != FileType::Directory;
+        if !replaced
+            && !known.as_ref().is_none_or(|known| is_remade(change.before.as_ref(), known, &now.entry))
+        {
+            return refused(
+                "it had been altered without authority before, and that is still part of what is there",
+            );
         }
         // Another object came in its place. A person has taken on what happens in a window, a rule's program has not.
-        let Some(rule) = grant.rule.filter(|_| now.entry.kind == FileType::Regular && now.entry.size > 0)
+        let brought = look.deeds.any(Deeds::MOVED_HERE.with(Deeds::CREATED));
+        let Some(rule) =
+            grant.rule.filter(|_| brought && now.entry.kind == FileType::Regular && now.entry.size > 0)
         else {
             return Ok(granted);
         };
-        let altered = |known: &Entry| known.sha256 != change.before.as_ref().and_then(|before| before.sha256);
+        let approved = change.before.as_ref().and_then(|before| before.sha256);
+        let foreign = now.entry.sha256 != approved;
+        let altered = |known: &Entry| known.sha256 != approved;
         let mover = look.witnessed.attribute(ChangeKind::Renamed).0;
         let why = if known.as_ref().is_some_and(altered) {
             "it had been altered without authority before, and what is there now may hold that, too"
-        } else if (look.moved_from.is_some() || now.identity.nlink > 1)
+        } else if foreign
+            && (look.moved_from.is_some() || now.identity.nlink > 1)
             && self.store.is_open_content(watch.path(), now.entry.sha256)?
         {
             "it holds what somebody had put under another name without authority"
@@ -366,7 +385,7 @@ const NOBODY: Identity = Identity { dev: 0, ino: 0, ctime_ns: 0, nlink: 0 };
 /// A file that was moved in from where nobody watches: only one that nobody but the mover can have written is his.
 fn comes_from_another(look: &Look, now: &Entry, mover: &Actor) -> bool {
     const OTHERS_MAY_WRITE: u32 = 0o022;
-    let from_outside = look.happened.any(Deeds::MOVED_HERE) && look.moved_from.is_none();
+    let from_outside = look.deeds.any(Deeds::MOVED_HERE) && look.moved_from.is_none();
     from_outside && (mover.fsuid.or(mover.euid) != Some(now.uid) || now.mode & OTHERS_MAY_WRITE != 0)
 }
 

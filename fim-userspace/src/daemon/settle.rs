@@ -1,7 +1,6 @@
 //! What comes after a response: the record, the notes, and another look where it is needed.
 
-use crate::core::actor::Actor;
-use crate::core::correlate::Look;
+use crate::core::correlate::{Correlator, Look};
 use crate::core::entry::{Entry, FileType, Found, Identity};
 use crate::core::event::{Response, State};
 use crate::core::observation::WatchId;
@@ -10,7 +9,7 @@ use crate::core::plan::Step;
 use crate::core::quarantine::Reason;
 use crate::core::witness::Deeds;
 use crate::respond::Evidence;
-use crate::sensor::actor::proc::Live;
+use crate::sensor::actor::proc::{has_open, is_still};
 use crate::store::{EvidenceRow, StoreError, Upkeep};
 use crate::tree::inspect;
 
@@ -59,7 +58,7 @@ impl Reconciler {
         }
         let response = act.response();
         let (look, change) = (&act.finding.look, &act.finding.change);
-        self.correlator.known_at(look, lives);
+        note_holders(&mut self.correlator, look, change.after.as_ref());
         conclude(&mut act.event, look, response, act.righted, act.error.clone());
         let after = change.after.as_ref().map(|found| found.entry.clone());
         let handled = matches!(response, Response::Restored | Response::Quarantined | Response::Deleted);
@@ -102,7 +101,7 @@ impl Reconciler {
 
     /// Records an authorised change; with its record the baseline holds what is there.
     fn approve(&mut self, watch: &Watch, mut act: Act, upkeep: &mut Upkeep) {
-        self.correlator.known_at(&act.finding.look, lives);
+        note_holders(&mut self.correlator, &act.finding.look, act.finding.change.after.as_ref());
         let path = act.finding.change.path.clone();
         if let Some(found) = &mut act.finding.change.after {
             found.identity = self.identity_of(watch.id, &path, found);
@@ -186,7 +185,7 @@ impl Reconciler {
         found: Option<Found>,
         upkeep: &mut Upkeep,
     ) -> Result<(), StoreError> {
-        self.correlator.known_at(&look, lives);
+        note_holders(&mut self.correlator, &look, found.as_ref());
         if let Some(found) = &found {
             upkeep.seen.push((look.path.clone(), self.identity_of(watch.id, &look.path, found)));
         }
@@ -223,10 +222,16 @@ impl Reconciler {
     }
 }
 
-/// Whether the very process that was seen still runs.
-fn lives(actor: &Actor) -> bool {
-    let (Some(pid), Some(start_ns)) = (actor.pid, actor.start_ns) else { return false };
-    Live::read(pid).is_ok_and(|live| live.started(start_ns))
+/// What was seen of the path is all known; `found` is there now.
+fn note_holders(correlator: &mut Correlator, look: &Look, found: Option<&Found>) {
+    let Some(Identity { dev, ino, .. }) = found.map(|found| found.identity) else {
+        return correlator.forget_writers(look.watch, &look.path);
+    };
+    correlator.known_at(look, |actor, deeds| {
+        let (Some(pid), Some(start_ns)) = (actor.pid, actor.start_ns) else { return false };
+        // A mapping cannot be looked up so easily: its process is taken to have it to its end.
+        is_still(pid, start_ns) && (deeds.any(Deeds::MAPPED) || has_open(pid, dev, ino))
+    });
 }
 
 pub(super) fn evidence_rows(watch: &Watch, evidence: Vec<(Reason, Evidence)>) -> Vec<EvidenceRow> {

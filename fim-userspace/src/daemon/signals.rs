@@ -121,6 +121,7 @@ impl Reconciler {
                 format!("{source:?} may have missed changes{lost}: {reason}; the watch is scanned again");
             self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
             self.progress.gap();
+            self.trust.note_loss(watch.id, boottime_ns());
             self.scanner.rescan(watch.id);
         }
     }
@@ -133,6 +134,7 @@ impl Reconciler {
             format!("{count} reports that waited were given up for want of room; the watch is scanned again");
         self.journal.add(Entry::plain(self.stamp.about_watch(EventKind::CoverageGap, &watch, message)));
         self.progress.gap();
+        self.trust.note_loss(id, boottime_ns());
         self.rescans.push((id, boottime_ns() + COVER_NS, true));
     }
 

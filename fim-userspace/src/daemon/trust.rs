@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::config::{Config, UserName, real_paths};
 use crate::core::actor::ProcessKey;
 use crate::core::entry::{Aspect, Digest, FileType};
+use crate::core::observation::WatchId;
 use crate::core::path::{display, escape, unescape};
 use crate::core::tier::Tier;
 use crate::core::trust::{Claim, Rule};
@@ -39,6 +40,8 @@ pub struct Trust {
     digests: HashMap<(FileId, i64, i64), Digest>,
     /// Programs that were told of as void.
     void: HashSet<(usize, String)>,
+    /// When reports of a watch were found to be lost last, nanoseconds since boot.
+    lost_ns: HashMap<WatchId, u64>,
 }
 
 impl Trust {
@@ -71,6 +74,7 @@ impl Trust {
             roots: config.trust.iter().map(|trust| trust.root.clone()).collect(),
             verified: HashSet::new(),
             digests: HashMap::new(),
+            lost_ns: HashMap::new(),
             void: HashSet::new(),
         })
     }
@@ -119,6 +123,15 @@ impl Trust {
             self.verified.clear();
         }
         self.verified.insert((claim.process, (claim.file.dev, claim.file.ino)));
+    }
+
+    pub fn note_loss(&mut self, watch: WatchId, at_ns: u64) {
+        self.lost_ns.insert(watch, at_ns);
+    }
+
+    /// Whether a report of what was first seen then may be among those that were lost.
+    pub fn lacks_reports(&self, watch: WatchId, first_ns: u64) -> bool {
+        self.lost_ns.get(&watch).is_some_and(|lost_ns| first_ns <= *lost_ns)
     }
 
     /// Notes that a program is not what it should be; whether that is news.

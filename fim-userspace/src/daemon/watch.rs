@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::fs::OFlags;
+use rustix::fs::{FileType as FileKind, OFlags, fstat};
+use rustix::io::Errno;
 
 use crate::config::WatchConfig;
 use crate::core::entry::{Entry, FileType, Found};
@@ -14,6 +15,7 @@ use crate::core::path::{RelPath, display};
 use crate::core::policy::WatchPolicy;
 use crate::sensor::marks::Marks;
 use crate::sensor::scan::{Job, ScanProgress};
+use crate::tree::reach::reach;
 use crate::tree::{Root, Sysroot};
 
 pub struct Watch {
@@ -30,13 +32,13 @@ impl Watch {
     /// Opens the root once; from here on nothing is reached by its absolute path.
     pub fn open(id: u32, config: &WatchConfig) -> anyhow::Result<Self> {
         let path = config.path.as_path();
-        let kind = std::fs::metadata(path).with_context(|| {
+        let folder = is_folder(path).with_context(|| {
             format!(
                 "the watch {} cannot be opened; create it, correct `path`, or remove the [[watch]]",
                 display(path)
             )
         })?;
-        let (folder, start) = if kind.is_dir() { (path, RelPath::root()) } else { single_file(path)? };
+        let (folder, start) = if folder { (path, RelPath::root()) } else { single_file(path)? };
         Ok(Self::at(id, config, Root::open(folder)?, start))
     }
 
@@ -103,6 +105,19 @@ impl Watch {
     pub fn absolute(&self, path: &RelPath) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt;
         path.below(self.path()).as_os_str().as_bytes().to_vec()
+    }
+}
+
+/// A link that is not to be followed is watched itself, like a single file.
+fn is_folder(path: &Path) -> anyhow::Result<bool> {
+    let absolute = std::path::absolute(path)?;
+    match reach(&absolute) {
+        Ok(found) => Ok(FileKind::from_raw_mode(fstat(&found)?.st_mode) == FileKind::Directory),
+        Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            let link = std::fs::symlink_metadata(&absolute).is_ok_and(|found| found.is_symlink());
+            if link { Ok(false) } else { Err(e.into()) }
+        }
+        Err(e) => Err(e.into()),
     }
 }
 

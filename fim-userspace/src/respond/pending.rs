@@ -142,6 +142,13 @@ impl Responder {
                 *result = Err(Failure::Other(why.clone()));
             }
         }
+        for result in results.iter_mut().filter(|_| batch) {
+            let lost =
+                |evidence: &Evidence| evidence.digest.is_some_and(|digest| self.vault.is_lost(&digest));
+            if result.as_ref().is_ok_and(|all| all.iter().any(lost)) {
+                *result = Err(Failure::Other("the vault's folder was taken away while it was stored".into()));
+            }
+        }
         for (pending, result) in pendings.iter_mut().zip(results) {
             match result {
                 Ok(evidence) => pending.evidence = evidence,

@@ -146,6 +146,8 @@ CREATE TABLE open_change (
     PRIMARY KEY (watch, path)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX open_content ON open_change (watch, json_extract(after, '$.sha256'));
+
 CREATE TABLE maintenance (
     id INTEGER PRIMARY KEY,
     reason TEXT NOT NULL,

@@ -49,8 +49,10 @@ impl Store {
     pub fn is_open_content(&self, watch: &Path, content: Option<Digest>) -> Result<bool, StoreError> {
         let Some(content) = content else { return Ok(false) };
         self.run("reading open changes", |db| {
-            db.prepare_cached("SELECT 1 FROM open_change WHERE watch = ?1 AND instr(after, ?2)")?
-                .exists(params![watch.as_os_str().as_bytes(), content.to_string()])
+            db.prepare_cached(
+                "SELECT 1 FROM open_change WHERE watch = ?1 AND json_extract(after, '$.sha256') = ?2",
+            )?
+            .exists(params![watch.as_os_str().as_bytes(), content.to_string()])
         })
     }
 

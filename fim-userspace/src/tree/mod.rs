@@ -13,6 +13,7 @@ pub mod near;
 mod object;
 mod open;
 pub mod private;
+pub mod reach;
 pub mod root;
 pub mod sysroot;
 

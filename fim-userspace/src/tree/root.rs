@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::path::DecInt;
 
+use super::reach::reach;
 use crate::core::path::{RelPath, display, escape};
 
 /// Longest path given to one system call; the kernel's own limit (`PATH_MAX`) is 4096 with the final NUL.
@@ -39,6 +40,9 @@ fn advice(error: &io::Error) -> &'static str {
         Some(Errno::MFILE | Errno::NFILE) => "raise the limit on open files (LimitNOFILE=)",
         Some(Errno::NOMEM) => "free some memory",
         Some(Errno::IO) => "check the disk and the kernel log",
+        Some(Errno::LOOP) => {
+            "a symbolic link on the way to it is not root's, or others may write where it lies; name the folder itself in `path`"
+        }
         Some(Errno::STALE) => "mount the file system again and restart fim",
         Some(Errno::NOSYS) => "fim needs Linux 5.6 or later, and /proc mounted",
         _ => "check the file system and the kernel log",
@@ -54,13 +58,13 @@ pub struct Root {
 }
 
 impl Root {
-    /// Opens a folder. Symbolic links in `path` itself are followed, here and never again.
+    /// Opens a folder. Symbolic links in `path` itself are followed here and never again, and only root's own ([`reach`]).
     pub fn open(path: &Path) -> Result<Root, TreeError> {
         let error = |source: io::Error| TreeError::Root { path: display(path), source };
         let absolute = std::path::absolute(path).map_err(error)?;
-        let fd =
-            rustix::fs::open(&absolute, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| error(e.into()))?;
+        let reached = reach(&absolute).map_err(error)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&reached, ".", flags, Mode::empty()).map_err(|e| error(e.into()))?;
         Ok(Root { fd, path: absolute, mounts: super::mounts::Approved::default() })
     }
 

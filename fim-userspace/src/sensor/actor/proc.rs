@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+
 use super::dir::{ProcessDir, read_at};
 use super::{Identify, derive, program};
 use crate::core::actor::{Actor, Ancestor, Confidence, ExeFile};
@@ -191,6 +193,23 @@ pub fn is_still(pid: u32, start_ns: u64) -> bool {
     text.ok().and_then(|text| stat(&text)).is_some_and(|live| live.started(start_ns))
 }
 
+/// Whether the process has a descriptor of this file, as stat(2) numbers it. What cannot be told is taken to be so.
+pub fn has_open(pid: u32, dev: u64, ino: u64) -> bool {
+    const MOST: usize = 4096;
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return true };
+    let mut left = MOST;
+    for entry in entries.flatten() {
+        left = left.saturating_sub(1);
+        // A server that does not answer, behind one of the descriptors, is not asked.
+        let found = statx(CWD, entry.path(), AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
+        let same = found.is_ok_and(|f| f.stx_ino == ino && makedev(f.stx_dev_major, f.stx_dev_minor) == dev);
+        if same || left == 0 {
+            return true;
+        }
+    }
+    false
+}
+
 /// The chain of parents from `ppid` up.
 pub fn ancestors(mut ppid: Option<u32>) -> Vec<Ancestor> {
     let mut chain = Vec::new();
@@ -298,6 +317,20 @@ mod tests {
         assert_eq!(live.comm.as_deref(), Some("a) R 1 (b"));
         assert_eq!(live.tty.as_deref(), Some("pts/1"));
         assert_eq!(stat(b"42 (cut) S 7"), None);
+    }
+
+    #[test]
+    fn what_a_process_has_open_is_known_again() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("f");
+        let held = std::fs::File::create(&path).expect("made");
+        let found = held.metadata().expect("there");
+        let own = std::process::id();
+        assert!(has_open(own, found.dev(), found.ino()));
+        assert!(!has_open(own, found.dev() + 1, found.ino()));
+        drop(held);
+        assert!(!has_open(own, found.dev(), found.ino()));
     }
 
     #[test]

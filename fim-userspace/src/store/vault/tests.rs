@@ -104,6 +104,25 @@ fn a_batch_is_not_there_before_it_is_committed() {
     assert_eq!(vault.commit_batch().expect("nothing to do"), 0);
 }
 
+/// Two threads store at once, and one of them finds the other's object gone: it was dropped, and its owner never heard of it.
+#[test]
+fn what_another_could_not_make_visible_is_known_to_be_lost() {
+    let (dir, vault) = vault();
+    let (one, two) = (content(1000), content(2000));
+    let first = vault.put_deferred(&mut &one[..]).expect("stored");
+    for file in fs::read_dir(dir.path().join("vault/tmp")).expect("there").flatten() {
+        fs::remove_file(file.path()).expect("removed");
+    }
+    let second = vault.put_deferred(&mut &two[..]).expect("stored");
+    vault.commit_batch().expect_err("one is gone");
+    assert_eq!(vault.read(&second).expect("sound"), two);
+    assert_eq!(vault.commit_batch().expect("nothing is left to do"), 0);
+    assert!(vault.is_lost(&first) && !vault.is_lost(&second));
+    assert_eq!(vault.put_deferred(&mut &one[..]).expect("stored"), first);
+    vault.commit_batch().expect("committed");
+    assert!(!vault.is_lost(&first) && vault.contains(&first));
+}
+
 #[test]
 fn what_a_crash_left_unfinished_is_cleared_away_but_not_under_a_running_daemon() {
     let (_dir, running) = vault();
