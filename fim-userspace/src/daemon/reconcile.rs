@@ -318,14 +318,14 @@ impl Reconciler {
                 return;
             }
             left = left.saturating_sub(looks.len());
-            if !self.by_watch(looks) {
+            if !self.by_watch(looks, now_ns) {
                 return;
             }
         }
     }
 
     /// Handles looks of several watches; false when the database cannot be used and they wait.
-    fn by_watch(&mut self, mut looks: Vec<Look>) -> bool {
+    fn by_watch(&mut self, mut looks: Vec<Look>, now_ns: u64) -> bool {
         while let Some(first) = looks.first() {
             pulse::beat();
             let id = first.watch;
@@ -343,6 +343,11 @@ impl Reconciler {
             }
             self.conclude_due(false);
             self.write();
+            if !self.journal.healthy() {
+                // What waits to be recorded would be compared with a baseline that lacks it.
+                looks.into_iter().for_each(|look| self.correlator.schedule(look, now_ns));
+                return false;
+            }
         }
         true
     }
@@ -434,10 +439,10 @@ impl Reconciler {
             paths(&act).for_each(|path| self.catch_up_with(watch.id, path));
             self.settle(watch, act, &mut upkeep);
         }
-        for (look, found) in right {
-            self.right(watch, look, found, &mut upkeep)?;
-        }
+        let righted =
+            right.into_iter().try_for_each(|(look, found)| self.right(watch, look, found, &mut upkeep));
         self.upkeep.push((watch.id, upkeep));
+        righted?;
         for (look, kind) in transient {
             let responded = self.recent.responded(watch.id, &look.path, boottime_ns());
             let policy = watch.policy.of(&look.path, look.directory);

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::core::event::Record;
 use crate::core::observation::{Deed, Signal, WatchId};
 use crate::core::path::{RelPath, display};
+use crate::metrics::serve::Port;
 use crate::sensor::scan::{self, ScanProgress};
 use crate::sink::Sinks;
 use crate::store::Store;
@@ -96,13 +97,7 @@ impl House {
                 progress.stop.store(true, Ordering::Relaxed);
                 Ok(Next::End(session, sinks))
             }
-            Some(Ok(Ok(standby))) => {
-                let next = self.hand_over(standby, session, sinks)?;
-                if let Some(port) = port {
-                    self.port = port;
-                }
-                Ok(next)
-            }
+            Some(Ok(Ok(standby))) => self.hand_over(standby, session, sinks, port),
             Some(Ok(Err(error))) => Ok(self.refuse(&error, session, sinks)),
             Some(Err(_)) => {
                 Ok(self.refuse(&anyhow::anyhow!("reading it has failed; report this"), session, sinks))
@@ -142,7 +137,14 @@ impl House {
         Next::GoOn(session, sinks)
     }
 
-    fn hand_over(&mut self, standby: Standby, session: Session, sinks: Sinks) -> anyhow::Result<Next> {
+    /// `port`: where Prometheus reads from now on, if that changes.
+    fn hand_over(
+        &mut self,
+        standby: Standby,
+        session: Session,
+        sinks: Sinks,
+        port: Option<Option<Port>>,
+    ) -> anyhow::Result<Next> {
         let approved = match approve(&standby) {
             Ok(approved) => approved,
             Err(error) => return Ok(self.refuse(&error, session, sinks)),
@@ -177,6 +179,9 @@ impl House {
         sinks.drain(&self.runtime);
         let sinks = crate::sink::start(self.runtime.handle(), &config, &report, &bell)?;
         (self.config, self.refused) = (config, None);
+        if let Some(port) = port {
+            self.port = port;
+        }
         Ok(Next::GoOn(session, sinks))
     }
 }
@@ -258,17 +263,15 @@ impl Drain {
         let thread = std::thread::Builder::new()
             .name("fim-drain".into())
             .spawn(move || {
-                let mut held = Vec::new();
+                let mut held = Held::default();
                 loop {
                     let signal = select! {
-                        recv(stopped) -> _ => return held,
+                        recv(stopped) -> _ => return held.signals,
                         recv(inbox) -> signal => signal,
                     };
                     match signal {
-                        // Files that have another name since are marked.
-                        Ok(Signal::Observed(seen)) if !matches!(seen.deed, Deed::Linked { .. }) => {}
-                        Ok(signal) => held.push(signal),
-                        Err(_) => return held,
+                        Ok(signal) => held.take(signal),
+                        Err(_) => return held.signals,
                     }
                 }
             })
@@ -283,6 +286,37 @@ impl Drain {
             tracing::error!("a thread of the reload had failed; please report this");
             Vec::new()
         })
+    }
+}
+
+/// What the next session is given of what came before it.
+#[derive(Default)]
+struct Held {
+    signals: Vec<Signal>,
+    linked: HashSet<(WatchId, RelPath)>,
+    /// Watches of which more was linked than is held.
+    gaps: HashSet<WatchId>,
+}
+
+impl Held {
+    /// Links that are held: whoever makes them without end must not fill the memory.
+    const MOST: usize = 65_536;
+
+    fn take(&mut self, signal: Signal) {
+        let Signal::Observed(seen) = &signal else { return self.signals.push(signal) };
+        // Files that have another name since are marked.
+        if !matches!(seen.deed, Deed::Linked { .. }) || self.gaps.contains(&seen.watch) {
+            return;
+        }
+        if self.linked.len() < Self::MOST {
+            if self.linked.insert((seen.watch, seen.path.clone())) {
+                self.signals.push(signal);
+            }
+            return;
+        }
+        self.gaps.insert(seen.watch);
+        let reason = "too many links were made while the configuration was read".to_owned();
+        self.signals.push(Signal::Gap { source: seen.source, watch: Some(seen.watch), lost: None, reason });
     }
 }
 
@@ -330,5 +364,30 @@ mod tests {
             matches!(&held[..], [Signal::Observed(linked), Signal::Trouble(_)] if linked.deed != Deed::Written),
             "{held:?}"
         );
+    }
+
+    /// Somebody makes links as fast as he can while a large new watch is read.
+    #[test]
+    fn links_without_end_are_held_once_each_and_then_a_gap() {
+        let mut held = Held::default();
+        let linked = |name: &str| {
+            Signal::Observed(Observation {
+                source: Source::Ebpf,
+                watch: WatchId(3),
+                path: RelPath::new(name).expect("sound"),
+                deed: Deed::Linked { to: None },
+                directory: false,
+                actor: None,
+                at_ns: 7,
+            })
+        };
+        for number in 0..Held::MOST {
+            held.take(linked(&number.to_string()));
+            held.take(linked("0"));
+        }
+        assert_eq!(held.signals.len(), Held::MOST);
+        (0..9).for_each(|number| held.take(linked(&format!("more-{number}"))));
+        assert_eq!(held.signals.len(), Held::MOST + 1);
+        assert!(matches!(held.signals.last(), Some(Signal::Gap { watch: Some(WatchId(3)), .. })));
     }
 }
