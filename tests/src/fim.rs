@@ -269,10 +269,13 @@ impl Daemon {
         self.child.id()
     }
 
-    /// How many descriptors it has open.
-    pub fn descriptors(&self) -> Result<usize, String> {
+    /// What it has open. Not the database: a thread that works at idle priority opens its connection when it comes to it.
+    pub fn descriptors(&self) -> Result<Vec<String>, String> {
         let dir = format!("/proc/{}/fd", self.pid());
-        std::fs::read_dir(&dir).map(Iterator::count).map_err(|e| format!("{dir}: {e}"))
+        let entries = std::fs::read_dir(&dir).map_err(|e| format!("{dir}: {e}"))?;
+        let target = |entry: std::fs::DirEntry| std::fs::read_link(entry.path()).ok();
+        let targets = entries.flatten().filter_map(target).map(|path| path.display().to_string());
+        Ok(targets.filter(|path| !path.contains("/fim.db")).collect())
     }
 
     pub fn wait_ready(&mut self, patience: Duration) -> Result<(), String> {

@@ -124,7 +124,7 @@ fn comes_to_rest(
     fim: &Fim,
     daemon: &mut Daemon,
     approved: &Snapshot,
-    descriptors: usize,
+    descriptors: Vec<String>,
     patience: Duration,
 ) -> Result<(), String> {
     wait::until(patience, || {
@@ -133,9 +133,12 @@ fn comes_to_rest(
         }
         as_approved(&fim.watched, approved)?;
         fim.at_rest()?;
-        match daemon.descriptors()? {
-            now if now > descriptors => Err(format!("{now} descriptors are open, {descriptors} before")),
-            _ => Ok(Ok(())),
+        let now = daemon.descriptors()?;
+        if now.len() > descriptors.len() {
+            let (count, before) = (now.len(), descriptors.len());
+            let new: Vec<String> = now.into_iter().filter(|target| !descriptors.contains(target)).collect();
+            return Err(format!("{count} descriptors are open, {before} before; new: {}", new.join(" ")));
         }
+        Ok(Ok(()))
     })?
 }
