@@ -86,6 +86,8 @@ impl Look {
 struct Waiting {
     look: Look,
     due_ns: u64,
+    /// When somebody who opened or mapped it will have written.
+    written_ns: u64,
 }
 
 /// Collects observations into looks. Time is given from outside, nanoseconds since boot.
@@ -169,7 +171,13 @@ impl Correlator {
             }
             _ => {}
         }
+        let place = (look.watch, look.path.clone());
         self.schedule(look, now_ns + delay);
+        if delay == OPENED_SETTLE_NS
+            && let Some(waiting) = self.waiting.get_mut(&place)
+        {
+            waiting.written_ns = now_ns + delay;
+        }
     }
 
     /// Puts a look off until `due_ns`, or adds it to one that waits already; the earlier time holds.
@@ -186,7 +194,7 @@ impl Correlator {
             }
             None => {
                 self.order.insert((due_ns, place.clone()));
-                self.waiting.insert(place, Waiting { look, due_ns });
+                self.waiting.insert(place, Waiting { look, due_ns, written_ns: 0 });
             }
         }
     }
@@ -211,14 +219,21 @@ impl Correlator {
     }
 
     fn take(&mut self, place: &Place) -> Option<Look> {
-        let Waiting { mut look, due_ns } = self.waiting.remove(place)?;
+        let Waiting { mut look, due_ns, written_ns } = self.waiting.remove(place)?;
         self.order.remove(&(due_ns, place.clone()));
         match self.writers.of(place) {
             Some(writers) => look.witnessed.merge(writers),
             None if self.writers.are_too_many(place.0) => look.witnessed.not_all(),
             None => {}
         }
-        self.writers.set(place.clone(), look.first_ns, look.witnessed.holders());
+        let holders = look.witnessed.holders();
+        if written_ns > due_ns && !holders.is_empty() {
+            // Something else made it due, perhaps before he wrote: of his writing nobody else need report.
+            let mut again = Look::new(place.0, place.1.clone(), look.first_ns);
+            (again.witnessed, again.sources) = (holders.clone(), look.sources);
+            self.schedule(again, written_ns);
+        }
+        self.writers.set(place.clone(), look.first_ns, holders);
         Some(look)
     }
 

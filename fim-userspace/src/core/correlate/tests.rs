@@ -242,3 +242,20 @@ fn every_writer_through_a_mapping_is_named() {
     let (last, others) = c.due(u64::MAX, usize::MAX)[0].witnessed.attribute(ChangeKind::Modified);
     assert_eq!((last.pid, last.confidence, others[0].pid), (Some(8), Confidence::Several, Some(7)));
 }
+
+/// A file gets a second name, is opened under that name, and is written to after the look that its new name had made due.
+#[test]
+fn who_has_opened_it_is_given_his_time_though_something_else_is_looked_at() {
+    let mut c = Correlator::new();
+    c.observe(seen(Source::Ebpf, "f", Deed::OpenedForWrite, 9), 0);
+    c.observe(seen(Source::Fanotify, "f", Deed::Attributes, 8), 1);
+    assert_eq!(c.due(1, usize::MAX).len(), 1);
+    assert_eq!(c.next_due(), Some(OPENED_SETTLE_NS));
+    let again = c.due(OPENED_SETTLE_NS, usize::MAX).remove(0);
+    assert_eq!(again.witnessed.attribute(ChangeKind::Modified).0.pid, Some(9));
+    assert_eq!((again.deeds, c.next_due()), (Deeds::default(), None));
+    // Once he has closed it, all he wrote is there.
+    c.observe(seen(Source::Ebpf, "g", Deed::OpenedForWrite, 9), 0);
+    c.observe(seen(Source::Fanotify, "g", Deed::Closed, 9), 1);
+    assert_eq!((c.due(1, usize::MAX).len(), c.next_due()), (1, None));
+}
