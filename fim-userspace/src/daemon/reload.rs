@@ -308,11 +308,13 @@ impl Held {
         if !matches!(seen.deed, Deed::Linked { .. }) || self.gaps.contains(&seen.watch) {
             return;
         }
-        if self.linked.len() < Self::MOST {
-            if self.linked.insert((seen.watch, seen.path.clone())) {
-                self.signals.push(signal);
-            }
+        let place = (seen.watch, seen.path.clone());
+        if self.linked.contains(&place) {
             return;
+        }
+        if self.linked.len() < Self::MOST {
+            self.linked.insert(place);
+            return self.signals.push(signal);
         }
         self.gaps.insert(seen.watch);
         let reason = "too many links were made while the configuration was read".to_owned();
