@@ -269,13 +269,13 @@ impl Daemon {
         self.child.id()
     }
 
-    /// What it has open. Not the database: a thread that works at idle priority opens its connection when it comes to it.
-    pub fn descriptors(&self) -> Result<Vec<String>, String> {
+    /// What it has open: the database's descriptors apart, and all others.
+    pub fn descriptors(&self) -> Result<(Vec<String>, Vec<String>), String> {
         let dir = format!("/proc/{}/fd", self.pid());
         let entries = std::fs::read_dir(&dir).map_err(|e| format!("{dir}: {e}"))?;
         let target = |entry: std::fs::DirEntry| std::fs::read_link(entry.path()).ok();
         let targets = entries.flatten().filter_map(target).map(|path| path.display().to_string());
-        Ok(targets.filter(|path| !path.contains("/fim.db")).collect())
+        Ok(targets.partition(|path| path.contains("/fim.db")))
     }
 
     pub fn wait_ready(&mut self, patience: Duration) -> Result<(), String> {

@@ -195,7 +195,8 @@ pub fn is_still(pid: u32, start_ns: u64) -> bool {
 
 /// Whether the process has a descriptor of this file, as stat(2) numbers it. What cannot be told is taken to be so.
 pub fn has_open(pid: u32, dev: u64, ino: u64) -> bool {
-    const MOST: usize = 4096;
+    // Who has more must not make each look at his file a long one.
+    const MOST: usize = 256;
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return true };
     let mut left = MOST;
     for entry in entries.flatten() {
